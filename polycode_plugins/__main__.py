@@ -1,0 +1,7 @@
+"""`python -m polycode_plugins` is the command `polycode`; torchrun starts it this way."""
+
+import sys
+
+from polycode_plugins.cli import main
+
+sys.exit(main())

@@ -1,0 +1,174 @@
+"""What flows from adapters to metrics: a site's name and place, and one batch of its activations.
+
+The axes of a tensor are named, because which of them are samples and which are features decides the
+covariance that everything else is computed from. `Activations.matrix` is the one place where that
+decision is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from polycode_plugins.errors import DataError
+
+Positions = Literal["samples", "features"]
+
+# Axes along which a unit is one and the same and only the place in the input changes. Whether they
+# are samples or features is the caller's choice (`positions`); every other axis has one meaning.
+POSITION_AXES = frozenset({"position", "depth", "height", "width"})
+FEATURE_AXES = frozenset({"feature", "channel", "head"})
+AXES = frozenset({"batch"}) | POSITION_AXES | FEATURE_AXES
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a model whose activations can be captured.
+
+    Attributes:
+        name: the name that was asked for; every result is keyed by it.
+        depth: order in which sites fire in a forward pass, from 0.
+        axes: names of the axes of its tensor, `()` while unknown.
+        width: features per sample with positions as samples, None while unknown.
+        source: identity of the tensor behind the name; two names of one tensor share it.
+    """
+
+    name: str
+    depth: int = 0
+    axes: tuple[str, ...] = ()
+    width: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """One batch of activations of one site.
+
+    Attributes:
+        values: tensor of any floating type; one axis for each entry of `axes`.
+        axes: names out of `AXES`; "batch" comes first and at least one is a feature axis.
+        mask: bool [batch] or [batch, positions], True where the sample counts; None when all do.
+            Padding and special tokens are False here and never reach a statistic.
+        rows: int64 [batch], index of each row in the whole data; the same for any batch size.
+        documents: int64 [batch], the document each row was cut from; None when rows are documents.
+    """
+
+    values: Tensor
+    axes: tuple[str, ...]
+    mask: Tensor | None = None
+    rows: Tensor | None = None
+    documents: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.values.shape)
+        if self.mask is not None:
+            if self.mask.dtype != torch.bool:
+                raise DataError(f"a mask must be boolean, and this one is {self.mask.dtype}")
+            if tuple(self.mask.shape) not in (self.values.shape[:1], self._sample_shape()):
+                raise DataError(
+                    f"a mask of shape {tuple(self.mask.shape)} does not fit activations of shape "
+                    f"{tuple(self.values.shape)} with axes {', '.join(self.axes)}; it must be "
+                    f"[batch] or cover the batch and position axes {self._sample_shape()}"
+                )
+
+    def _sample_shape(self) -> tuple[int, ...]:
+        return tuple(
+            n
+            for n, axis in zip(self.values.shape, self.axes, strict=True)
+            if axis not in FEATURE_AXES
+        )
+
+    def clone(self) -> Activations:
+        """A copy that later in-place operations on the model's tensors cannot change."""
+        return replace(self, values=self.values.detach().clone())
+
+    def matrix(self, positions: Positions = "samples") -> Tensor:
+        """The samples that count, as a matrix [samples, features].
+
+        With `positions="samples"` every unmasked position is a sample and the features are the
+        channels (heads and their features side by side). With `positions="features"` a sample is
+        one row of the batch and its features are channels x positions; rows with a masked position
+        are refused, since a sample with missing features has no covariance.
+
+        Raises:
+            DataError: for `positions="features"` where a row is partly masked.
+        """
+        if self.axes == ("batch", "position", "feature") and positions == "samples":
+            if self.mask is None:
+                return self.values.reshape(-1, self.values.shape[-1])
+            return self.values[self._full_mask()]
+        if self.axes == ("batch", "feature"):
+            return self.values if self.mask is None else self.values[self.mask]
+        order = sorted(range(len(self.axes)), key=lambda i: self.axes[i] in FEATURE_AXES)
+        values = self.values.permute(order)
+        n_sample_axes = sum(axis not in FEATURE_AXES for axis in self.axes)
+        if positions == "samples":
+            flat = values.reshape(*values.shape[:n_sample_axes], -1)
+            if self.mask is None:
+                return flat.reshape(-1, flat.shape[-1])
+            return flat[self._full_mask()]
+        rows = values.reshape(values.shape[0], -1)
+        if self.mask is None:
+            return rows
+        mask = self._full_mask().reshape(rows.shape[0], -1)
+        whole = mask.all(dim=1)
+        if not bool((whole == mask.any(dim=1)).all()):
+            raise DataError(
+                "positions='features' needs every position of a row, and some rows are partly "
+                "masked; use positions='samples' or texts without padding"
+            )
+        return rows[whole]
+
+    def sample_rows(self) -> Tensor:
+        """int64 [samples]: the row each line of `matrix("samples")` comes from, 0-based in the batch."""
+        shape = self._sample_shape()
+        index = torch.arange(shape[0], device=self.values.device)
+        index = index.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
+        return index[self._full_mask()] if self.mask is not None else index.reshape(-1)
+
+    def _full_mask(self) -> Tensor:
+        assert self.mask is not None
+        shape = self._sample_shape()
+        mask = self.mask.to(self.values.device)
+        if mask.dim() < len(shape):
+            mask = mask.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
+        return mask
+
+
+def check_axes(axes: Sequence[str], shape: Sequence[int]) -> None:
+    """Raise DataError unless `axes` names every axis of `shape` in a way that has a meaning."""
+    unknown = [axis for axis in axes if axis not in AXES]
+    if unknown:
+        raise DataError(f"unknown axis {unknown[0]!r}; the axes are {', '.join(sorted(AXES))}")
+    if len(axes) != len(shape):
+        raise DataError(
+            f"activations of shape {tuple(shape)} have {len(shape)} axes, and {len(axes)} are "
+            f"named ({', '.join(axes)}); name each axis with axes="
+        )
+    if axes[0] != "batch" or axes.count("batch") > 1:
+        raise DataError(f"the first axis must be 'batch', and the axes are {', '.join(axes)}")
+    if not any(axis in FEATURE_AXES for axis in axes):
+        raise DataError(f"no feature axis among {', '.join(axes)}; name one of them 'feature'")
+
+
+def default_axes(ndim: int) -> tuple[str, ...]:
+    """The usual meaning of a tensor with `ndim` axes: [b, f], [b, pos, f] or [b, c, h, w].
+
+    Raises:
+        DataError: for other numbers of axes, where a guess would be arbitrary.
+    """
+    usual = {
+        2: ("batch", "feature"),
+        3: ("batch", "position", "feature"),
+        4: ("batch", "channel", "height", "width"),
+        5: ("batch", "channel", "depth", "height", "width"),
+    }
+    if ndim not in usual:
+        raise DataError(
+            f"activations with {ndim} axes have no usual meaning; name the axes with axes="
+        )
+    return usual[ndim]

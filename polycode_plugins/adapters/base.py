@@ -1,0 +1,293 @@
+"""The contract of an adapter: name the sites of a model, turn data into batches, capture.
+
+Three methods make an adapter: `sites`, `batches` and `capture` (a context in which every forward
+pass of the model hands its activations to a sink). Everything else here is built on them.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from polycode_plugins.activations import Activations, Site
+from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
+from polycode_plugins.errors import SiteError, near
+
+#: Receives each site's activations as soon as they exist; what it wants to keep it must copy.
+Sink = Callable[[str, Activations], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one forward pass is called with, and what the statistics must know about it.
+
+    Attributes:
+        inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+        rows: int64 [batch], index of each row in the whole data.
+        documents: int64 [batch], the document each row was cut from.
+        mask: bool [batch] or [batch, position], False where padding or special tokens are.
+        labels: int64 [batch], the class of each row, where the data has one.
+    """
+
+    inputs: Any
+    rows: Tensor
+    documents: Tensor | None = None
+    mask: Tensor | None = None
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.rows.shape[0])
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How data is read and cut into batches; adapters use what applies to their inputs.
+
+    Attributes:
+        batch_size: rows per forward pass.
+        context: tokens per window of text, the prepended token included.
+        limit: stop after this many rows (windows, images); None reads everything.
+        shard: (index, count): read every count-th row, starting with index.
+        include_special: let padding-free special tokens (the prepended one too) into the statistics.
+        text_field: field of a JSON line or data set that holds the text.
+        seed: of whatever is drawn (image crops).
+    """
+
+    batch_size: int = 16
+    context: int = 64
+    limit: int | None = None
+    shard: tuple[int, int] = (0, 1)
+    include_special: bool = False
+    text_field: str = "text"
+    seed: int = 0
+
+
+class Adapter(ABC):
+    """A model and the way to its activations.
+
+    An adapter is made as `factory(model, **options)`, where `model` is a live object, a name, or a
+    folder; the factory raises ModelError for what it cannot handle.
+    """
+
+    #: The name of the entry point.
+    name: ClassVar[str]
+    #: Whether it reads models of any library, so that a more special adapter goes first.
+    generic: ClassVar[bool] = False
+
+    @classmethod
+    def accepts(cls, model: object) -> bool:
+        """Whether this adapter is the natural one for a live `model`; asked when none is named."""
+        return False
+
+    @property
+    @abstractmethod
+    def model(self) -> Any:
+        """The live model object."""
+
+    @abstractmethod
+    def sites(self, example: Batch | None = None) -> list[Site]:
+        """All sites, in the order in which they fire.
+
+        Args:
+            example: a batch to trace a forward pass with; adapters that know their sites without
+                one ignore it, others give more (order, width, repeated calls) with it.
+        """
+
+    @abstractmethod
+    def batches(self, data: Any, options: DataOptions) -> Iterable[Batch]:
+        """Batches of `data` in a fixed order: paths, names, texts or tensors, as documented."""
+
+    @abstractmethod
+    def capture(self, sites: Sequence[Site], sink: Sink) -> AbstractContextManager[Capture]:
+        """While open, every forward pass of the model calls `sink(site.name, activations)`.
+
+        The context changes nothing else about the model and is removed whatever happens inside.
+        """
+
+    @abstractmethod
+    def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
+        """Run the model on a batch, at least until `stop_after` has fired."""
+
+    def default_sites(self, sites: Sequence[Site]) -> list[str]:
+        """The sites used when none are asked for."""
+        return [site.name for site in sites]
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values that identify the model: its name, type, modes; recorded with results."""
+        model = self.model
+        dtype = next((str(p.dtype).removeprefix("torch.") for p in _parameters(model)), None)
+        return {
+            "adapter": self.name,
+            "type": type(model).__name__,
+            "parameters": sum(p.numel() for p in _parameters(model)),
+            "dtype": dtype,
+        }
+
+    def resolve(self, patterns: Sequence[str] | str | None, example: Batch | None) -> list[Site]:
+        """The sites meant by names and globs, in firing order, each keyed as it was asked for.
+
+        In a glob `*` stays within one dotted part and `**` crosses them; `!glob` leaves sites out
+        again. Two names of one tensor that one glob finds count once; names written out are all
+        kept.
+
+        Raises:
+            SiteError: for a pattern that finds nothing; near names are suggested.
+        """
+        available = self.sites(example)
+        if patterns is None:
+            patterns = self.default_sites(available)
+        if isinstance(patterns, str):
+            patterns = [patterns]
+        wanted = [p for p in patterns if not p.startswith("!")]
+        unwanted = [p[1:] for p in patterns if p.startswith("!")]
+        chosen: dict[str, Site] = {}
+        for pattern in wanted or self.default_sites(available):
+            found = match(pattern, available)
+            if not found:
+                raise SiteError(self._unknown(pattern, available))
+            for site in found:
+                chosen.setdefault(site.name, site)
+        for pattern in unwanted:
+            found = match(pattern, list(chosen.values()))
+            if not found:
+                raise SiteError(f"'!{pattern}' leaves out none of the sites that were asked for")
+            for site in found:
+                del chosen[site.name]
+        if not chosen:
+            raise SiteError("no sites were asked for, and this model has none by default")
+        order = sorted(chosen.values(), key=lambda s: s.depth)
+        return [replace(site, depth=i) for i, site in enumerate(order)]
+
+    def _unknown(self, pattern: str, available: Sequence[Site]) -> str:
+        names = [s.name for s in available]
+        hint = near(pattern, names)
+        if not hint and any(c in pattern for c in "*?["):
+            loose = re.compile(_glob(pattern.replace("**", "*").replace("*", "**")))
+            wider = [n for n in names if loose.fullmatch(n)][:3]
+            if wider:
+                hint = f"; '*' stays within one dotted part, '**' crosses them: {wider[0]!r}"
+        return f"no site of this model matches {pattern!r}{hint or ''}; list them with 'polycode sites'"
+
+    def stream(
+        self,
+        data: Any,
+        sites: Sequence[str] | str | None = None,
+        *,
+        options: DataOptions | None = None,
+        train_mode: bool = False,
+    ) -> Iterator[dict[str, Activations]]:
+        """Activations batch by batch, detached copies, keyed by site.
+
+        The statistics of `pc.analyze` do not go through here: they are updated while the forward
+        pass runs and copy nothing.
+        """
+        options = options or DataOptions()
+        resolved: list[Site] | None = None
+        for batch in self.batches(data, options):
+            if resolved is None:
+                resolved = self.resolve(sites, batch)
+            gathered: dict[str, Activations] = {}
+            with undisturbed(self.model, train_mode=train_mode):
+                self.run(batch, resolved, partial(_keep, gathered), seed=options.seed)
+            yield gathered
+
+    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> None:
+        """One forward pass over a batch with every site captured; call inside `undisturbed`.
+
+        Raises:
+            SiteError: for a site that did not fire.
+        """
+        with self.capture(sites, sink) as live:
+            live.batch = batch
+            seed_batch(seed, int(batch.rows[0]))
+            self.forward(batch, stop_after=sites[-1])
+            live.require_fired()
+
+
+def _keep(into: dict[str, Activations], name: str, value: Activations) -> None:
+    into[name] = value.clone()
+
+
+class Capture:
+    """An open capture: counts what fired, and knows the batch that is being run.
+
+    Attributes:
+        batch: the batch of the forward pass under way; None in somebody else's workflow.
+        fired: how often each site has fired.
+    """
+
+    def __init__(self, sites: Sequence[Site], sink: Sink) -> None:
+        self.sites = list(sites)
+        self.sink = sink
+        self.batch: Batch | None = None
+        self.fired: dict[str, int] = {site.name: 0 for site in sites}
+
+    def receive(
+        self, site: Site, values: Tensor, axes: tuple[str, ...], *, mask: Tensor | None = None
+    ) -> None:
+        """Pass one tensor on to the sink, with the mask and rows of the batch under way.
+
+        Args:
+            mask: what counts where no batch is known, in somebody else's workflow.
+        """
+        batch = self.batch
+        if batch is not None:
+            mask = batch.mask
+        if mask is not None and mask.dim() == 2 and "position" not in axes:
+            # A mask over token positions says nothing about a tensor without them.
+            mask = mask.any(dim=1)
+        self.fired[site.name] += 1
+        self.sink(
+            site.name,
+            Activations(
+                values.detach(),
+                axes,
+                mask=None if mask is None else mask.to(values.device),
+                rows=batch.rows if batch is not None else None,
+                documents=batch.documents if batch is not None else None,
+            ),
+        )
+
+    def require_fired(self) -> None:
+        """Raise SiteError for a site that has not fired."""
+        silent = [name for name, count in self.fired.items() if count == 0]
+        if silent:
+            raise SiteError(
+                f"site {silent[0]!r} exists and did not fire"
+                + (f" (nor did {len(silent) - 1} others)" if len(silent) > 1 else "")
+                + "; the model does not pass through it on this input, so leave it out"
+            )
+
+
+def match(pattern: str, sites: Sequence[Site]) -> list[Site]:
+    """The sites a name or glob means; a plain name matches itself alone."""
+    exact = [s for s in sites if s.name == pattern]
+    if exact or not any(c in pattern for c in "*?["):
+        return exact
+    expression = re.compile(_glob(pattern))
+    found: dict[str, Site] = {}
+    for site in sites:
+        if expression.fullmatch(site.name):
+            found.setdefault(site.source or site.name, site)
+    return list(found.values())
+
+
+def _glob(pattern: str) -> str:
+    parts = re.split(r"(\*\*|\*|\?|\[[^]]*\])", pattern)
+    table = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
+    return "".join(
+        table.get(p, p.replace("[!", "[^", 1) if p.startswith("[") and p.endswith("]") else re.escape(p))
+        for p in parts
+    )
+
+
+def _parameters(model: Any) -> Iterable[Tensor]:
+    return model.parameters() if isinstance(model, torch.nn.Module) else ()

@@ -1,0 +1,372 @@
+"""The `module` adapter: any nn.Module, read through forward hooks.
+
+A site is a module's path, with the index of the call where a module is called more than once in a
+forward pass: `layer1.0.relu:0` and `layer1.0.relu:1` are the two uses of one ReLU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from polycode_plugins.activations import FEATURE_AXES, Site
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions, Sink
+from polycode_plugins.adapters.hooks import (
+    CallCounter,
+    StopForward,
+    observe,
+    removed_after,
+    tensor_of,
+)
+from polycode_plugins.adapters.layout import (
+    axes_of,
+    batch_first,
+    evidence,
+    static_evidence,
+)
+from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.errors import DataError, ModelError, SiteError
+
+
+class ModuleAdapter(Adapter):
+    """Any nn.Module.
+
+    Args:
+        model: the live module.
+        axes: names of the axes of outputs whose layout the model does not show: one tuple for all
+            sites or {glob of paths: tuple}, for example `("batch", "position", "feature")`.
+
+    Raises:
+        ModelError: for anything that is not an nn.Module.
+    """
+
+    name = "module"
+    generic = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        axes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"the module adapter takes a live torch.nn.Module, not {model!r}; load the model "
+                "first, or name another adapter"
+            )
+        self._model = model
+        self._axes = axes
+        self._votes = static_evidence(model)
+        self._modules = {
+            path: module for path, module in model.named_modules(remove_duplicate=False) if path
+        }
+        self._silent: dict[str, str] = {}  # modules that a trace found unusable, and why
+
+    @classmethod
+    def accepts(cls, model: object) -> bool:
+        """Every nn.Module, when no other adapter claims it."""
+        return isinstance(model, nn.Module)
+
+    @property
+    def model(self) -> nn.Module:
+        """The live module."""
+        return self._model
+
+    # -- sites -----------------------------------------------------------------------------------
+
+    def sites(self, example: Batch | None = None) -> list[Site]:
+        """Module paths; with an example traced: order of firing, repeated calls, axes and widths."""
+        if example is None:
+            return [
+                Site(path, depth=i, source=path) for i, path in enumerate(self._modules)
+            ]
+        return self._trace(example)
+
+    def _trace(self, example: Batch) -> list[Site]:
+        fired: list[tuple[str, int, Tensor | SiteError]] = []
+        handles: list[RemovableHandle] = []
+
+        def note(path: str, counter: CallCounter, output: Any) -> None:
+            call = counter.next_call(path)
+            try:
+                # Only the shape is kept: a strided view of nothing.
+                fired.append((path, call, tensor_of(output, path).detach().to("meta")))
+            except SiteError as error:
+                fired.append((path, call, error))
+
+        with removed_after(handles), undisturbed(self._model):
+            counter = CallCounter(self._model, handles)
+            for paths in self._paths_by_module().values():
+                observe(self._modules[paths[0]], partial(note, paths[0], counter), handles)
+            self._call(example)
+        tensors = [(p, c, t) for p, c, t in fired if isinstance(t, Tensor)]
+        self._votes = evidence((self._modules[p], t.dim()) for p, _, t in tensors)
+        calls = {p: c + 1 for p, c, _ in fired}
+        aliases = self._paths_by_module()
+        self._silent = {p: str(t) for p, _, t in fired if isinstance(t, SiteError)}
+        sites: list[Site] = []
+        for depth, (path, call, values) in enumerate(tensors):
+            axes, width = self._shape(path, values)
+            for alias in aliases[id(self._modules[path])]:
+                name = alias if calls[path] == 1 else f"{alias}:{call}"
+                sites.append(Site(name, depth, axes, width, source=f"{path}:{call}"))
+        return sites
+
+    def _paths_by_module(self) -> dict[int, list[str]]:
+        paths: dict[int, list[str]] = {}
+        for path, module in self._modules.items():
+            paths.setdefault(id(module), []).append(path)
+        return paths
+
+    def _shape(self, path: str, values: Tensor) -> tuple[tuple[str, ...], int | None]:
+        """Axes and width, unknown where the layout must be named (asked for only if it is used)."""
+        try:
+            axes = axes_of(path, self._modules[path], values, self._votes, self._axes)
+        except (SiteError, DataError):
+            return (), None
+        values, axes = batch_first(values, axes)
+        width = 1
+        for n, axis in zip(values.shape, axes, strict=True):
+            width *= n if axis in FEATURE_AXES else 1
+        return axes, width
+
+    def default_sites(self, sites: Sequence[Site]) -> list[str]:
+        """The modules without submodules: where a network computes rather than groups."""
+        leaves = [s.name for s in sites if not any(True for _ in self._module_of(s)[0].children())]
+        return leaves or [s.name for s in sites]
+
+    def _unknown(self, pattern: str, available: Sequence[Site]) -> str:
+        if pattern in self._silent:
+            return self._silent[pattern]
+        if pattern in self._modules:
+            repeated = [s.name for s in available if s.name.startswith(f"{pattern}:")]
+            if repeated:
+                return (
+                    f"{pattern!r} is called {len(repeated)} times in a forward pass; say which: "
+                    f"{' or '.join(map(repr, repeated))}, or '{pattern}:*' for all"
+                )
+            return (
+                f"site {pattern!r} exists and did not fire; the model does not pass through it on "
+                "this input, so leave it out"
+            )
+        return super()._unknown(pattern, available)
+
+    def resolve(self, patterns: Sequence[str] | str | None, example: Batch | None) -> list[Site]:
+        """As every adapter; without an example `path:k` is taken at its word."""
+        if example is not None or patterns is None:
+            return super().resolve(patterns, example)
+        names = [patterns] if isinstance(patterns, str) else list(patterns)
+        plain = [n for n in names if n not in self._modules and self._split(n)[0] in self._modules]
+        sites = super().resolve([n for n in names if n not in plain], None) if names != plain else []
+        return [*sites, *(Site(n, len(sites) + i, source=n) for i, n in enumerate(plain))]
+
+    @staticmethod
+    def _split(name: str) -> tuple[str, int | None]:
+        path, colon, call = name.rpartition(":")
+        return (path, int(call)) if colon and call.isdigit() else (name, None)
+
+    def _module_of(self, site: Site) -> tuple[nn.Module, int | None]:
+        if site.name in self._modules:
+            return self._modules[site.name], None
+        path, call = self._split(site.name)
+        return self._modules[path], call
+
+    # -- capture ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def capture(self, sites: Sequence[Site], sink: Sink) -> Iterator[Capture]:
+        """Hooks on the modules of `sites` while open."""
+        live = Capture(sites, sink)
+        handles: list[RemovableHandle] = []
+        wanted: dict[int, list[tuple[Site, int | None]]] = {}
+        modules: dict[int, nn.Module] = {}
+        for site in sites:
+            module, call = self._module_of(site)
+            modules[id(module)] = module
+            wanted.setdefault(id(module), []).append((site, call))
+        padding = _Padding()
+        with removed_after(handles):
+            handles.append(self._model.register_forward_pre_hook(padding.note, with_kwargs=True))
+            counter = CallCounter(self._model, handles)
+            for key, module in modules.items():
+                receive = partial(self._receive, live, wanted[key], counter, padding)
+                observe(module, receive, handles)
+            yield live
+
+    def _receive(
+        self,
+        live: Capture,
+        wanted: list[tuple[Site, int | None]],
+        counter: CallCounter,
+        padding: _Padding,
+        output: Any,
+    ) -> None:
+        call = counter.next_call(wanted[0][0].name)  # one name is enough: it is one module
+        for site, index in wanted:
+            if index is None and call > 0:
+                raise SiteError(
+                    f"{site.name!r} is called more than once in a forward pass; say which call: "
+                    f"'{site.name}:0', '{site.name}:1', ..."
+                )
+            if index is None or index == call:
+                module, _ = self._module_of(site)
+                values = tensor_of(output, site.name)
+                axes = axes_of(site.name, module, values, self._votes, self._axes)
+                values, axes = batch_first(values, axes)
+                live.receive(site, values, axes, mask=padding.mask)
+
+    def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
+        """Run the model on a batch and leave the pass once `stop_after` has fired."""
+        if stop_after is None:
+            self._call(batch)
+            return
+        handles: list[RemovableHandle] = []
+        module, call = self._module_of(stop_after)
+        last = call or 0
+
+        def stop(counter: CallCounter, _output: Any) -> None:
+            if counter.next_call(stop_after.name) == last:
+                raise StopForward
+
+        with removed_after(handles):
+            counter = CallCounter(self._model, handles)
+            observe(module, partial(stop, counter), handles)
+            try:
+                self._call(batch)
+            except StopForward:
+                return
+
+    def _call(self, batch: Batch) -> None:
+        inputs = to_device(batch.inputs, device_of(self._model))
+        if isinstance(inputs, Mapping):
+            self._model(**inputs)
+        elif isinstance(inputs, tuple):
+            self._model(*inputs)
+        else:
+            self._model(inputs)
+
+    # -- data ------------------------------------------------------------------------------------
+
+    def batches(self, data: Any, options: DataOptions) -> Iterable[Batch]:
+        """Batches of tensors.
+
+        Args:
+            data: a tensor or array [rows, ...]; or an iterable of batches (a DataLoader) that are
+                tensors, (inputs, labels) pairs, dicts of keyword arguments, or `Batch` objects. An
+                `attention_mask` [batch, position] in a dict is also the mask of the statistics.
+        """
+        return tensor_batches(data, options)
+
+    def describe(self) -> dict[str, Any]:
+        """Adds the modules whose layout was named."""
+        asked = self._axes
+        axes = {k: list(v) for k, v in asked.items()} if isinstance(asked, Mapping) else asked
+        return {**super().describe(), "axes": list(axes) if isinstance(axes, tuple) else axes}
+
+
+class _Padding:
+    """The attention mask of the forward pass under way, in somebody else's workflow."""
+
+    def __init__(self) -> None:
+        self.mask: Tensor | None = None
+
+    def note(self, _module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+        mask = kwargs.get("attention_mask")
+        self.mask = mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
+    """Batches of tensors or of an iterable of batches, see `ModuleAdapter.batches`."""
+    rank, world = options.shard
+    limit = options.limit
+    if isinstance(data, np.ndarray):
+        data = torch.from_numpy(data)
+    if isinstance(data, Tensor):
+        if data.dim() < 2 or data.shape[0] == 0:
+            raise DataError(
+                f"a tensor of inputs needs shape [rows, ...] with at least one row, and this one "
+                f"is {tuple(data.shape)}"
+            )
+        rows = torch.arange(data.shape[0])[:limit][rank::world]
+        for part in rows.split(options.batch_size):
+            yield Batch(data[part], rows=part)
+        return
+    if isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
+        raise DataError(
+            f"this adapter reads tensors or an iterable of batches such as a DataLoader, not "
+            f"{type(data).__name__}"
+        )
+    start = 0
+    for index, item in enumerate(data):
+        batch = as_batch(item, start)
+        start += len(batch)
+        if index % world == rank:
+            yield batch
+        if limit is not None and start >= limit:
+            return
+    if start == 0:
+        raise DataError("the data holds no batch; check the path or the DataLoader")
+
+
+def as_batch(item: Any, start: int) -> Batch:
+    """One element of a DataLoader as a Batch whose rows count from `start`."""
+    if isinstance(item, Batch):
+        return replace(item, rows=torch.arange(start, start + len(item)))
+    labels: Tensor | None = None
+    inputs = item
+    if isinstance(item, list | tuple):
+        if len(item) not in (1, 2):
+            raise DataError(
+                f"a batch of {len(item)} parts is ambiguous; yield a tensor, (inputs, labels), or "
+                "a dict of keyword arguments"
+            )
+        inputs = item[0]
+        if len(item) == 2 and isinstance(item[1], Tensor) and item[1].dim() == 1:
+            labels = item[1]
+    if isinstance(inputs, Mapping):
+        inputs = dict(inputs)
+        first = next((v for v in inputs.values() if isinstance(v, Tensor)), None)
+        mask = inputs.get("attention_mask")
+    else:
+        first, mask = inputs if isinstance(inputs, Tensor) else None, None
+    if first is None or first.dim() == 0:
+        raise DataError(
+            f"a batch must hold a tensor [batch, ...], and this one is a {type(inputs).__name__}"
+        )
+    return Batch(
+        inputs,
+        rows=torch.arange(start, start + first.shape[0]),
+        mask=mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None,
+        labels=labels,
+    )
+
+
+def device_of(model: nn.Module) -> torch.device | None:
+    """Where the model's first parameter or buffer is; None for a model without either."""
+    first = next(model.parameters(), None)
+    if first is None:
+        first = next(model.buffers(), None)
+    return first.device if first is not None else None
+
+
+def to_device(inputs: Any, device: torch.device | None) -> Any:
+    """Tensors of a (nested) container moved to a device."""
+    if device is None:
+        return inputs
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    if isinstance(inputs, Mapping):
+        return {k: to_device(v, device) for k, v in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(to_device(v, device) for v in inputs)
+    return inputs
+
+

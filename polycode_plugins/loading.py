@@ -1,0 +1,86 @@
+"""`load`: from a live model, a name or a folder to the adapter that reads it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from polycode_plugins import plugins
+from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.errors import ModelError, PluginError
+
+# Names that no adapter claims are looked for on the Hugging Face hub, by this one.
+HUB_ADAPTER = "transformer-lens"
+EMBEDDED = "tiny-gpt2"
+
+
+def load(model: Any = None, adapter: str | type[Adapter] | None = None, **options: Any) -> Adapter:
+    """The adapter for a model.
+
+    Args:
+        model: a live model object, a name ("gpt2-xl", "resnet18"), a folder in Hugging Face format,
+            or None for the embedded tiny GPT-2.
+        adapter: the name of an adapter, or its class; by default the one that claims the model.
+        options: passed on to the adapter (`device`, `dtype`, `weights`, `axes`, ...).
+
+    Raises:
+        ModelError: when the model cannot be found, loaded, or is claimed by nobody or by several.
+        PluginError: for an unknown or broken adapter.
+    """
+    if isinstance(model, Adapter):
+        if adapter is not None or options:
+            raise ModelError("this model is an adapter already; give its options where it is made")
+        return model
+    if model is None or model == EMBEDDED:
+        model = embedded_model()
+    if adapter is None:
+        adapter = _natural_adapter(model)
+    factory = plugins.load("adapters", adapter) if isinstance(adapter, str) else adapter
+    try:
+        made = factory(model, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" in str(error):
+            raise ModelError(f"the adapter {adapter!r} does not take this option: {error}") from error
+        raise
+    if not isinstance(made, Adapter):
+        raise PluginError(f"the plugin {adapter!r} makes a {type(made).__name__}, not an Adapter")
+    return made
+
+
+def embedded_model() -> Path:
+    """The folder of the tiny GPT-2 that ships with the package."""
+    return Path(str(files("polycode_plugins") / "data" / EMBEDDED))
+
+
+def _natural_adapter(model: object) -> str:
+    """The name of the one adapter that claims `model`; generic adapters come last."""
+    claims: list[tuple[bool, str]] = []
+    broken: list[str] = []
+    for plugin in plugins.find("adapters"):
+        if plugin.standing == "shadowed":
+            continue
+        try:
+            candidate = plugins.load("adapters", plugin.reference)
+        except PluginError as error:
+            broken.append(str(error))
+            continue
+        accepts = getattr(candidate, "accepts", None)
+        if accepts is not None and accepts(model):
+            claims.append((bool(getattr(candidate, "generic", False)), plugin.reference))
+    special = [name for generic, name in claims if not generic]
+    if len(special) > 1:
+        raise ModelError(
+            f"several adapters read this model ({', '.join(special)}); say which with adapter="
+        )
+    if special:
+        return special[0]
+    if claims:
+        return claims[0][1]
+    if isinstance(model, str | Path):
+        return HUB_ADAPTER
+    why = f" (an adapter that might is broken: {broken[0]})" if broken else ""
+    raise ModelError(
+        f"no installed adapter reads a {type(model).__name__}{why}; pass an nn.Module, a name or a "
+        "folder, or write an adapter"
+    )

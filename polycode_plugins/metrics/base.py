@@ -1,0 +1,279 @@
+"""The contract of a metric: which sufficient statistics it needs, and what it makes of them.
+
+A metric never sees the data. It names accumulators (mergeable sufficient statistics), the analysis
+fills one of each kind per site, and metrics that name the same one share it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polycode_plugins.activations import Activations, Site, default_axes
+from polycode_plugins.errors import DataError, StateError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Accumulator(ABC):
+    """A mergeable sufficient statistic of a stream of activations.
+
+    `merge` is associative and commutative up to rounding, and a fresh accumulator is its identity,
+    so batches, shards, processes and machines are the same thing. Two accumulators with the same
+    `key()` gather the same statistic and may stand for each other.
+    """
+
+    #: Stable name of the statistic, written into saved state.
+    name: ClassVar[str]
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The settings that define the statistic, as JSON values; `type(self)(**options)` is fresh."""
+
+    @abstractmethod
+    def update(self, activations: Activations) -> None:
+        """Take in one batch. Nothing of it is kept by reference."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Take in everything `other` has seen; `other` stays as it was."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Everything seen so far, as tensors on the CPU (what safetensors can hold)."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Replace what has been seen by what `state()` returned.
+
+        Raises:
+            StateError: for tensors that are missing or of impossible shape.
+        """
+
+    @property
+    @abstractmethod
+    def n_samples(self) -> int:
+        """Samples taken in so far."""
+
+    def key(self) -> str:
+        """Equal for accumulators that gather the same statistic."""
+        options = ",".join(f"{k}={v!r}" for k, v in sorted(self.options().items()))
+        return f"{self.name}({options})"
+
+    def fresh(self) -> Self:
+        """An empty accumulator of the same statistic."""
+        return type(self)(**self.options())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """Base of all results: frozen, with `to_dict`, `plot`, and scalars for tables."""
+
+    #: One plain sentence on how to read the result, shown in reports.
+    reading: ClassVar[str] = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values; arrays become lists, undefined numbers become None."""
+        return {
+            f.name: _to_json(getattr(self, f.name))
+            for f in dataclasses.fields(self)
+            if f.metadata.get("saved", True)
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The result whose `to_dict` gave `fields`."""
+        return cls(**fields)
+
+    def scalars(self) -> dict[str, float | int | str | bool | None]:
+        """The fields that fit into one cell of a table."""
+        return {
+            k: v
+            for k, v in self.to_dict().items()
+            if v is None or isinstance(v, float | int | str | bool)
+        }
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the result into `ax`, or into a new figure, and return the axes."""
+        raise NotImplementedError(f"{type(self).__name__} has no plot")
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric(ABC):
+    """A quantity computed from accumulators. Subclasses are frozen dataclasses of their settings.
+
+    Attributes:
+        label: keys the results; the metric's name unless given.
+    """
+
+    #: The name of the entry point.
+    name: ClassVar[str]
+    result: ClassVar[type[Result]]
+
+    label: str = dataclasses.field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
+
+    @abstractmethod
+    def accumulators(self) -> Mapping[str, Accumulator]:
+        """Fresh accumulators this metric needs, under names of its own choosing."""
+
+    @abstractmethod
+    def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> Result:
+        """The result at one site.
+
+        Raises:
+            DataError: where the quantity is undefined (too few samples, a constant layer).
+        """
+
+    def options(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return {f.name: _to_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """The metric whose `options()` were given; lists become tuples again.
+
+        Raises:
+            StateError: for settings this version does not have.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise StateError(
+                f"the metric {cls.name!r} has no setting {unknown[0]!r} in this version; "
+                f"its settings are {', '.join(sorted(known))}"
+            )
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+
+    def measure(
+        self,
+        values: Tensor | np.ndarray[Any, Any] | Activations,
+        *,
+        axes: tuple[str, ...] | None = None,
+        mask: Tensor | None = None,
+        name: str = "values",
+    ) -> Any:
+        """The result for one array of activations.
+
+        Args:
+            values: [samples, features], or any tensor whose axes are usual or named by `axes`.
+            axes: names of the axes, see `activations.AXES`.
+            mask: bool [batch] or [batch, positions]; False is left out.
+            name: what errors call the array.
+        """
+        batch = as_activations(values, axes=axes, mask=mask)
+        check_finite(batch, name)
+        accumulators = self.accumulators()
+        for accumulator in accumulators.values():
+            accumulator.update(batch)
+        return self.compute(accumulators, Site(name, axes=batch.axes))
+
+    def as_hook(self, *, mask: Tensor | None = None) -> MetricHook:
+        """A hook function for TransformerLens's `fwd_hooks`; read it with `hook.compute()`.
+
+        Every position counts unless `mask` [batch, position] says otherwise, the beginning-of-text
+        token too: `pc.attach` and `pc.analyze` leave padding and special tokens out by themselves.
+        """
+        return MetricHook(self, mask)
+
+
+class MetricHook:
+    """One metric as a hook: gathers at every hook point it is called from, changes nothing."""
+
+    def __init__(self, metric: Metric, mask: Tensor | None = None) -> None:
+        self.metric = metric
+        self.mask = mask
+        self._accumulators: dict[str, Mapping[str, Accumulator]] = {}
+
+    def __call__(self, tensor: Tensor, *, hook: Any) -> None:
+        """Take in the activations at `hook`."""
+        name = str(hook.name)
+        values = tensor.detach()
+        if values.dim() == 4:  # heads: [batch, position, head, feature]
+            axes: tuple[str, ...] = ("batch", "position", "head", "feature")
+        else:
+            axes = default_axes(values.dim())
+        batch = Activations(values, axes, mask=self.mask)
+        check_finite(batch, name)
+        if name not in self._accumulators:
+            self._accumulators[name] = self.metric.accumulators()
+        for accumulator in self._accumulators[name].values():
+            accumulator.update(batch)
+
+    def compute(self) -> dict[str, Any]:
+        """The results, keyed by the name each hook point reports.
+
+        Raises:
+            DataError: when the hook was never called.
+        """
+        if not self._accumulators:
+            raise DataError(
+                "the hook was never called; pass it as fwd_hooks=[(name, hook)] and run the model"
+            )
+        return {
+            name: self.metric.compute(accumulators, Site(name))
+            for name, accumulators in self._accumulators.items()
+        }
+
+
+def as_activations(
+    values: Tensor | np.ndarray[Any, Any] | Activations,
+    *,
+    axes: tuple[str, ...] | None = None,
+    mask: Tensor | None = None,
+) -> Activations:
+    """Wrap a torch or numpy array; the axes are the usual ones for its shape unless named."""
+    if isinstance(values, Activations):
+        return values
+    tensor = torch.as_tensor(values)
+    if not tensor.is_floating_point():
+        if tensor.is_complex():
+            raise DataError("activations are complex; pass the real part or the modulus")
+        tensor = tensor.double()
+    return Activations(
+        tensor.detach(), default_axes(tensor.dim()) if axes is None else axes, mask=mask
+    )
+
+
+def check_finite(batch: Activations, site: str, index: int | None = None) -> None:
+    """Raise DataError when a value that counts is NaN or infinite; names the site and batch."""
+    # A sum in float64 is finite exactly when every term is (float32 values cannot overflow it).
+    if bool(torch.isfinite(batch.values.sum(dtype=torch.float64))):
+        return
+    samples = batch.matrix("samples")
+    bad = int((~torch.isfinite(samples)).sum())
+    if bad:
+        where = f"batch {index} of site {site!r}" if index is not None else f"site {site!r}"
+        raise DataError(
+            f"{bad} of {samples.numel()} activations in {where} are NaN or infinite; "
+            "check the model and its inputs, or run it in float32"
+        )
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, tuple | list):
+        return [_to_json(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _to_json(v) for k, v in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return value

@@ -1,0 +1,164 @@
+"""Discovery of adapters, metrics and explainers through entry points.
+
+Listing reads the metadata of installed distributions and imports nothing; a plugin is imported when
+it is used. The built-in plugins are declared in the same entry-point groups and take the same path;
+the one thing said for them is that a name of theirs is not taken over by a third party's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from polycode_plugins.errors import PluginError, near
+
+Kind = Literal["adapters", "metrics", "explainers"]
+KINDS: tuple[Kind, ...] = ("adapters", "metrics", "explainers")
+DISTRIBUTION = "polycode-plugins"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What the metadata says of one plugin: nothing of it has been imported.
+
+    Attributes:
+        kind: "adapters", "metrics" or "explainers".
+        name: its entry point's name.
+        distribution: the distribution that declares it, normalised ("" when the metadata lacks it).
+        version: that distribution's version.
+        target: where the object is, as `module:attribute`.
+        standing: "active", "shadowed" by a built-in of the same name, or "clash" with another
+            distribution; the last two are reached as `distribution:name`.
+    """
+
+    kind: Kind
+    name: str
+    distribution: str
+    version: str
+    target: str
+    standing: Literal["active", "shadowed", "clash"] = "active"
+
+    @property
+    def reference(self) -> str:
+        """The name that reaches this plugin: short where that is unambiguous."""
+        return self.name if self.standing == "active" else f"{self.distribution}:{self.name}"
+
+
+def find(kind: Kind) -> list[Plugin]:
+    """All plugins of one kind, from metadata alone, sorted by name and distribution."""
+    return arrange(kind, entry_points(group=f"polycode_plugins.{kind}"))
+
+
+def arrange(kind: Kind, points: Iterable[EntryPoint]) -> list[Plugin]:
+    """Plugins for `points` with their standing: built-ins win, two third parties clash."""
+    found: dict[tuple[str, str], Plugin] = {}
+    for point in points:
+        dist = point.dist
+        name = _normalise(dist.name) if dist is not None and dist.name else ""
+        version = (dist.version or "") if dist is not None else ""
+        # An editable install can show its metadata twice on sys.path; the first one is imported.
+        found.setdefault((point.name, name), Plugin(kind, point.name, name, version, point.value))
+    by_name: dict[str, list[Plugin]] = {}
+    for plugin in found.values():
+        by_name.setdefault(plugin.name, []).append(plugin)
+    return sorted(
+        (
+            Plugin(p.kind, p.name, p.distribution, p.version, p.target, _standing(p, rivals))
+            for rivals in by_name.values()
+            for p in rivals
+        ),
+        key=lambda p: (p.name, p.distribution),
+    )
+
+
+def _standing(plugin: Plugin, rivals: list[Plugin]) -> Literal["active", "shadowed", "clash"]:
+    if len(rivals) == 1 or plugin.distribution == DISTRIBUTION:
+        return "active"
+    return "shadowed" if any(p.distribution == DISTRIBUTION for p in rivals) else "clash"
+
+
+def get(kind: Kind, name: str) -> Plugin:
+    """The plugin called `name`, or `distribution:name` where several distributions use the name.
+
+    Raises:
+        PluginError: for an unknown name (near ones are suggested) or a clash of two distributions.
+    """
+    plugins = find(kind)
+    distribution, _, short = name.rpartition(":")
+    matches = [
+        p
+        for p in plugins
+        if p.name == short
+        and (p.distribution == _normalise(distribution) if distribution else True)
+    ]
+    if not distribution:
+        active = [p for p in matches if p.standing == "active"]
+        if active:
+            return active[0]
+        if matches:
+            raise PluginError(
+                f"two distributions declare the {kind[:-1]} {name!r}; say which one: "
+                + " or ".join(repr(p.reference) for p in matches)
+            )
+    elif matches:
+        return matches[0]
+    known = [p.reference for p in plugins]
+    raise PluginError(
+        f"no {kind[:-1]} is called {name!r}{near(name, known)} "
+        f"(installed: {', '.join(known) or 'none'})"
+    )
+
+
+def load(kind: Kind, name: str) -> Any:
+    """Import the plugin called `name` and return its class or factory.
+
+    Raises:
+        PluginError: unknown, ambiguous, or broken; the last names the distribution, the cause and
+            what to install.
+    """
+    plugin = get(kind, name)
+    try:
+        return EntryPoint(plugin.name, plugin.target, f"polycode_plugins.{kind}").load()
+    except Exception as error:  # a plugin may raise anything while it is imported
+        raise PluginError(
+            f"the {kind[:-1]} {name!r} of {plugin.distribution or 'an unknown distribution'} "
+            f"does not import: {cause(error)}; {remedy(plugin, error)}"
+        ) from error
+
+
+def why_broken(plugin: Plugin) -> str | None:
+    """Import a plugin and return the cause when that fails, None when it works."""
+    try:
+        EntryPoint(plugin.name, plugin.target, f"polycode_plugins.{plugin.kind}").load()
+    except Exception as error:  # a plugin may raise anything while it is imported
+        return f"{cause(error)}; {remedy(plugin, error)}"
+    return None
+
+
+def cause(error: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def remedy(plugin: Plugin, error: BaseException) -> str:
+    """What to do about a plugin that does not import."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        missing = error.name.partition(".")[0]
+        if missing != plugin.target.partition(".")[0]:
+            return f"it needs {missing!r}: install that, or what {plugin.distribution} asks for"
+    return f"reinstall or update it: pip install --upgrade {plugin.distribution}"
+
+
+def missing_extra(library: str, extra: str, what: str) -> PluginError:
+    """The error for a built-in whose optional library is absent."""
+    return PluginError(
+        f"{what} needs {library}, which is not installed: "
+        f"pip install '{DISTRIBUTION}[{extra}]'"
+    )
+
+
+def _normalise(name: str) -> str:
+    return name.replace("_", "-").replace(".", "-").lower()

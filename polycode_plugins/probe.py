@@ -1,0 +1,149 @@
+"""`attach` and `measure`: the metrics on somebody else's forward passes and on stored activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from polycode_plugins.activations import Activations, Site
+from polycode_plugins.adapters.base import Adapter, Capture
+from polycode_plugins.analysis import Analysis, finish, record
+from polycode_plugins.errors import DataError, SiteError
+from polycode_plugins.loading import load
+from polycode_plugins.metrics.base import Metric, as_activations
+from polycode_plugins.provenance import Rows, environment, fingerprint
+from polycode_plugins.statistics import Statistics, make_metrics
+
+
+class Probe:
+    """Metrics gathering while somebody else runs the model; read it with `compute()`."""
+
+    def __init__(self, adapter: Adapter, statistics: Statistics, capture: Capture) -> None:
+        self._adapter = adapter
+        self._statistics = statistics
+        self._capture = capture
+
+    @property
+    def n_samples(self) -> dict[str, int]:
+        """Samples seen so far at each site."""
+        return {name: self._statistics.n_samples(name) for name in self._statistics.sites}
+
+    def compute(self) -> Analysis:
+        """The results of everything seen so far; gathering goes on while the context is open.
+
+        Raises:
+            SiteError: when a site has not fired.
+            DataError: where a result is undefined.
+        """
+        silent = [name for name, count in self._capture.fired.items() if not count]
+        if silent:
+            raise SiteError(
+                f"site {silent[0]!r} did not fire: run the model inside the 'with' block, and "
+                "through this site"
+            )
+        run = record(
+            self._statistics,
+            **environment(),
+            model={**self._adapter.describe(), "fingerprint": fingerprint(self._adapter.model)},
+            data="attached",
+            seed=None,
+            options={},
+            rows=Rows().to_json(),
+            complete=True,
+        )
+        return finish(self._statistics, run)
+
+
+@contextmanager
+def attach(
+    model: Any,
+    sites: Sequence[str] | str | None = None,
+    metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
+    *,
+    adapter: str | type[Adapter] | None = None,
+    **options: Any,
+) -> Iterator[Probe]:
+    """Gather metrics during any forward passes of a live model.
+
+    The passes are the caller's: their mode, gradients, dropout and hooks stay as they are, outputs
+    are bit-equal, and nothing stays behind. TransformerLens models leave special tokens (padding,
+    beginning of text) out by themselves; for other models every position counts.
+
+    Args:
+        model: a live model.
+        sites: names or globs.
+        metrics: names or metric objects.
+        adapter: the adapter's name; by default the one that claims the model.
+        options: passed to the adapter.
+
+    Example:
+        with pc.attach(model, "blocks.*.hook_resid_post", ["spectrum"]) as probe:
+            model.generate(...)
+        print(probe.compute().to_dataframe())
+    """
+    source = load(model, adapter, **options)
+    statistics = Statistics(make_metrics(metrics), source.resolve(sites, None))
+    with source.capture(list(statistics.sites.values()), statistics.receive) as capture:
+        yield Probe(source, statistics, capture)
+
+
+def measure(
+    activations: Mapping[str, Any] | Any,
+    metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
+    *,
+    mask: Tensor | None = None,
+    axes: tuple[str, ...] | None = None,
+) -> Analysis:
+    """Metrics of activations that are already there.
+
+    Args:
+        activations: a TransformerLens ActivationCache, or any mapping of site to tensor: [samples,
+            features], [batch, position, features], [batch, position, head, features] for names
+            that TransformerLens uses for heads, images [batch, channels, height, width], or
+            Activations.
+        metrics: names or metric objects.
+        mask: bool [batch] or [batch, position]; False is left out (padding, special tokens). A
+            cache does not know them, so without a mask every position counts.
+        axes: names of the axes of every tensor, where they are not the usual ones.
+
+    Raises:
+        DataError: for an empty mapping, or activations that cannot be read.
+    """
+    items = list(activations.items()) if hasattr(activations, "items") else None
+    if not items:
+        raise DataError(
+            "there is nothing to measure: pass an ActivationCache or a mapping of site to tensor"
+        )
+    batches = {str(name): _read(str(name), value, axes, mask) for name, value in items}
+    sites = [Site(name, depth, batches[name].axes) for depth, name in enumerate(batches)]
+    statistics = Statistics(make_metrics(metrics), sites)
+    for name, batch in batches.items():
+        statistics.receive(name, batch)
+    run = record(
+        statistics,
+        **environment(),
+        model={},
+        data="measured",
+        seed=None,
+        options={},
+        rows=Rows().to_json(),
+        complete=True,
+    )
+    return finish(statistics, run)
+
+
+def _read(name: str, value: Any, axes: tuple[str, ...] | None, mask: Tensor | None) -> Activations:
+    """One tensor of a mapping; heads are told from images by TransformerLens's hook names."""
+    if axes is None and ".hook_" in f".{name}" and getattr(value, "ndim", 0) == 4:
+        if "pattern" in name or "attn_scores" in name:
+            raise DataError(
+                f"{name!r} holds attention weights, not the activations of units; leave it out"
+            )
+        axes = ("batch", "position", "head", "feature")
+    try:
+        return as_activations(value, axes=axes, mask=mask)
+    except DataError as error:
+        raise DataError(f"{name!r}: {error}") from error

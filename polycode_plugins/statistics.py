@@ -1,0 +1,160 @@
+"""The accumulators of every site, shared between the metrics that need the same ones.
+
+This is the sink of a capture: `analyze`, `attach` and `measure` differ only in who runs the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from polycode_plugins import plugins
+from polycode_plugins.activations import Activations, Site
+from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
+from polycode_plugins.metrics.base import Accumulator, Metric, Result, check_finite
+
+Results = dict[str, dict[str, Result]]  # by site, then by the metric's label
+
+
+class Statistics:
+    """What a set of metrics needs to know about a set of sites.
+
+    Args:
+        metrics: the metrics; those that name the same accumulator share it.
+        sites: the sites whose activations will come.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], sites: Sequence[Site]) -> None:
+        self.metrics = list(metrics)
+        self.sites = {site.name: site for site in sites}
+        self.batches = 0
+        # Where each metric finds its accumulators: [site][label][name] -> key in _held[site].
+        self._keys: dict[str, dict[str, dict[str, str]]] = {}
+        self._held: dict[str, dict[str, Accumulator]] = {}
+        for site in sites:
+            held = self._held.setdefault(site.name, {})
+            keys = self._keys.setdefault(site.name, {})
+            for metric in self.metrics:
+                keys[metric.label] = {}
+                for name, accumulator in metric.accumulators().items():
+                    held.setdefault(accumulator.key(), accumulator)
+                    keys[metric.label][name] = accumulator.key()
+
+    def receive(self, site: str, activations: Activations) -> None:
+        """Take in one batch of one site; the sink of a capture."""
+        check_finite(activations, site, self.batches)
+        if self.sites[site].axes != activations.axes:
+            known = self.sites[site]
+            if known.axes and self.n_samples(site):
+                raise DataError(
+                    f"the axes of site {site!r} changed from {known.axes} to {activations.axes}; "
+                    "a site must keep its layout"
+                )
+            self.sites[site] = Site(
+                known.name, known.depth, activations.axes, known.width, known.source
+            )
+        try:
+            for accumulator in self._held[site].values():
+                accumulator.update(activations)
+        except PolycodeError as error:
+            raise type(error)(f"site {site!r}: {error}") from error
+
+    def n_samples(self, site: str) -> int:
+        """Samples a site has seen."""
+        return max((a.n_samples for a in self._held[site].values()), default=0)
+
+    def accumulators(self, site: str, label: str) -> dict[str, Accumulator]:
+        """The accumulators of one metric at one site, under the metric's own names."""
+        return {n: self._held[site][key] for n, key in self._keys[site][label].items()}
+
+    def compute(self, site: str, metric: Metric) -> Result:
+        """The result of one metric at one site.
+
+        Raises:
+            DataError: where it is undefined; the message names the site.
+        """
+        try:
+            return metric.compute(self.accumulators(site, metric.label), self.sites[site])
+        except PolycodeError as error:
+            raise type(error)(f"{metric.label} of site {site!r}: {error}") from error
+
+    def merge(self, other: Statistics) -> None:
+        """Take in everything another set of statistics has seen; sites and metrics must agree."""
+        if list(self.sites) != list(other.sites):
+            raise StateError("the sites differ, so the statistics cannot be merged")
+        for site, held in self._held.items():
+            if held.keys() != other._held[site].keys():
+                raise StateError("the metrics differ, so the statistics cannot be merged")
+            if not self.n_samples(site):
+                self.sites[site] = other.sites[site]
+            for key, accumulator in held.items():
+                accumulator.merge(other._held[site][key])
+
+    def state(self) -> dict[str, Tensor]:
+        """All accumulators as flat tensors, keyed "site index/accumulator key/tensor"."""
+        return {
+            f"{index}/{key}/{name}": tensor
+            for index, held in enumerate(self._held.values())
+            for key, accumulator in held.items()
+            for name, tensor in accumulator.state().items()
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace everything seen by what `state` returned."""
+        grouped: dict[tuple[int, str], dict[str, Tensor]] = {}
+        for path, tensor in tensors.items():
+            index, _, rest = path.partition("/")
+            key, _, name = rest.rpartition("/")
+            grouped.setdefault((int(index), key), {})[name] = tensor
+        expected = {(i, k) for i, held in enumerate(self._held.values()) for k in held}
+        if set(grouped) != expected:
+            raise StateError("the saved statistics are of other sites or metrics")
+        for i, held in enumerate(self._held.values()):
+            for key, accumulator in held.items():
+                accumulator.load_state(grouped[i, key])
+
+
+def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]:
+    """Metric objects for names and objects, each with a label of its own.
+
+    Raises:
+        PluginError: for an unknown name, something that is no metric, or two equal labels.
+    """
+    if isinstance(metrics, str | Metric):
+        metrics = [metrics]
+    made: list[Metric] = []
+    for metric in metrics:
+        if isinstance(metric, str):
+            metric = plugins.load("metrics", metric)()
+        if not isinstance(metric, Metric):
+            raise PluginError(
+                f"{metric!r} is not a metric; pass a name ({', '.join(_metric_names())}) or an "
+                "object such as pc.metrics.Spectrum()"
+            )
+        made.append(metric)
+    if not made:
+        raise PluginError(f"no metric was asked for; choose from {', '.join(_metric_names())}")
+    labels = [m.label for m in made]
+    double = next((label for label in labels if labels.count(label) > 1), None)
+    if double is not None:
+        raise PluginError(
+            f"two metrics are labelled {double!r}; give one of them another label, for example "
+            f"Spectrum(label='{double}-2')"
+        )
+    return made
+
+
+def rebuild_metrics(saved: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """The metrics of a saved run, from what `describe_metric` wrote."""
+    return [plugins.load("metrics", m["metric"]).from_options(m["options"]) for m in saved]
+
+
+def describe_metric(metric: Metric) -> dict[str, Any]:
+    """A metric as JSON values, enough to make it again."""
+    return {"metric": metric.name, "options": metric.options()}
+
+
+def _metric_names() -> list[str]:
+    return [p.reference for p in plugins.find("metrics")]
