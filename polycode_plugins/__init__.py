@@ -1,17 +1,20 @@
-"""polycode_plugins: metrics of a network's code, as plugins on the models people already use.
+"""polycode_plugins: how redundant, smooth and explainable is a network's code.
 
     import polycode_plugins as pc
 
-    analysis = pc.analyze("gpt2-xl", "texts.jsonl", metrics=["spectrum"], sites="blocks.*.hook_resid_post")
+    analysis = pc.analyze("gpt2-xl", "texts.jsonl", sites="blocks.*.hook_resid_post")
     analysis.report("report.html")
+
+Names load when they are first used, so that importing the package (and `polycode --help`) does not
+wait for torch.
 """
 
-from polycode_plugins import metrics, theory
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from polycode_plugins._version import __version__
-from polycode_plugins.activations import Activations, Site
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions
-from polycode_plugins.analysis import Analysis
-from polycode_plugins.driver import analyze
 from polycode_plugins.errors import (
     DataError,
     ModelError,
@@ -20,9 +23,35 @@ from polycode_plugins.errors import (
     SiteError,
     StateError,
 )
-from polycode_plugins.loading import load
-from polycode_plugins.metrics.base import Accumulator, Metric, Result
-from polycode_plugins.probe import Probe, attach, measure
+
+if TYPE_CHECKING:
+    from polycode_plugins import metrics, theory
+    from polycode_plugins.activations import Activations, Site
+    from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions
+    from polycode_plugins.analysis import Analysis
+    from polycode_plugins.driver import analyze
+    from polycode_plugins.loading import load
+    from polycode_plugins.metrics.base import Accumulator, Metric, Result
+    from polycode_plugins.probe import Probe, attach, measure
+
+_HOMES = {
+    "Accumulator": "metrics.base",
+    "Activations": "activations",
+    "Adapter": "adapters.base",
+    "Analysis": "analysis",
+    "Batch": "adapters.base",
+    "Capture": "adapters.base",
+    "DataOptions": "adapters.base",
+    "Metric": "metrics.base",
+    "Probe": "probe",
+    "Result": "metrics.base",
+    "Site": "activations",
+    "analyze": "driver",
+    "attach": "probe",
+    "load": "loading",
+    "measure": "probe",
+}
+_MODULES = ("metrics", "theory")
 
 __all__ = [
     "Accumulator",
@@ -50,3 +79,17 @@ __all__ = [
     "metrics",
     "theory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

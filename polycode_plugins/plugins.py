@@ -7,8 +7,11 @@ the one thing said for them is that a name of theirs is not taken over by a thir
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -128,8 +131,60 @@ def load(kind: Kind, name: str) -> Any:
         ) from error
 
 
+def broken(found: Iterable[Plugin]) -> dict[tuple[str, str], str]:
+    """Why plugins do not import, by (distribution, name); those that do import are absent.
+
+    They are imported in a process of their own: one that prints, exits, crashes or changes global
+    state takes nothing down here.
+    """
+    causes: dict[tuple[str, str], str] = {}
+    remaining = list(found)
+    while remaining:
+        lines, status = _try_imports(remaining)
+        for plugin, line in zip(remaining, lines, strict=False):
+            if line:
+                causes[plugin.distribution, plugin.name] = line
+        remaining = remaining[len(lines) :]
+        if remaining:  # the process ended while it imported the first of the rest
+            plugin, *remaining = remaining
+            causes[plugin.distribution, plugin.name] = (
+                f"importing it ends the process (status {status}); {_REINSTALL} {plugin.distribution}"
+            )
+    return causes
+
+
+_REINSTALL = "reinstall or update it: pip install --upgrade"
+_MARK = "\x1epolycode "  # tells our lines from what a plugin prints
+_SCRIPT = """
+import json, sys
+from polycode_plugins import plugins
+for fields in json.loads(sys.argv[1]):
+    sys.stdout.write(plugins._MARK + json.dumps(plugins.why_broken(plugins.Plugin(**fields))) + "\\n")
+    sys.stdout.flush()
+"""
+
+
+def _try_imports(found: list[Plugin]) -> tuple[list[str | None], int]:
+    fields = json.dumps([asdict(p) for p in found])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _SCRIPT, fields],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=300,
+            check=False,
+        )
+        output, status = done.stdout, done.returncode
+    except subprocess.TimeoutExpired as error:
+        raw = error.stdout or b""
+        output, status = raw if isinstance(raw, str) else raw.decode("utf-8", "replace"), -1
+    lines = [line.partition(_MARK)[2] for line in output.splitlines() if _MARK in line]
+    return [json.loads(line) for line in lines], status
+
+
 def why_broken(plugin: Plugin) -> str | None:
-    """Import a plugin and return the cause when that fails, None when it works."""
+    """Import a plugin here and return the cause when that fails, None when it works."""
     try:
         EntryPoint(plugin.name, plugin.target, f"polycode_plugins.{plugin.kind}").load()
     except Exception as error:  # a plugin may raise anything while it is imported
@@ -149,7 +204,7 @@ def remedy(plugin: Plugin, error: BaseException) -> str:
         missing = error.name.partition(".")[0]
         if missing != plugin.target.partition(".")[0]:
             return f"it needs {missing!r}: install that, or what {plugin.distribution} asks for"
-    return f"reinstall or update it: pip install --upgrade {plugin.distribution}"
+    return f"{_REINSTALL} {plugin.distribution}"
 
 
 def missing_extra(library: str, extra: str, what: str) -> PluginError:

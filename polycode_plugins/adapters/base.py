@@ -116,6 +116,10 @@ class Adapter(ABC):
     def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
         """Run the model on a batch, at least until `stop_after` has fired."""
 
+    def example(self) -> Batch | None:
+        """A small batch of the adapter's embedded data, to list the sites of a model with."""
+        return None
+
     def default_sites(self, sites: Sequence[Site]) -> list[str]:
         """The sites used when none are asked for."""
         return [site.name for site in sites]

@@ -1,0 +1,211 @@
+"""The `spectrum` metric: eigenvalues of a layer's covariance and the power law they follow.
+
+Marshall & Kirchner 2024, section on the eigenspectrum and figure 3. The paper writes
+lambda_i = i^alpha with alpha < 0; Stringer et al. 2019 and alpha-ReQ write i^-alpha. Here `slope`
+has the paper's sign (negative for a decaying spectrum) and `exponent` = -slope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polycode_plugins.activations import Positions, Site
+from polycode_plugins.errors import DataError
+from polycode_plugins.metrics.accumulators import Covariance, Precision
+from polycode_plugins.metrics.base import Accumulator, Metric, Result
+from polycode_plugins.metrics.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.summaries import effective_rank, participation_ratio
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumResult(Result):
+    """Eigenspectrum of one site.
+
+    Attributes:
+        eigenvalues: float64 [rank], of the sample covariance (normalised by n - 1), descending, in
+            squared units of the activations; at most n_samples - 1 of them are not zero.
+        power_law: the fit asked for, with its range of ranks, goodness, and evidence of a break.
+        n_samples: samples the covariance was computed from.
+        width: features per sample.
+        participation_ratio: (sum lambda)^2 / sum lambda^2 of the population, corrected for the
+            finite number of samples; between 1 and width.
+        participation_ratio_naive: the same of the sample eigenvalues, biased low.
+        effective_rank: exp of the entropy [nats] of the normalised singular values (RankMe, Garrido
+            et al. 2023), of the sample; between 1 and width.
+        positions: whether positions counted as "samples" or "features".
+        eigenvectors: float64 [k, width], unit rows, where they were asked for; not saved.
+    """
+
+    reading: ClassVar[str] = (
+        "A steep decay (exponent well above 1) means that a few directions carry the code: it is "
+        "redundant and smooth; an exponent below 1 means an efficient, high-dimensional code."
+    )
+
+    eigenvalues: Floats
+    power_law: PowerLawFit
+    n_samples: int
+    width: int
+    participation_ratio: float
+    participation_ratio_naive: float
+    effective_rank: float
+    positions: str = "samples"
+    eigenvectors: Floats | None = field(default=None, metadata={"saved": False})
+
+    @property
+    def exponent(self) -> float:
+        """Decay of the power law lambda_i ~ i^-exponent; positive for a decaying spectrum."""
+        return self.power_law.exponent
+
+    @property
+    def slope(self) -> float:
+        """The exponent with the sign of Marshall & Kirchner 2024: -exponent."""
+        return self.power_law.slope
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% interval (low, high) of the exponent; None for fits that have no honest one."""
+        return self.power_law.interval
+
+    @property
+    def total_variance(self) -> float:
+        """Sum of the eigenvalues."""
+        return float(self.eigenvalues.sum())
+
+    @property
+    def explained_variance(self) -> Floats:
+        """float64 [rank]: cumulative share of the total variance, ending at 1."""
+        return cast(Floats, np.cumsum(self.eigenvalues) / self.total_variance)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> SpectrumResult:
+        """The result whose `to_dict` gave `fields`."""
+        values = dict(fields)
+        values["eigenvalues"] = np.asarray(values["eigenvalues"], dtype=np.float64)
+        values["power_law"] = PowerLawFit.from_dict(values["power_law"])
+        return cls(**values)
+
+    def scalars(self) -> dict[str, float | int | str | bool | None]:
+        """What fits into a table: exponent, slope, interval, summaries, sizes."""
+        low, high = self.interval if self.interval is not None else (None, None)
+        return {
+            "exponent": self.exponent,
+            "slope": self.slope,
+            "interval_low": low,
+            "interval_high": high,
+            "fit": self.power_law.fit,
+            "r_squared": self.power_law.r_squared,
+            "broken": self.power_law.broken,
+            "participation_ratio": self.participation_ratio,
+            "participation_ratio_naive": self.participation_ratio_naive,
+            "effective_rank": self.effective_rank,
+            "total_variance": self.total_variance,
+            "n_samples": self.n_samples,
+            "width": self.width,
+        }
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Eigenvalues against rank on log axes, with the fitted line over its range of ranks."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(layout="constrained")
+        ranks = np.arange(1, self.eigenvalues.size + 1)
+        shown = self.eigenvalues > self.eigenvalues[0] * 1e-14
+        ax.loglog(ranks[shown], self.eigenvalues[shown], ".", ms=3, color="#4c72b0")
+        first, last = self.power_law.ranks
+        line = np.array([first, last], dtype=np.float64)
+        broken = " (broken)" if self.power_law.broken else ""
+        ax.loglog(
+            line,
+            np.exp(self.power_law.intercept) * line**self.power_law.line_slope,
+            color="#c44e52",
+            label=f"exponent {self.exponent:.2f}{broken}",
+        )
+        ax.set_xlabel("rank")
+        ax.set_ylabel("eigenvalue")
+        ax.legend(frameon=False)
+        return ax
+
+
+@dataclass(frozen=True)
+class Spectrum(Metric):
+    """Eigenvalues of the centred covariance and their power law.
+
+    Attributes:
+        fit: "debiased" (default), or the published regressions "huber", "stringer", "alpha-req",
+            which are biased unless n_samples is far above the width.
+        ranks: first and last rank of the fit, 1-based; clipped to the ranks there are.
+        eigenvectors: how many leading eigenvectors to compute with the result.
+        positions: for sites with positions, whether these are samples or features.
+        precision: of the covariance's products, see `Covariance`.
+        epsilon: of the Huber loss (scikit-learn's HuberRegressor); not stated in the paper.
+        seed: of the simulation behind the interval.
+    """
+
+    name: ClassVar[str] = "spectrum"
+    result: ClassVar[type[Result]] = SpectrumResult
+
+    fit: Literal["debiased", "huber", "stringer", "alpha-req"] = "debiased"
+    ranks: tuple[int, int] | None = None
+    eigenvectors: int = 0
+    positions: Positions = "samples"
+    precision: Precision = "float64"
+    epsilon: float = 1.35
+    seed: int = 0
+
+    def accumulators(self) -> Mapping[str, Accumulator]:
+        """One covariance."""
+        return {"covariance": Covariance(self.positions, self.precision)}
+
+    def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> SpectrumResult:
+        """The spectrum at one site.
+
+        Raises:
+            DataError: for fewer than two samples, a constant layer, or too few ranks to fit.
+        """
+        covariance = cast(Covariance, accumulators["covariance"])
+        vectors = None
+        if self.eigenvectors:
+            values, found = covariance.eigenvectors()
+            vectors = found[: self.eigenvectors].cpu().numpy()
+        else:
+            values = covariance.eigenvalues()
+        eigenvalues = values.cpu().numpy()
+        width, n = covariance.width, covariance.n_samples
+        assert width is not None
+        mean_square = float(covariance.mean().square().sum())
+        if eigenvalues[0] <= np.finfo(np.float64).eps ** 2 * (mean_square + 1e-300):
+            raise DataError(
+                f"the activations are constant over {n} samples, so there is no spectrum; leave "
+                "the site out"
+            )
+        ratio = participation_ratio(eigenvalues, n)
+        return SpectrumResult(
+            eigenvalues=eigenvalues,
+            power_law=fit_power_law(
+                eigenvalues,
+                n,
+                width=width,
+                fit=self.fit,
+                ranks=self.ranks,
+                epsilon=self.epsilon,
+                seed=self.seed,
+            ),
+            n_samples=n,
+            width=width,
+            participation_ratio=ratio.corrected,
+            participation_ratio_naive=ratio.naive,
+            effective_rank=effective_rank(eigenvalues),
+            positions=self.positions,
+            eigenvectors=vectors,
+        )
