@@ -179,7 +179,7 @@ def _try_imports(found: list[Plugin]) -> tuple[list[str | None], int]:
     except subprocess.TimeoutExpired as error:
         raw = error.stdout or b""
         output, status = raw if isinstance(raw, str) else raw.decode("utf-8", "replace"), -1
-    lines = [line.partition(_MARK)[2] for line in output.splitlines() if _MARK in line]
+    lines = [line.partition(_MARK)[2] for line in output.split("\n") if _MARK in line]
     return [json.loads(line) for line in lines], status
 
 

@@ -1,0 +1,138 @@
+"""Discovery: metadata only, broken plugins stay alone, name clashes are said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from polycode_plugins import plugins
+from polycode_plugins.errors import PluginError
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put distributions with entry points on the path, as pip would leave them."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def put(distribution: str, entries: dict[str, str], modules: dict[str, str] | None = None):
+        for name, source in (modules or {}).items():
+            (tmp_path / f"{name}.py").write_text(source)
+        info = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
+        )
+        text = "".join(
+            f"[polycode_plugins.{kind}]\n" + f"{name} = {target}\n"
+            for kind_name, target in entries.items()
+            for kind, name in [kind_name.split("/")]
+        )
+        (info / "entry_points.txt").write_text(text)
+
+    return put
+
+
+def test_built_ins_are_declared_like_everybody_else():
+    assert {p.name for p in plugins.find("adapters")} >= {
+        "module",
+        "transformer-lens",
+        "torchvision",
+        "nnsight",
+    }
+    assert {p.distribution for p in plugins.find("metrics")} == {"polycode-plugins"}
+
+
+def test_listing_imports_nothing(install, tmp_path):
+    source = f"open({str(tmp_path / 'imported')!r}, 'w').close()\nclass Thing: ..."
+    install("noisy", {"metrics/noisy": "noisy_module:Thing"}, {"noisy_module": source})
+    found = plugins.get("metrics", "noisy")
+    assert (found.distribution, found.version, found.target) == (
+        "noisy",
+        "1.2",
+        "noisy_module:Thing",
+    )
+    assert not (tmp_path / "imported").exists()
+    assert plugins.load("metrics", "noisy").__name__ == "Thing"
+    assert (tmp_path / "imported").exists()
+
+
+def test_listing_does_not_import_torch():
+    script = (
+        "import sys; from polycode_plugins import plugins; plugins.find('adapters'); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_a_broken_plugin_says_its_distribution_cause_and_remedy(install):
+    install(
+        "half-done",
+        {"metrics/needs": "half_done:Metric"},
+        {"half_done": "import surely_not_installed\n"},
+    )
+    with pytest.raises(
+        PluginError,
+        match=r"'needs' of half-done does not import: ModuleNotFoundError.*install.*surely_not",
+    ):
+        plugins.load("metrics", "needs")
+
+
+def test_broken_plugins_take_nothing_down(install):
+    install("a-missing", {"metrics/a-missing": "a_missing:M"}, {"a_missing": "import nowhere_x"})
+    install("b-syntax", {"metrics/b-syntax": "b_syntax:M"}, {"b_syntax": "def ("})
+    install("c-exits", {"metrics/c-exits": "c_exits:M"}, {"c_exits": "import os; os._exit(3)"})
+    install("d-attribute", {"metrics/d-attribute": "d_attribute:M"}, {"d_attribute": "print('hi')"})
+    install("e-absent", {"metrics/e-absent": "e_absent:M"})
+    install("f-works", {"metrics/f-works": "f_works:M"}, {"f_works": "print('noise')\nclass M: ..."})
+    found = plugins.find("metrics")
+    broken = {name: why for (_, name), why in plugins.broken(found).items()}
+    assert set(broken) == {"a-missing", "b-syntax", "c-exits", "d-attribute", "e-absent"}
+    assert "nowhere_x" in broken["a-missing"]
+    assert "SyntaxError" in broken["b-syntax"]
+    assert "ends the process (status 3)" in broken["c-exits"]
+    assert "AttributeError" in broken["d-attribute"]
+    assert "reinstall" in broken["e-absent"]
+
+
+def test_a_built_in_keeps_its_name(install):
+    install("usurper", {"metrics/spectrum": "usurper:M"}, {"usurper": "class M: ..."})
+    assert plugins.get("metrics", "spectrum").distribution == "polycode-plugins"
+    shadowed = plugins.get("metrics", "usurper:spectrum")
+    assert (shadowed.standing, shadowed.reference) == ("shadowed", "usurper:spectrum")
+    assert plugins.load("metrics", "usurper:spectrum").__module__ == "usurper"
+
+
+def test_two_third_parties_clash_and_the_distribution_decides(install):
+    install("one", {"metrics/same": "one_module:M"}, {"one_module": "class M: ..."})
+    install("two", {"metrics/same": "two_module:M"}, {"two_module": "class M: ..."})
+    with pytest.raises(PluginError, match="'one:same' or 'two:same'"):
+        plugins.get("metrics", "same")
+    assert plugins.load("metrics", "two:same").__module__ == "two_module"
+
+
+def test_an_unknown_name_suggests_near_ones():
+    with pytest.raises(PluginError, match=r"no metric is called 'spectrun'.*'spectrum'"):
+        plugins.get("metrics", "spectrun")
+    with pytest.raises(PluginError, match=r"installed: .*module"):
+        plugins.get("adapters", "zzz")
+
+
+def test_metadata_without_a_name_or_with_odd_text_is_listed_not_fatal(tmp_path, monkeypatch):
+    info = tmp_path / "odd-0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text("[polycode_plugins.metrics]\nodd = <script>:x y\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    odd = plugins.get("metrics", "odd")
+    assert odd.target == "<script>:x y"
+    with pytest.raises(PluginError, match="does not import"):
+        plugins.load("metrics", "odd")
