@@ -56,7 +56,8 @@ class DataOptions:
         context: tokens per window of text, the prepended token included.
         limit: stop after this many rows (windows, images); None reads everything.
         shard: (index, count): read every count-th row, starting with index.
-        include_special: let padding-free special tokens (the prepended one too) into the statistics.
+        include_special: let special tokens (the prepended one too, padding never) into the
+            statistics.
         text_field: field of a JSON line or data set that holds the text.
         seed: of whatever is drawn (image crops).
     """
@@ -178,7 +179,7 @@ class Adapter(ABC):
             wider = [n for n in names if loose.fullmatch(n)][:3]
             if wider:
                 hint = f"; '*' stays within one dotted part, '**' crosses them: {wider[0]!r}"
-        return f"no site of this model matches {pattern!r}{hint or ''}; list them with 'polycode sites'"
+        return f"no site of this model matches {pattern!r}{hint}; list them with 'polycode sites'"
 
     def stream(
         self,
@@ -196,10 +197,10 @@ class Adapter(ABC):
         options = options or DataOptions()
         resolved: list[Site] | None = None
         for batch in self.batches(data, options):
-            if resolved is None:
-                resolved = self.resolve(sites, batch)
             gathered: dict[str, Activations] = {}
             with undisturbed(self.model, train_mode=train_mode):
+                if resolved is None:
+                    resolved = self.resolve(sites, batch)
                 self.run(batch, resolved, partial(_keep, gathered), seed=options.seed)
             yield gathered
 
@@ -243,8 +244,11 @@ class Capture:
             mask: what counts where no batch is known, in somebody else's workflow.
         """
         batch = self.batch
+        rows = documents = None
         if batch is not None:
             mask = batch.mask
+            if values.shape[0] == len(batch):  # else the model has regrouped its rows
+                rows, documents = batch.rows, batch.documents
         if mask is not None and mask.dim() == 2 and "position" not in axes:
             # A mask over token positions says nothing about a tensor without them.
             mask = mask.any(dim=1)
@@ -255,8 +259,8 @@ class Capture:
                 values.detach(),
                 axes,
                 mask=None if mask is None else mask.to(values.device),
-                rows=batch.rows if batch is not None else None,
-                documents=batch.documents if batch is not None else None,
+                rows=rows,
+                documents=documents,
             ),
         )
 
@@ -288,7 +292,9 @@ def _glob(pattern: str) -> str:
     parts = re.split(r"(\*\*|\*|\?|\[[^]]*\])", pattern)
     table = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
     return "".join(
-        table.get(p, p.replace("[!", "[^", 1) if p.startswith("[") and p.endswith("]") else re.escape(p))
+        table.get(
+            p, p.replace("[!", "[^", 1) if p.startswith("[") and p.endswith("]") else re.escape(p)
+        )
         for p in parts
     )
 

@@ -1,11 +1,13 @@
-"""Forward hooks on modules: the capture that the module, torchvision and TransformerLens adapters share."""
+"""Forward hooks on modules: the capture that the adapters share."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -34,17 +36,30 @@ def observe(module: nn.Module, hook: Callable[[Any], None], handles: list[Remova
 
     A hook that somebody adds later, say to ablate the site, would otherwise run after ours and what
     we saw would not be what the model went on with: so before each call our hook moves to the end.
+
+    What activation checkpointing computes again during the backward pass is passed over: the same
+    values have been seen in the forward pass.
     """
 
     def look(_module: nn.Module, _args: Any, output: Any) -> None:
-        hook(output)
+        if not in_backward():
+            hook(output)
 
     handle = module.register_forward_hook(look)
 
     def go_last(_module: nn.Module, _args: Any) -> None:
-        module._forward_hooks.move_to_end(handle.id)
+        hooks = cast(OrderedDict[int, Any], module._forward_hooks)
+        # Somebody who clears all hooks of a module silences this site, which is an error later;
+        # their forward pass goes on.
+        if handle.id in hooks and next(reversed(hooks)) != handle.id:
+            hooks.move_to_end(handle.id)
 
     handles += [handle, module.register_forward_pre_hook(go_last)]
+
+
+def in_backward() -> bool:
+    """Whether the autograd engine is running a backward pass in this thread."""
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 class CallCounter:
@@ -68,9 +83,8 @@ class CallCounter:
         """
         if not self._inside:
             raise SiteError(
-                f"{path!r} fired outside a forward pass of the whole model (called by itself, or "
-                "recomputed by activation checkpointing); attach to the module that is called, or "
-                "switch checkpointing off"
+                f"{path!r} fired outside a forward pass of the whole model; attach to the module "
+                "that is called"
             )
         index = self._calls.get(path, 0)
         self._calls[path] = index + 1
@@ -93,15 +107,15 @@ def tensor_of(output: Any, path: str) -> Tensor:
     value = output
     if isinstance(value, tuple | list) and value:
         value = value[0]
-    if isinstance(value, Tensor) and value.is_floating_point():
+    if isinstance(value, Tensor) and value.is_floating_point() and not value.is_nested:
         return value
     if isinstance(output, dict):
         what = f"a mapping with the keys {', '.join(map(repr, output))}"
     elif isinstance(value, Tensor):
-        what = f"a tensor of {value.dtype}"
+        what = f"a {'nested ' if value.is_nested else ''}tensor of {value.dtype}"
     else:
         what = f"a {type(value).__name__}"
     raise SiteError(
-        f"the output of {path!r} is {what}, not a floating-point tensor; choose a module inside it"
+        f"the output of {path!r} is {what}, not a dense floating-point tensor; choose a module "
+        "inside or beside it"
     )
-

@@ -71,13 +71,19 @@ def evidence(modules: Iterable[tuple[nn.Module, int]]) -> dict[int, set[Layout]]
 
 
 def static_evidence(root: nn.Module) -> dict[int, set[Layout]]:
-    """The evidence without a forward pass: each kind of module counts where it may occur."""
+    """The evidence without a forward pass: each kind of module counts where it may occur.
+
+    A layer norm may stand in an image in channels-last layout (Swin); a linear map is taken to read
+    [batch, position, feature] and no image, since every convolutional classifier ends in one.
+    """
     seen: list[tuple[nn.Module, int]] = []
     for module in root.modules():
         layout = own_layout(module)
         if layout == "second":
             digit = next((c for c in type(module).__name__ if c in "123"), "2")
             seen.append((module, int(digit) + 2))
+        elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            seen += [(module, ndim) for ndim in _SPATIAL]
         elif layout is not None:
             seen.append((module, 3))
     return evidence(seen)

@@ -6,6 +6,7 @@ forward pass: `layer1.0.relu:0` and `layer1.0.relu:1` are the two uses of one Re
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,6 +39,9 @@ from polycode_plugins.errors import DataError, ModelError, SiteError
 
 class ModuleAdapter(Adapter):
     """Any nn.Module.
+
+    PyTorch leaves the fused fast path of an `nn.TransformerEncoderLayer` in evaluation mode while
+    any of its modules has a hook: its outputs may then differ in the last bits.
 
     Args:
         model: the live module.
@@ -83,12 +87,22 @@ class ModuleAdapter(Adapter):
     # -- sites -----------------------------------------------------------------------------------
 
     def sites(self, example: Batch | None = None) -> list[Site]:
-        """Module paths; with an example traced: order of firing, repeated calls, axes and widths."""
-        if example is None:
-            return [
-                Site(path, depth=i, source=path) for i, path in enumerate(self._modules)
-            ]
-        return self._trace(example)
+        """Module paths; with an example also order of firing, repeated calls, axes and widths.
+
+        The example runs once, in the modes the modules are in: sites that only fire in training
+        are found in training.
+        """
+        if example is not None:
+            return self._trace(example)
+        first = {
+            id(self._modules[paths[0]]): paths[0] for paths in self._paths_by_module().values()
+        }
+        return [
+            Site(path, depth=i, source=first[id(module)])
+            for i, (path, module) in enumerate(self._modules.items())
+            # Lists of modules are no modules that are called.
+            if type(module).forward is not nn.Module.forward
+        ]
 
     def _trace(self, example: Batch) -> list[Site]:
         fired: list[tuple[str, int, Tensor | SiteError]] = []
@@ -102,7 +116,7 @@ class ModuleAdapter(Adapter):
             except SiteError as error:
                 fired.append((path, call, error))
 
-        with removed_after(handles), undisturbed(self._model):
+        with removed_after(handles), undisturbed(self._model, train_mode=True):
             counter = CallCounter(self._model, handles)
             for paths in self._paths_by_module().values():
                 observe(self._modules[paths[0]], partial(note, paths[0], counter), handles)
@@ -165,7 +179,8 @@ class ModuleAdapter(Adapter):
             return super().resolve(patterns, example)
         names = [patterns] if isinstance(patterns, str) else list(patterns)
         plain = [n for n in names if n not in self._modules and self._split(n)[0] in self._modules]
-        sites = super().resolve([n for n in names if n not in plain], None) if names != plain else []
+        rest = [n for n in names if n not in plain]
+        sites = super().resolve(rest, None) if rest else []
         return [*sites, *(Site(n, len(sites) + i, source=n) for i, n in enumerate(plain))]
 
     @staticmethod
@@ -192,7 +207,7 @@ class ModuleAdapter(Adapter):
             module, call = self._module_of(site)
             modules[id(module)] = module
             wanted.setdefault(id(module), []).append((site, call))
-        padding = _Padding()
+        padding = self.padding()
         with removed_after(handles):
             handles.append(self._model.register_forward_pre_hook(padding.note, with_kwargs=True))
             counter = CallCounter(self._model, handles)
@@ -206,7 +221,7 @@ class ModuleAdapter(Adapter):
         live: Capture,
         wanted: list[tuple[Site, int | None]],
         counter: CallCounter,
-        padding: _Padding,
+        padding: Padding,
         output: Any,
     ) -> None:
         call = counter.next_call(wanted[0][0].name)  # one name is enough: it is one module
@@ -222,6 +237,10 @@ class ModuleAdapter(Adapter):
                 axes = axes_of(site.name, module, values, self._votes, self._axes)
                 values, axes = batch_first(values, axes)
                 live.receive(site, values, axes, mask=padding.mask)
+
+    def padding(self) -> Padding:
+        """What finds the positions that count, in somebody else's workflow."""
+        return Padding()
 
     def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
         """Run the model on a batch and leave the pass once `stop_after` has fired."""
@@ -272,15 +291,27 @@ class ModuleAdapter(Adapter):
         return {**super().describe(), "axes": list(axes) if isinstance(axes, tuple) else axes}
 
 
-class _Padding:
-    """The attention mask of the forward pass under way, in somebody else's workflow."""
+class Padding:
+    """The positions that count in the forward pass under way, in somebody else's workflow.
+
+    Attributes:
+        mask: bool [batch, position], from the `attention_mask` the model is called with; None when
+            there is none.
+    """
 
     def __init__(self) -> None:
         self.mask: Tensor | None = None
 
-    def note(self, _module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+    def note(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the whole model."""
         mask = kwargs.get("attention_mask")
-        self.mask = mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+        if not isinstance(mask, Tensor) or mask.dim() != 2:
+            self.mask = None
+            return
+        given = [kwargs.get("input_ids"), kwargs.get("inputs_embeds"), *args[:1]]
+        inputs = next((t for t in given if isinstance(t, Tensor) and t.dim() >= 2), None)
+        # While text is generated the mask also covers the positions in the cache, which come first.
+        self.mask = mask.bool() if inputs is None else mask.bool()[:, -inputs.shape[1] :]
 
 
 def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
@@ -296,7 +327,7 @@ def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
                 f"is {tuple(data.shape)}"
             )
         rows = torch.arange(data.shape[0])[:limit][rank::world]
-        for part in rows.split(options.batch_size):
+        for part in torch.split(rows, options.batch_size):
             yield Batch(data[part], rows=part)
         return
     if isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
@@ -307,6 +338,8 @@ def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
     start = 0
     for index, item in enumerate(data):
         batch = as_batch(item, start)
+        if limit is not None and start + len(batch) > limit:
+            batch = _head(batch, limit - start)
         start += len(batch)
         if index % world == rank:
             yield batch
@@ -314,6 +347,26 @@ def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
             return
     if start == 0:
         raise DataError("the data holds no batch; check the path or the DataLoader")
+
+
+def _head(batch: Batch, count: int) -> Batch:
+    """The first `count` rows of a batch."""
+    n = len(batch)
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[:count] if value.dim() and value.shape[0] == n else value
+        if isinstance(value, Mapping):
+            return {k: cut(v) for k, v in value.items()}
+        return tuple(cut(v) for v in value) if isinstance(value, tuple) else value
+
+    return Batch(
+        cut(batch.inputs),
+        rows=batch.rows[:count],
+        documents=cut(batch.documents),
+        mask=cut(batch.mask),
+        labels=cut(batch.labels),
+    )
 
 
 def as_batch(item: Any, start: int) -> Batch:
@@ -351,9 +404,7 @@ def as_batch(item: Any, start: int) -> Batch:
 
 def device_of(model: nn.Module) -> torch.device | None:
     """Where the model's first parameter or buffer is; None for a model without either."""
-    first = next(model.parameters(), None)
-    if first is None:
-        first = next(model.buffers(), None)
+    first = next(itertools.chain(model.parameters(), model.buffers()), None)
     return first.device if first is not None else None
 
 
@@ -368,5 +419,3 @@ def to_device(inputs: Any, device: torch.device | None) -> Any:
     if isinstance(inputs, tuple):
         return tuple(to_device(v, device) for v in inputs)
     return inputs
-
-

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions, Sink
-from polycode_plugins.adapters.module import device_of, tensor_batches
-from polycode_plugins.errors import DataError, ModelError, SiteError
+from polycode_plugins.adapters.hooks import in_backward
+from polycode_plugins.adapters.module import device_of
+from polycode_plugins.adapters.text import language_batches, regular, special_ids
+from polycode_plugins.errors import ModelError, SiteError
 from polycode_plugins.plugins import cause, missing_extra
 
 # The order in which the parts of a block run; hook_dict lists aliases after everything else.
@@ -178,55 +180,16 @@ class TransformerLensAdapter(Adapter):
                 corpus; or tokens int64 [rows, position] (or an iterable of such batches), in which
                 every special token of the tokenizer is left out of the statistics.
         """
-        if isinstance(data, Tensor) or not (
-            data is None or isinstance(data, str | Path | list | tuple)
-        ):
-            return self._token_batches(data, options)
-        return self._text_batches(data, options)
-
-    def _text_batches(self, data: Any, options: DataOptions) -> Iterator[Batch]:
-        from polycode_plugins.data.text import text_documents, token_windows
-
-        if self.tokenizer is None:
-            raise ModelError(
-                "this model has no tokenizer, so texts cannot be read; set model.tokenizer or "
-                "pass tokens [rows, position]"
-            )
         prepend = self._prepend_bos
         if prepend is None:
             prepend = bool(getattr(self._model.cfg, "default_prepend_bos", True))
-        self.source = text_documents(data, text_field=options.text_field)
-        for window in token_windows(
-            self.source,
+        return language_batches(
+            data,
             self.tokenizer,
-            context=min(options.context, int(getattr(self._model.cfg, "n_ctx", options.context))),
-            batch_size=options.batch_size,
+            options,
+            longest=int(getattr(self._model.cfg, "n_ctx", options.context)),
             prepend_bos=prepend,
-            include_special=options.include_special,
-            limit=options.limit,
-            shard=options.shard,
-        ):
-            yield Batch(
-                {"input_ids": window.tokens, "attention_mask": window.attention_mask},
-                rows=window.rows,
-                documents=window.documents,
-                mask=window.mask,
-            )
-
-    def _token_batches(self, data: Any, options: DataOptions) -> Iterator[Batch]:
-        special = _special_ids(self.tokenizer)
-        for batch in tensor_batches(data, options):
-            tokens = batch.inputs["input_ids"] if isinstance(batch.inputs, dict) else batch.inputs
-            if tokens.is_floating_point() or tokens.dim() != 2:
-                raise DataError(
-                    f"tokens must be integers [rows, position], and these are {tokens.dtype} "
-                    f"{tuple(tokens.shape)}"
-                )
-            mask = batch.mask
-            if not options.include_special and special:
-                regular = ~torch.isin(tokens, torch.tensor(special))
-                mask = regular if mask is None else mask & regular
-            yield Batch(batch.inputs, rows=batch.rows, documents=batch.documents, mask=mask)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Adds name, size, version and compatibility mode (it changes hook_resid_post)."""
@@ -246,16 +209,11 @@ class _Tokens:
     """The tokens that last entered the embedding, and which of them count."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self.special = _special_ids(tokenizer)
+        self.special = special_ids(tokenizer)
         self.mask: Tensor | None = None
 
     def note(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
-        tokens = args[0] if args else None
-        if isinstance(tokens, Tensor) and tokens.dim() == 2 and self.special:
-            special = torch.tensor(self.special, device=tokens.device)
-            self.mask = ~torch.isin(tokens, special)
-        else:
-            self.mask = None
+        self.mask = regular(args[0] if args else None, self.special)
 
 
 def _receive(live: Capture, site: Site, seen: _Tokens, values: Any) -> None:
@@ -281,7 +239,8 @@ def _hooked(point: Any, hook: Any) -> Iterator[None]:
     """
 
     def look(tensor: Any, *, hook: Any, _inner: Any = hook) -> None:
-        _inner(tensor)
+        if not in_backward():  # what checkpointing computes again has been seen
+            _inner(tensor)
 
     point.add_hook(look, is_permanent=True)
     handle = point.fwd_hooks[-1]
@@ -318,12 +277,16 @@ def _boot(model: str | Path, device: str | None, dtype: str) -> Any:
                 f"the folder {str(model)!r} has no tokenizer files; save the tokenizer there too "
                 "(tokenizer.save_pretrained), since every text would be read as nothing"
             )
-    elif "/" in str(model) and (str(model).startswith((".", "/", "~")) or str(model).count("/") > 1):
+    elif "/" in str(model) and (
+        str(model).startswith((".", "/", "~")) or str(model).count("/") > 1
+    ):
         raise ModelError(f"the folder {str(model)!r} does not exist; check the path")
     try:
         import transformer_lens
     except ModuleNotFoundError as error:
-        raise missing_extra("transformer-lens", "transformer-lens", "loading a model by name") from error
+        raise missing_extra(
+            "transformer-lens", "transformer-lens", "loading a model by name"
+        ) from error
     kwargs: dict[str, Any] = {} if device is None else {"device": device}
     try:
         if int(_version().partition(".")[0]) >= 4:
@@ -340,10 +303,10 @@ def _boot(model: str | Path, device: str | None, dtype: str) -> Any:
         )
     except ModelError:
         raise
-    except Exception as error:  # the hub, the file system and the config parser all raise their own
+    except Exception as error:  # the hub, the file system and the parsers raise their own
         raise ModelError(
-            f"the model {str(model)!r} does not load ({cause(error)[:300]}); it must be the name of "
-            "a model on the Hugging Face hub that can be reached, or an existing local folder"
+            f"the model {str(model)!r} does not load ({cause(error)[:300]}); it must be the name "
+            "of a model on the Hugging Face hub that can be reached, or an existing local folder"
         ) from error
 
 
@@ -360,10 +323,6 @@ def _block(name: str) -> int | None:
     """The block a site belongs to; -1 before the first, None after the last."""
     block = _order(name)[0]
     return None if block == 10**6 else block
-
-
-def _special_ids(tokenizer: Any) -> list[int]:
-    return sorted(set(getattr(tokenizer, "all_special_ids", None) or []))
 
 
 def _version() -> str:

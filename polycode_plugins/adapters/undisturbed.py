@@ -9,43 +9,61 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
-def undisturbed(model: Any, *, train_mode: bool = False) -> Iterator[None]:
+def undisturbed(model: Any = None, *, train_mode: bool = False) -> Iterator[None]:
     """Run a model without gradients and restore its modes, buffers and all random states.
 
     Args:
-        model: an nn.Module, or an object that holds none (then only random states are kept).
+        model: an nn.Module, or anything else to keep only the random states.
         train_mode: leave every module in the mode it is in (dropout as trained) instead of
             switching to evaluation mode.
     """
-    module = model if isinstance(model, nn.Module) else None
-    modes = [(m, m.training) for m in module.modules()] if module is not None else []
-    # In train mode batch normalisation updates its running statistics: those are put back, too.
-    buffers = (
-        [(b, b.detach().clone()) for b in module.buffers()]
-        if module is not None and train_mode
-        else []
-    )
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [(m, m.training) for m in modules]
+    # In train mode batch normalisation updates its running statistics, and a module may count its
+    # calls in any mode: what changes is put back.
+    buffers = [
+        (m, name, buffer, _version(buffer), buffer.detach().clone())
+        for m in modules
+        for name, buffer in m._buffers.items()
+        if buffer is not None
+    ]
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
     try:
-        if module is not None and not train_mode:
-            module.eval()
+        if not train_mode and isinstance(model, nn.Module):
+            model.eval()
         with torch.no_grad():
             yield
     finally:
         for m, training in modes:
             m.training = training
-        for buffer, value in buffers:
-            buffer.copy_(value)
+        with torch.no_grad():
+            for m, name, buffer, before, value in buffers:
+                # Untouched ones are left alone: a write would break a graph that is waiting for
+                # its backward pass.
+                if _version(buffer) != before:
+                    buffer.copy_(value)
+                if m._buffers.get(name) is not buffer:
+                    m._buffers[name] = buffer
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def _cuda_in_use() -> bool:
+    # Asking for more than this would initialise CUDA in a process that only runs on the CPU.
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def _version(buffer: Tensor) -> int:
+    # Inference tensors keep no count of their changes, and cannot be changed outside their mode.
+    return 0 if buffer.is_inference() else buffer._version
 
 
 def seed_batch(seed: int, first_row: int) -> None:
@@ -54,4 +72,15 @@ def seed_batch(seed: int, first_row: int) -> None:
     A model that draws (dropout in train mode, a sampled latent) then draws the same for a batch
     whether it is the first of a run or the first after an interruption.
     """
-    torch.manual_seed((seed * 1_000_003 + first_row) % 2**63)
+    seed_torch((seed * 1_000_003 + first_row) % 2**63)
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's global generators; call inside `undisturbed`.
+
+    `torch.manual_seed` would leave a seed behind for a CUDA that is initialised later.
+    """
+    if _cuda_in_use():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

@@ -1,0 +1,94 @@
+"""Texts and tokens for the adapters of language models: batches whose mask knows special tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polycode_plugins.adapters.base import Batch, DataOptions
+from polycode_plugins.adapters.module import tensor_batches
+from polycode_plugins.errors import DataError, ModelError
+
+
+def language_batches(
+    data: Any, tokenizer: Any, options: DataOptions, *, longest: int | None, prepend_bos: bool
+) -> Iterator[Batch]:
+    """Windows of text, or tokens as they are.
+
+    Args:
+        data: a file, a folder, JSON lines, `hf:name`, a list of texts, None for the embedded
+            corpus; or tokens int64 [rows, position] (or an iterable of such batches), in which
+            every special token of the tokenizer is left out of the statistics.
+        tokenizer: one of Hugging Face's; None is an error where texts must be read.
+        longest: positions the model can read; longer windows are cut to it.
+        prepend_bos: put the beginning-of-text token before each window of text.
+    """
+    if isinstance(data, Tensor) or not (
+        data is None or isinstance(data, str | Path | list | tuple)
+    ):
+        return _tokens(data, tokenizer, options)
+    return _windows(data, tokenizer, options, longest, prepend_bos)
+
+
+def special_ids(tokenizer: Any) -> list[int]:
+    """The ids of a tokenizer's special tokens, ascending; none without a tokenizer."""
+    return sorted(set(getattr(tokenizer, "all_special_ids", None) or []))
+
+
+def regular(tokens: Any, special: list[int]) -> Tensor | None:
+    """bool [batch, position], False on special tokens; None for what are no tokens, or no such."""
+    if not (isinstance(tokens, Tensor) and tokens.dim() == 2 and special):
+        return None
+    return ~torch.isin(tokens, torch.tensor(special, device=tokens.device))
+
+
+def _windows(
+    data: Any, tokenizer: Any, options: DataOptions, longest: int | None, prepend_bos: bool
+) -> Iterator[Batch]:
+    from polycode_plugins.data.text import text_documents
+    from polycode_plugins.data.windows import token_windows
+
+    if tokenizer is None:
+        raise ModelError(
+            "this model has no tokenizer, so texts cannot be read; give the model its tokenizer, "
+            "or pass tokens [rows, position]"
+        )
+    for window in token_windows(
+        text_documents(data, text_field=options.text_field),
+        tokenizer,
+        context=options.context if longest is None else min(options.context, longest),
+        batch_size=options.batch_size,
+        prepend_bos=prepend_bos,
+        include_special=options.include_special,
+        limit=options.limit,
+        shard=options.shard,
+    ):
+        yield Batch(
+            {"input_ids": window.tokens, "attention_mask": window.attention_mask},
+            rows=window.rows,
+            documents=window.documents,
+            mask=window.mask,
+        )
+
+
+def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
+    special = [] if options.include_special else special_ids(tokenizer)
+    for batch in tensor_batches(data, options):
+        tokens = batch.inputs["input_ids"] if isinstance(batch.inputs, dict) else batch.inputs
+        if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.dim() != 2:
+            what = (
+                f"{tokens.dtype} {tuple(tokens.shape)}"
+                if isinstance(tokens, Tensor)
+                else f"a {type(tokens).__name__}"
+            )
+            raise DataError(f"tokens must be integers [rows, position], and these are {what}")
+        mask = regular(tokens, special)
+        if batch.mask is not None:
+            mask = batch.mask if mask is None else mask & batch.mask
+        yield Batch(
+            batch.inputs, rows=batch.rows, documents=batch.documents, mask=mask, labels=batch.labels
+        )
