@@ -115,7 +115,7 @@ def _water_fill(v: Floats, k: float, m: int) -> Floats:
         low, high = (middle, high) if at(points[middle]).sum() <= m else (low, middle)
     below, above = at(points[low]), at(points[high])
     share = (m - below.sum()) / (above.sum() - below.sum())
-    return np.minimum(below + share * (above - below), 1.0)
+    return np.asarray(np.minimum(below + share * (above - below), 1.0))
 
 
 def optimal_embedding(importance: Array, kurtosis: float, dimensions: int) -> Floats:
