@@ -124,7 +124,7 @@ class Activations:
         return rows[whole]
 
     def sample_rows(self) -> Tensor:
-        """int64 [samples]: the row each line of `matrix("samples")` comes from, 0-based in the batch."""
+        """int64 [samples]: the batch row, from 0, that each line of `matrix("samples")` is of."""
         shape = self._sample_shape()
         index = torch.arange(shape[0], device=self.values.device)
         index = index.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from polycode_plugins import storage
 from polycode_plugins.activations import Site
 from polycode_plugins.errors import PolycodeError, SiteError, StateError, near
-from polycode_plugins.metrics.base import Result
 from polycode_plugins.provenance import Rows, same_analysis
 from polycode_plugins.statistics import (
     Results,
@@ -138,7 +137,9 @@ class Analysis:
             for site, label, fields in table:
                 results[site][label] = kinds[label].from_dict(fields)
         except (KeyError, TypeError, ValueError) as error:
-            raise StateError(f"the results in {str(folder)!r} do not fit its run.json: {error}") from error
+            raise StateError(
+                f"the results in {str(folder)!r} do not fit its run.json: {error}"
+            ) from error
         return cls(statistics, results, run)
 
     def merge(self, other: Analysis) -> Analysis:
@@ -215,5 +216,3 @@ def record(statistics: Statistics, **fields: Any) -> dict[str, Any]:
         "metrics": [describe_metric(m) for m in statistics.metrics],
         **fields,
     }
-
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -179,6 +180,8 @@ def _analyze(options: argparse.Namespace) -> int:
         command=options.command_line,
         **_assignments(options.option, "--option"),
     )
+    if int(os.environ.get("RANK", "0")):
+        return 0  # one of several processes: the first one speaks
     _print_table(analysis, as_json=options.json)
     if options.out is not None and not options.no_report:
         _say(f"report: {analysis.report(options.out / 'report.html')}")

@@ -10,14 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins import storage
+from polycode_plugins import distributed, storage
 from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.analysis import Analysis, finish, record
-from polycode_plugins.errors import DataError, StateError
+from polycode_plugins.errors import DataError, PolycodeError, StateError
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric
-from polycode_plugins.provenance import Rows, environment, fingerprint, same_analysis
+from polycode_plugins.provenance import FORMAT, Rows, environment, fingerprint, same_analysis
 from polycode_plugins.statistics import Statistics, make_metrics
 
 CHECKPOINT_SECONDS = 60.0
@@ -65,6 +65,9 @@ def analyze(
         out: folder for run.json, state.safetensors and results.parquet. An interrupted run in it is
             resumed by the same call; a finished one is refused unless `fresh`.
         fresh: replace what is in `out`.
+
+            Under torchrun the rows are sharded over the processes (unless `shard` says otherwise),
+            all of them return the whole analysis, and the first one writes it, at the end.
         progress: show progress on standard error; by default when that is a terminal.
         command: recorded with the run.
         options: passed to the adapter.
@@ -91,16 +94,47 @@ def analyze(
         "options": _lasting(data_options) | {"train_mode": train_mode},
     }
     folder = Path(out) if out is not None else None
+    if distributed.launched() and shard == (0, 1):
+        with distributed.group() as (rank, world):
+            ours = replace(data_options, shard=(rank, world))
+            run = _Run(source, made, sites, described, None, fresh)
+            target = folder if rank == 0 else None
+            return _together(run, data, ours, train_mode, target, fresh, progress, command)
     with storage.locked(folder) if folder is not None else nullcontext():
         run = _Run(source, made, sites, described, folder, fresh)
         try:
-            with undisturbed(source.model, train_mode=train_mode):
-                for batch in _shown(source.batches(data, data_options), progress):
-                    run.take(batch)
+            run.stream(data, data_options, train_mode, progress)
             return run.finish(command, data_options.shard, progress)
         except BaseException:
             run.leave_nothing()
             raise
+
+
+def _together(
+    run: _Run,
+    data: Any,
+    options: DataOptions,
+    train_mode: bool,
+    folder: Path | None,
+    fresh: bool,
+    progress: bool | None,
+    command: str | None,
+) -> Analysis:
+    """This process's part of a run of several; all return the whole, the first one writes it."""
+    failure: PolycodeError | None = None
+    try:
+        if folder is not None:
+            storage.prepare(folder)
+            if not fresh:
+                storage.refuse_finished(folder)
+        run.stream(data, options, train_mode, progress if options.shard[0] == 0 else False)
+    except PolycodeError as error:
+        failure = error
+    distributed.agree(failure)
+    run.statistics, run.rows = distributed.merge_to_first(run.statistics, run.rows)
+    run.rows = distributed.share(run.statistics, run.rows)
+    run.folder = folder
+    return run.finish(command, (0, 1), progress if options.shard[0] == 0 else False)
 
 
 class _Run:
@@ -128,12 +162,16 @@ class _Run:
         self._earlier: dict[str, Any] | None = None
         if folder is not None and not fresh and (folder / storage.RUN).is_file():
             self._earlier = storage.load_run(folder)
-            if self._earlier.get("complete"):
-                raise StateError(
-                    f"{str(folder)!r} holds a finished run; read it with Analysis.load, replace it "
-                    "with --fresh, or give another folder"
-                )
+            storage.refuse_finished(folder)
             self._resumable = True
+
+    def stream(
+        self, data: Any, options: DataOptions, train_mode: bool, progress: bool | None
+    ) -> None:
+        """Run all batches of this part of the data."""
+        with undisturbed(self.adapter.model, train_mode=train_mode):
+            for batch in _shown(self.adapter.batches(data, options), progress):
+                self.take(batch)
 
     def take(self, batch: Batch) -> None:
         """Run one batch, unless an earlier, interrupted run has."""
@@ -168,7 +206,7 @@ class _Run:
         return record(
             self.statistics,
             **self.described,
-            format=storage.FORMAT,
+            format=FORMAT,
             rows=self.rows.to_json(),
             batches=self.statistics.batches,
             complete=False,
@@ -253,5 +291,3 @@ def _shard(shard: tuple[int, int]) -> tuple[int, int]:
     if not 0 <= index < count:
         raise DataError(f"shard is (index, count) with 0 <= index < count, and it is {shard!r}")
     return index, count
-
-

@@ -36,12 +36,14 @@ def load(model: Any = None, adapter: str | type[Adapter] | None = None, **option
         model = embedded_model()
     if adapter is None:
         adapter = _natural_adapter(model)
-    factory = plugins.load("adapters", adapter) if isinstance(adapter, str) else adapter
+    factory: Any = plugins.load("adapters", adapter) if isinstance(adapter, str) else adapter
     try:
         made = factory(model, **options)
     except TypeError as error:
         if "unexpected keyword argument" in str(error):
-            raise ModelError(f"the adapter {adapter!r} does not take this option: {error}") from error
+            raise ModelError(
+                f"the adapter {adapter!r} does not take this option: {error}"
+            ) from error
         raise
     if not isinstance(made, Adapter):
         raise PluginError(f"the plugin {adapter!r} makes a {type(made).__name__}, not an Adapter")

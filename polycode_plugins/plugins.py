@@ -159,7 +159,8 @@ _SCRIPT = """
 import json, sys
 from polycode_plugins import plugins
 for fields in json.loads(sys.argv[1]):
-    sys.stdout.write(plugins._MARK + json.dumps(plugins.why_broken(plugins.Plugin(**fields))) + "\\n")
+    why = plugins.why_broken(plugins.Plugin(**fields))
+    sys.stdout.write(plugins._MARK + json.dumps(why) + "\\n")
     sys.stdout.flush()
 """
 
@@ -210,8 +211,7 @@ def remedy(plugin: Plugin, error: BaseException) -> str:
 def missing_extra(library: str, extra: str, what: str) -> PluginError:
     """The error for a built-in whose optional library is absent."""
     return PluginError(
-        f"{what} needs {library}, which is not installed: "
-        f"pip install '{DISTRIBUTION}[{extra}]'"
+        f"{what} needs {library}, which is not installed: pip install '{DISTRIBUTION}[{extra}]'"
     )
 
 

@@ -1,4 +1,4 @@
-"""`attach` and `measure`: the metrics on somebody else's forward passes and on stored activations."""
+"""`attach` and `measure`: metrics on somebody else's forward passes and on stored activations."""
 
 from __future__ import annotations
 

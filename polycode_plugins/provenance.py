@@ -1,4 +1,4 @@
-"""The record of a run: what made it, which rows of the data it has seen, and whether two belong together."""
+"""The record of a run: what made it, which rows it has seen, and whether two belong together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ from polycode_plugins.errors import StateError
 
 FORMAT = 1  # of the saved files; raised when older versions could misread newer ones
 
-_LIBRARIES = ("torch", "numpy", "scipy", "transformer-lens", "transformers", "torchvision", "nnsight")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "transformer-lens",
+    "transformers",
+    "torchvision",
+    "nnsight",
+)
 # What must agree for two runs to be parts of one analysis. Sites may differ in what a part that saw
 # no data cannot know (axes and width), so they are compared by name.
 _SAME = ("format", "model", "metrics", "options", "seed", "data")
@@ -44,7 +52,7 @@ class Rows:
         return sum(n for _, _, n in self.ranges)
 
     def extended(self, rows: Tensor, inputs: Any) -> Rows:
-        """With one batch more: `rows` int64 [batch] ascending, `inputs` what the model was given."""
+        """With one batch more: `rows` int64 [batch] ascending, `inputs` as the model was given."""
         indices = [int(i) for i in rows]
         digest = self.digest
         tensors = [t.detach().cpu().contiguous() for t in _tensors(inputs)]
@@ -176,9 +184,8 @@ def same_analysis(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Raise StateError, naming the first difference, unless two records are of one analysis."""
     for field in _SAME:
         if a.get(field) != b.get(field):
-            raise StateError(
-                f"these are parts of different analyses: {_difference(field, a.get(field), b.get(field))}"
-            )
+            difference = _difference(field, a.get(field), b.get(field))
+            raise StateError(f"these are parts of different analyses: {difference}")
     names = [[s["name"] for s in run.get("sites", [])] for run in (a, b)]
     if names[0] != names[1]:
         only = sorted(set(names[0]) ^ set(names[1])) or ["their order"]
@@ -191,5 +198,3 @@ def _difference(field: str, a: Any, b: Any) -> str:
             if a.get(key) != b.get(key):
                 return _difference(f"{field}.{key}", a.get(key), b.get(key))
     return f"{field} is {a!r} in one and {b!r} in the other"
-
-

@@ -94,6 +94,15 @@ def load_run(folder: Path) -> dict[str, Any]:
     return dict(run)
 
 
+def refuse_finished(folder: Path) -> None:
+    """Raise StateError when the folder holds a finished run."""
+    if (folder / RUN).is_file() and load_run(folder).get("complete"):
+        raise StateError(
+            f"{str(folder)!r} holds a finished run; read it with Analysis.load, replace it with "
+            "--fresh, or give another folder"
+        )
+
+
 def load_state(folder: Path, run: dict[str, Any]) -> dict[str, Tensor]:
     """The accumulators' tensors."""
     from safetensors.torch import load_file

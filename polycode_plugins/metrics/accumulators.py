@@ -46,9 +46,7 @@ class Covariance(Accumulator):
 
     name = "covariance"
 
-    def __init__(
-        self, positions: Positions = "samples", precision: Precision = "float64"
-    ) -> None:
+    def __init__(self, positions: Positions = "samples", precision: Precision = "float64") -> None:
         if positions not in ("samples", "features"):
             raise DataError(f"positions is 'samples' or 'features', not {positions!r}")
         if precision not in ("float64", "float32"):
@@ -206,7 +204,7 @@ class Covariance(Accumulator):
         """Keep a copy of `rows` and fold when they are many enough."""
         width = rows.shape[1]
         limit = _block_rows(width) if self._mean is not None else max(_block_rows(width), width)
-        for part in rows.split(limit):
+        for part in torch.split(rows, limit):
             self._pending.append(part.clone(memory_format=torch.contiguous_format))
             self._n_pending += part.shape[0]
             if self._n_pending > limit:
@@ -259,7 +257,7 @@ class Covariance(Accumulator):
         own.add_(scatter.to(own.device))
 
     def _shift(self, count: int, mean: Tensor, width: int) -> Tensor:
-        """Update count and mean for `count` more samples; return the scatter, corrected for both."""
+        """Count in `count` more samples around `mean`; return the scatter, shifted to match."""
         if self._mean is None or self._scatter is None:
             self._count, self._mean = count, mean.clone()
             self._scatter = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
@@ -309,7 +307,7 @@ def _blocks(pending: list[Tensor]) -> Iterator[Tensor]:
     saved and loaded goes on bit by bit as it would have.
     """
     if pending:
-        yield from torch.cat(pending).split(2 * _block_rows(pending[0].shape[1]))
+        yield from torch.split(torch.cat(pending), 2 * _block_rows(pending[0].shape[1]))
 
 
 def _symmetric(lower: Tensor) -> Tensor:

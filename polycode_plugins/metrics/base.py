@@ -36,7 +36,7 @@ class Accumulator(ABC):
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """The settings that define the statistic, as JSON values; `type(self)(**options)` is fresh."""
+        """The settings that define the statistic, as JSON values: the arguments to make it with."""
 
     @abstractmethod
     def update(self, activations: Activations) -> None:
@@ -154,7 +154,10 @@ class Metric(ABC):
                 f"the metric {cls.name!r} has no setting {unknown[0]!r} in this version; "
                 f"its settings are {', '.join(sorted(known))}"
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in options.items()
+        }
+        return cls(**values)
 
     def measure(
         self,

@@ -84,7 +84,7 @@ class SpectrumResult(Result):
     @property
     def explained_variance(self) -> Floats:
         """float64 [rank]: cumulative share of the total variance, ending at 1."""
-        return cast(Floats, np.cumsum(self.eigenvalues) / self.total_variance)
+        return np.cumsum(self.eigenvalues) / self.total_variance
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SpectrumResult:

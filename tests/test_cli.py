@@ -1,0 +1,217 @@
+"""The command line: the main job, and every mistake as one sentence with exit status 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import polycode_plugins as pc
+from polycode_plugins import cli
+from polycode_plugins.loading import embedded_model
+
+TEXT = "def area(radius):\n    Return the area of a circle of the given radius.\n" * 60
+SMALL = ["--limit", "8", "--context", "32", "--quiet"]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(a) for a in arguments])
+
+
+def test_analyze_a_folder_on_a_text_of_ones_own(tmp_path, text, capsys):
+    out = tmp_path / "out"
+    status = run(
+        "analyze", "--model", embedded_model(), "--text", text,
+        "--sites", "blocks.*.mlp.hook_post", "--out", out, *SMALL,
+    )  # fmt: skip
+    printed, said = capsys.readouterr()
+    assert status == 0, said
+    assert "blocks.5.mlp.hook_post" in printed
+    files = {p.name for p in out.iterdir() if not p.name.startswith(".")}
+    assert files == {"run.json", "state.safetensors", "results.parquet", "report.html"}
+    analysis = pc.Analysis.load(out)
+    assert [s.name for s in analysis.sites] == [f"blocks.{i}.mlp.hook_post" for i in range(6)]
+    assert analysis.run["command"].startswith("polycode analyze --model ")
+    assert analysis["blocks.0.mlp.hook_post", "spectrum"].width == 512
+
+    assert run("report", out, "--out", tmp_path / "again.html") == 0
+    assert "blocks.3.mlp.hook_post" in (tmp_path / "again.html").read_text()
+
+
+def test_the_embedded_default_needs_no_arguments(capsys):
+    assert run("analyze", "--limit", "64", "--quiet", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [r["site"] for r in rows] == [f"blocks.{i}.hook_resid_post" for i in range(6)]
+    assert all(r["spectrum.exponent"] > 0 and r["spectrum.width"] == 128 for r in rows)
+
+
+def test_shards_merge_to_the_whole_run(tmp_path, text, capsys):
+    common = [
+        "analyze",
+        "--text",
+        text,
+        "--sites",
+        "blocks.5.hook_resid_post",
+        *SMALL,
+        "--no-report",
+    ]
+    assert run(*common, "--out", tmp_path / "whole") == 0
+    for i in range(2):
+        assert run(*common, "--shard", f"{i}/2", "--out", tmp_path / str(i)) == 0
+    assert (
+        run("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "both", "--no-report") == 0
+    )
+    whole, both = pc.Analysis.load(tmp_path / "whole"), pc.Analysis.load(tmp_path / "both")
+    site = "blocks.5.hook_resid_post"
+    a = torch.from_numpy(whole[site, "spectrum"].eigenvalues)
+    b = torch.from_numpy(both[site, "spectrum"].eigenvalues)
+    assert float((a - b).abs().max() / a.max()) < 1e-5  # other batches round differently in float32
+    capsys.readouterr()
+    assert run("merge", tmp_path / "0", tmp_path / "0", "--out", tmp_path / "twice") == 2
+    assert "count it twice" in capsys.readouterr().err
+    assert run("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "both") == 2
+
+
+def test_sites_and_plugins(capsys):
+    assert run("sites", "--sites", "blocks.0.hook_resid_*") == 0
+    assert capsys.readouterr().out.split() == [
+        f"blocks.0.hook_resid_{x}" for x in ("pre", "mid", "post")
+    ]
+    assert run("plugins", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    named = {(p["kind"], p["name"]): p for p in listed}
+    assert named["adapter", "transformer-lens"]["distribution"] == "polycode-plugins"
+    assert all(p["broken"] is None for p in listed if p["distribution"] == "polycode-plugins")
+    assert run("plugins", "--no-import") == 0
+    assert "spectrum" in capsys.readouterr().out
+
+
+def test_settings_reach_the_metric(capsys):
+    assert run(
+        "analyze", "--limit", "40", "--quiet", "--json", "--sites", "blocks.0.hook_resid_post",
+        "--set", "spectrum.fit=huber", "--set", "spectrum.ranks=2,60",
+    ) == 0  # fmt: skip
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["spectrum.fit"] == "huber"
+
+
+MISTAKES = {
+    "model": (["--model", "./no/such/model"], "the folder './no/such/model' does not exist"),
+    "hub name": (["--model", "surely-not-a-model-7"], "'surely-not-a-model-7' does not load"),
+    "adapter": (["--adapter", "transformer-lense"], "did you mean 'transformer-lens'"),
+    "adapter option": (["--option", "colour=red"], "does not take this option"),
+    "metric": (["--metrics", "spectrun"], "did you mean 'spectrum'"),
+    "no metric": (["--metrics", ","], "names no metric"),
+    "setting": (["--set", "spectrum.fits=huber"], "has no setting 'fits'"),
+    "setting's form": (["--set", "spectrum:fit"], "is not METRIC.SETTING=VALUE"),
+    "fit": (["--set", "spectrum.fit=hubert"], "hubert"),
+    "site": (["--sites", "blocks.0.hook_resid_pst"], "did you mean 'blocks.0.hook_resid_post'"),
+    "site's glob": (["--sites", "*.hook_resid_post"], "'**' crosses them"),
+    "file": (["--text", "no/such/file.txt"], "no/such/file.txt"),
+    "empty file": (["--text", "{tmp}/empty.txt"], "empty"),
+    "short text": (["--text", "{tmp}/short.txt"], "--context"),
+    "no text in folder": (["--text", "{tmp}/folder"], "folder"),
+    "bad JSON": (["--text", "{tmp}/bad.jsonl"], "line 2"),
+    "missing field": (["--text", "{tmp}/other.jsonl"], "body"),
+    "binary file": (["--text", "{tmp}/binary.txt"], "UTF-8"),
+    "batch size": (["--batch-size", "0"], "batch_size must be"),
+    "shard": (["--shard", "2/2"], "0 <= index < count"),
+    "shard's form": (["--shard", "half"], "is not I/N"),
+    "few samples": (["--limit", "1", "--context", "2"], "sample"),
+    "no window left": (["--shard", "7/9", "--limit", "3"], "no row to analyse"),
+    "out is a file": (["--out", "{tmp}/short.txt"], "is a file"),
+    "out has others": (["--out", "{tmp}/folder-with-file"], "holds other files"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(mistake, tmp_path, capsys):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "short.txt").write_text("Too short.")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder-with-file").mkdir()
+    (tmp_path / "folder-with-file" / "mine.txt").write_text("mine")
+    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
+    (tmp_path / "other.jsonl").write_text('{"body": "fine"}\n')
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\x81")
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    given, expected = MISTAKES[mistake]
+    arguments = [a.replace("{tmp}", str(tmp_path)) for a in given]
+    if "--out" not in arguments:
+        arguments += ["--out", str(tmp_path / "out")]
+    if "--limit" not in arguments:
+        arguments += ["--limit", "8"]
+    status = run("analyze", "--quiet", *arguments)
+    printed, said = capsys.readouterr()
+    assert status == 2, said
+    assert expected in said
+    message = [line for line in said.splitlines() if line.startswith("polycode: ")]
+    assert len(message) == 1
+    assert "Traceback" not in said
+    assert printed == ""
+    assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_in_activations_names_the_site_and_the_batch(value, tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh())
+    data = torch.randn(40, 4)
+    data[25, 1] = value
+    with pytest.raises(pc.DataError, match=r"batch 3 of site '0' are NaN or infinite"):
+        pc.analyze(model, data, sites=["0"], batch_size=8, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_constant_layer_is_named():
+    class Constant(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.live = torch.nn.Linear(4, 16)
+            self.dead = torch.nn.Identity()
+
+        def forward(self, x):
+            self.dead(torch.full((len(x), 16), 2.5))
+            return self.live(x)
+
+    with pytest.raises(pc.DataError, match=r"site 'dead'.*constant"):
+        pc.analyze(Constant(), torch.randn(40, 4), sites=["live", "dead"])
+
+
+def test_usage_errors_and_help(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("analyze", "--no-such-flag")
+    assert caught.value.code == 2
+    assert run() == 0
+    assert "analyze" in capsys.readouterr().out
+
+
+def test_help_does_not_wait_for_torch():
+    script = (
+        "import sys; from polycode_plugins import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "False"
+
+
+def test_progress_goes_to_standard_error(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert run("analyze", "--limit", "40", "--json", "--sites", "blocks.0.hook_resid_post") == 0
+    printed, said = capsys.readouterr()
+    json.loads(printed)
+    assert "streaming" in said
+    assert "computing" in said
