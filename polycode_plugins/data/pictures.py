@@ -126,8 +126,9 @@ def _fit(load: Callable[[], Image], size: int) -> Image:
 
 def _folder(folder: Path) -> Iterator[_Raw]:
     images = files_in(folder, SUFFIXES, "images")
-    classes = sorted({file.parts[0] for file in images})
     labelled = all(len(file.parts) > 1 for file in images)
+    classes = sorted({file.parts[0] for file in images}) if labelled else []
+    labels = {name: number for number, name in enumerate(classes)}
     for file in images:
         path = folder / file
         try:
@@ -136,18 +137,19 @@ def _folder(folder: Path) -> Iterator[_Raw]:
             raise DataError(
                 f"{path} cannot be read ({error.strerror}); check its permissions"
             ) from error
-        label = classes.index(file.parts[0]) if labelled else None
-        yield str(path), label, stored, partial(_decode, stored, path)
+        yield str(path), labels.get(file.parts[0]), stored, partial(_decode, stored, path)
 
 
 def _decode(stored: bytes, path: Path) -> Image:
     try:
         with _pillow().open(io.BytesIO(stored)) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"its pixels have mode {image.mode}, more than 8 bits a channel")
             converted: Image = image.convert("RGB")
             return converted
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise DataError(
-            f"{path} cannot be decoded as an image ({error}); replace it or leave it out"
+            f"{path} cannot be decoded as an 8-bit image ({error}); replace it or leave it out"
         ) from error
 
 

@@ -140,6 +140,12 @@ def test_a_damaged_image_is_named(folder, damage):
     assert [b.rows.tolist() for b in image_batches(folder, shard=(0, 2))] == [[0, 2]]
 
 
+def test_sixteen_bit_images_are_refused_since_their_conversion_would_clip(tmp_path):
+    Image.fromarray(np.full((2, 2), 40000, dtype=np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png cannot be decoded as an 8-bit image .*mode I"):
+        list(image_batches(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
