@@ -148,7 +148,8 @@ def broken(found: Iterable[Plugin]) -> dict[tuple[str, str], str]:
         if remaining:  # the process ended while it imported the first of the rest
             plugin, *remaining = remaining
             causes[plugin.distribution, plugin.name] = (
-                f"importing it ends the process (status {status}); {_REINSTALL} {plugin.distribution}"
+                f"importing it ends the process (status {status}); "
+                f"{_REINSTALL} {plugin.distribution}"
             )
     return causes
 
