@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @contextmanager
@@ -26,10 +26,10 @@ def undisturbed(model: Any = None, *, train_mode: bool = False) -> Iterator[None
     # In train mode batch normalisation updates its running statistics, and a module may count its
     # calls in any mode: what changes is put back.
     buffers = [
-        (m, name, buffer, _version(buffer), buffer.detach().clone())
+        (m, name, buffer, buffer.detach().clone())
         for m in modules
         for name, buffer in m._buffers.items()
-        if buffer is not None
+        if buffer is not None and not buffer.is_meta
     ]
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
@@ -41,14 +41,13 @@ def undisturbed(model: Any = None, *, train_mode: bool = False) -> Iterator[None
     finally:
         for m, training in modes:
             m.training = training
-        with torch.no_grad():
-            for m, name, buffer, before, value in buffers:
-                # Untouched ones are left alone: a write would break a graph that is waiting for
-                # its backward pass.
-                if _version(buffer) != before:
-                    buffer.copy_(value)
-                if m._buffers.get(name) is not buffer:
-                    m._buffers[name] = buffer
+        for m, name, buffer, value in buffers:
+            # Batch normalisation changes its statistics without a new version, and so does this:
+            # a graph that holds them still gets its backward pass.
+            if not torch.equal(buffer, value):
+                buffer.data.copy_(value)
+            if m._buffers.get(name) is not buffer:
+                m._buffers[name] = buffer
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
@@ -59,11 +58,6 @@ def undisturbed(model: Any = None, *, train_mode: bool = False) -> Iterator[None
 def _cuda_in_use() -> bool:
     # Asking for more than this would initialise CUDA in a process that only runs on the CPU.
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
-
-
-def _version(buffer: Tensor) -> int:
-    # Inference tensors keep no count of their changes, and cannot be changed outside their mode.
-    return 0 if buffer.is_inference() else buffer._version
 
 
 def seed_batch(seed: int, first_row: int) -> None:
