@@ -327,7 +327,8 @@ def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
                 f"is {tuple(data.shape)}"
             )
         rows = torch.arange(data.shape[0])[:limit][rank::world]
-        for part in torch.split(rows, options.batch_size):
+        for start in range(0, rows.shape[0], options.batch_size):
+            part = rows[start : start + options.batch_size]
             yield Batch(data[part], rows=part)
         return
     if isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
