@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import random
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -93,12 +94,14 @@ def condition_of(model: nn.Module) -> dict[str, Any]:
     return {
         "modes": [m.training for m in model.modules()],
         "grad": [p.requires_grad for p in model.parameters()],
-        "gradients": [
-            None if p.grad is None else p.grad.clone().tolist() for p in model.parameters()
-        ],
-        "values": {k: v.tolist() for k, v in model.state_dict(keep_vars=True).items()},
+        "gradients": [None if p.grad is None else _digest(p.grad) for p in model.parameters()],
+        "values": {name: _digest(value) for name, value in model.state_dict().items()},
         "buffers": [id(b) for b in model.buffers()],
         "hooks": hooks_on(model),
         "random": random_states(),
         "grad_mode": torch.is_grad_enabled(),
     }
+
+
+def _digest(values: Tensor) -> str:
+    return hashlib.sha256(values.detach().cpu().numpy().tobytes()).hexdigest()
