@@ -46,6 +46,25 @@ def regular(tokens: Any, special: list[int]) -> Tensor | None:
     return ~torch.isin(tokens, torch.tensor(special, device=tokens.device))
 
 
+def padding(tokens: Tensor, tokenizer: Any) -> Tensor:
+    """bool [batch, position], True on the run of padding at one end of each row.
+
+    Needed where neither an attention mask nor the mask of special tokens tells. Where padding and
+    the beginning of text are one token, the one next to the text is taken for the beginning.
+    """
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if pad is None:
+        return torch.zeros_like(tokens, dtype=torch.bool)
+    left = getattr(tokenizer, "padding_side", "right") == "left"
+    is_pad = torch.eq(tokens, pad).long()
+    run = (is_pad if left else is_pad.flip(1)).cumprod(dim=1).bool()
+    if pad == getattr(tokenizer, "bos_token_id", None):
+        end = run.sum(dim=1, keepdim=True) - 1  # where the run ends, counted from the edge
+        place = torch.arange(run.shape[1], device=run.device)
+        run &= place != (end if left else run.shape[1] - 1)
+    return run if left else run.flip(1)
+
+
 def _windows(
     data: Any, tokenizer: Any, options: DataOptions, longest: int | None, prepend_bos: bool
 ) -> Iterator[Batch]:
@@ -87,8 +106,11 @@ def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
             )
             raise DataError(f"tokens must be integers [rows, position], and these are {what}")
         mask = regular(tokens, special)
-        if batch.mask is not None:
-            mask = batch.mask if mask is None else mask & batch.mask
+        real = batch.mask
+        if real is None and options.include_special:
+            real = ~padding(tokens, tokenizer)
+        if real is not None:
+            mask = real if mask is None else mask & real
         yield Batch(
             batch.inputs, rows=batch.rows, documents=batch.documents, mask=mask, labels=batch.labels
         )

@@ -1,70 +1,64 @@
-"""The `transformer-lens` adapter: TransformerBridge (4.x) and HookedTransformer (2.x, 3.x).
+"""The `transformer-lens` adapter: TransformerBridge (3.x, 4.x) and HookedTransformer (2.x, 3.x).
 
 Both are read through what they share (`hook_dict`, HookPoint.add_hook), so one code path serves
-both majors. Nothing of TransformerLens is imported unless a model has to be loaded by name.
+all majors. Nothing of TransformerLens is imported unless a model has to be loaded by name.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions, Sink
-from polycode_plugins.adapters.hooks import in_backward
-from polycode_plugins.adapters.module import device_of
-from polycode_plugins.adapters.text import language_batches, regular, special_ids
-from polycode_plugins.errors import ModelError, SiteError
-from polycode_plugins.plugins import cause, missing_extra
-
-# The order in which the parts of a block run; hook_dict lists aliases after everything else.
-_STAGES = (
-    "hook_in",
-    "hook_resid_pre",
-    "hook_attn_in",
-    "hook_q_input",
-    "hook_k_input",
-    "hook_v_input",
-    "ln1",
-    "attn",
-    "hook_attn_out",
-    "ln1_post",
-    "hook_resid_mid",
-    "hook_mlp_in",
-    "ln2",
-    "mlp",
-    "hook_mlp_out",
-    "ln2_post",
-    "hook_resid_post",
-    "hook_out",
+from polycode_plugins.activations import FEATURE_AXES, Site
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions, Sink, match
+from polycode_plugins.adapters.hooks import StopForward, observe, removed_after
+from polycode_plugins.adapters.lens_hooks import Passes, Tap, axes_of
+from polycode_plugins.adapters.lens_loading import library_version, load_model
+from polycode_plugins.adapters.lens_sites import (
+    by_source,
+    holds_tokens,
+    usual_order,
+    why_no_site,
 )
-_HEAD = ("embed", "hook_embed", "pos_embed", "hook_pos_embed", "hook_tokens")
-_NOT_UNITS = re.compile(r"(pattern|attn_scores|hook_rot_|hook_(cos|sin))")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+from polycode_plugins.adapters.module import device_of, tensor_batches, to_device
+from polycode_plugins.adapters.text import language_batches
+from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.errors import DataError, ModelError, SiteError
+
+_TRACED_POSITIONS = 8
+_IGNORED_INPUTS = frozenset({"labels"})  # no activation depends on them
 
 
 class TransformerLensAdapter(Adapter):
     """A TransformerLens model.
 
+    Sites are hook points under both of their names where there are two, for example
+    "blocks.0.mlp.hook_post" and, in TransformerLens 4, "blocks.0.mlp.out.hook_in".
+
     Args:
         model: a live TransformerBridge or HookedTransformer, the name of a model on the Hugging
             Face hub ("gpt2-xl"), or a folder in Hugging Face format with its tokenizer.
         device: where to load a model given by name or folder; TransformerLens chooses by default.
-        dtype: of a model given by name or folder, as a name such as "float32" or "bfloat16".
+        dtype: of a model given by name or folder: "float32" (the default), "bfloat16", ...
         prepend_bos: put the beginning-of-text token before each window; the model's own default
             when None. It never enters the statistics unless special tokens are asked for.
+        include_special: let special tokens into the statistics of somebody else's forward passes
+            (`pc.attach`); padding stays out. `pc.analyze` has an argument of the same name.
 
     Raises:
-        ModelError: for a name or folder that does not load, or a folder without a tokenizer (which
-            TransformerLens would accept with an empty one).
+        ModelError: for a name or folder that does not load or lacks a tokenizer or weights (which
+            TransformerLens would make up), and for encoder-decoder models.
+        PluginError: when TransformerLens is needed to load the model and is not installed.
     """
 
     name = "transformer-lens"
@@ -74,20 +68,35 @@ class TransformerLensAdapter(Adapter):
         model: Any,
         *,
         device: str | None = None,
-        dtype: str = "float32",
+        dtype: str | None = None,
         prepend_bos: bool | None = None,
+        include_special: bool = False,
     ) -> None:
         self._name = None
         if isinstance(model, str | Path):
             self._name = str(model)
-            model = _boot(model, device, dtype)
+            model = load_model(model, device, dtype)
+        elif device is not None or dtype is not None:
+            raise ModelError(
+                "device and dtype are for loading, and this model is live already; move it with "
+                "model.to(...) first"
+            )
         if not self.accepts(model):
             raise ModelError(
                 f"{type(model).__name__} is not a TransformerLens model (no hook_dict and "
                 "run_with_hooks); use the 'module' adapter for a plain nn.Module"
             )
+        if _has_decoder(model):
+            raise ModelError(
+                f"{self._name or type(model).__name__!r} has an encoder and a decoder, which read "
+                "different tokens, and this adapter does not keep them apart; use adapter='module' "
+                "on the Hugging Face model"
+            )
         self._model = model
+        self._config = getattr(model, "cfg", None)
         self._prepend_bos = prepend_bos
+        self._include_special = include_special
+        self._silent: dict[str, str] = {}  # hook points that a trace found unusable, and why
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -106,31 +115,88 @@ class TransformerLensAdapter(Adapter):
         """The model's tokenizer, or None."""
         return getattr(self._model, "tokenizer", None)
 
+    @property
+    def _vocabulary(self) -> int | None:
+        """How many tokens the model knows; None for a model that reads no tokens."""
+        size = getattr(self._config, "d_vocab", None)
+        return int(size) if size and size > 0 else None
+
     # -- sites -----------------------------------------------------------------------------------
 
     def sites(self, example: Batch | None = None) -> list[Site]:
-        """All hook points, canonical names and aliases, in firing order."""
+        """Hook points under all of their names; with an example those that fire, in that order.
+
+        Without one the order is the usual one of a transformer, and attention patterns, token ids
+        and what TransformerLens keeps switched off are left out.
+        """
+        if example is not None:
+            return self._trace(example)
         points = self._model.hook_dict
-        order = sorted(points, key=_order)
+        aliases = by_source(points)
+        usable = (s for s in aliases if not holds_tokens(s) and not why_no_site(s, s, self._config))
         return [
-            Site(name, depth, source=str(getattr(points[name], "name", None) or name))
-            for depth, name in enumerate(order)
-            if not _NOT_UNITS.search(name)
+            Site(name, depth, source=source)
+            for depth, source in enumerate(sorted(usable, key=usual_order))
+            for name in aliases[source]
         ]
+
+    def _trace(self, example: Batch) -> list[Site]:
+        points = self._model.hook_dict
+        aliases = by_source(points)
+        passes = Passes(self._model, self.tokenizer, include_special=False)
+        fired: dict[str, tuple[tuple[str, ...], int]] = {}
+        self._silent = {}
+
+        def note(source: str, values: Any) -> None:
+            try:
+                axes = axes_of(source, points[source], values, passes.shape)
+                passes.repeats(source, values)
+            except SiteError as error:
+                fired.pop(source, None)
+                self._silent[source] = str(error)
+                return
+            sizes = zip(values.shape, axes, strict=True)
+            width = math.prod(n for n, axis in sizes if axis in FEATURE_AXES)
+            fired.setdefault(source, (axes, width))
+
+        try:
+            for source in aliases:
+                if why_no_site(source, source, self._config) is None:
+                    passes.taps.append(Tap(points[source], partial(note, source)))
+            with undisturbed(self._model, train_mode=True):
+                self._call(_corner(example))
+        finally:
+            passes.remove()
+        return [
+            Site(name, depth, axes, width, source)
+            for depth, (source, (axes, width)) in enumerate(fired.items())
+            for name in aliases[source]
+        ]
+
+    def example(self) -> Batch | None:
+        """Four tokens, whatever they mean."""
+        if self._vocabulary is None:
+            return None
+        tokens = torch.arange(4)[None] % self._vocabulary
+        return Batch(tokens, rows=torch.zeros(1, dtype=torch.int64))
 
     def default_sites(self, sites: Sequence[Site]) -> list[str]:
         """The residual stream after each block."""
-        names = {s.name for s in sites}
-        blocks = sorted(
-            (n for n in names if re.fullmatch(r"blocks\.\d+\.hook_resid_post", n)), key=_order
-        )
-        return blocks or super().default_sites(sites)
+        for pattern in (r"blocks\.\d+\.hook_resid_post", r"(\w+_)?blocks?\.\d+\.hook_out"):
+            blocks = [s.name for s in sites if re.fullmatch(pattern, s.name)]
+            if blocks:
+                return blocks
+        return super().default_sites(sites)
 
     def _unknown(self, pattern: str, available: Sequence[Site]) -> str:
-        if _NOT_UNITS.search(pattern):
+        aliases = by_source(self._model.hook_dict)
+        every = [Site(name, source=s) for s, names in aliases.items() for name in names]
+        for site in match(pattern, every):
             return (
-                f"{pattern!r} holds attention weights or rotations [.., query, key], not the "
-                "activations of units; choose for example hook_z, hook_result or hook_resid_post"
+                why_no_site(site.name, site.source, self._config)
+                or self._silent.get(site.source)
+                or f"{site.name!r} exists and did not fire; the model does not pass through it on "
+                "this input, so leave it out"
             )
         return super()._unknown(pattern, available)
 
@@ -138,37 +204,63 @@ class TransformerLensAdapter(Adapter):
 
     @contextmanager
     def capture(self, sites: Sequence[Site], sink: Sink) -> Iterator[Capture]:
-        """Permanent hooks (so that nobody's reset_hooks drops them) on the sites while open.
+        """Hooks on the sites while open; nobody's `reset_hooks` ends them.
 
-        In somebody else's workflow the special tokens are found where they enter the embedding.
+        In somebody else's workflow padding and special tokens are found in what the model reads.
         """
         points = self._model.hook_dict
         live = Capture(sites, sink)
-        seen = _Tokens(self.tokenizer)
-        with ExitStack() as stack:
-            embed = getattr(self._model, "embed", None)
-            if isinstance(embed, nn.Module):
-                handle = embed.register_forward_pre_hook(seen.note)
-                stack.callback(handle.remove)
+        passes = Passes(self._model, self.tokenizer, include_special=self._include_special)
+        try:
             for site in sites:
-                stack.enter_context(_hooked(points[site.name], partial(_receive, live, site, seen)))
+                point = points[site.name]
+                passes.taps.append(Tap(point, partial(_receive, live, passes, site, point)))
             yield live
+            passes.flush()
+        finally:
+            passes.remove()
 
     def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
-        """Run on tokens [batch, position]; stops after the block of the last site."""
-        tokens = batch.inputs
-        attention = None
-        if isinstance(tokens, dict):
-            tokens, attention = tokens["input_ids"], tokens.get("attention_mask")
-        device = device_of(self._model)
-        kwargs: dict[str, Any] = {"return_type": None}
+        """Run the model on a batch and leave the pass once `stop_after` has fired."""
+        if stop_after is None:
+            self._call(batch)
+            return
+        handles: list[RemovableHandle] = []
+
+        def stop(_output: Any) -> None:
+            raise StopForward
+
+        with removed_after(handles):
+            observe(self._model.hook_dict[stop_after.name], stop, handles)
+            try:
+                self._call(batch)
+            except StopForward:
+                return
+
+    def _call(self, batch: Batch) -> None:
+        inputs = to_device(batch.inputs, device_of(self._model))
+        if not isinstance(inputs, Mapping):
+            self._model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+            return
+        others = {k: v for k, v in inputs.items() if k not in _IGNORED_INPUTS}
+        if "input_ids" not in others:
+            raise DataError(
+                f"a batch for a language model needs 'input_ids', and this one has "
+                f"{', '.join(map(repr, inputs))}"
+            )
+        tokens, attention = others.pop("input_ids"), others.pop("attention_mask", None)
+        known = inspect.signature(self._model.forward).parameters
         # Without padding the mask says nothing, and without it the model takes its fast path.
         if attention is not None and not bool(attention.all()):
-            kwargs["attention_mask"] = attention.to(device)
-        layer = _block(stop_after.name) if stop_after is not None else None
-        if layer is not None:
-            kwargs["stop_at_layer"] = layer + 1
-        self._model(tokens.to(device), **kwargs)
+            name = "attention_mask" if "attention_mask" in known else "one_zero_attention_mask"
+            others[name] = attention
+        unknown = [k for k in others if k not in known]
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            raise DataError(
+                f"the batches hold {unknown[0]!r}, which {type(self._model).__name__} does not "
+                "read; leave it out of them"
+            )
+        self._model(tokens, **others)
 
     # -- data ------------------------------------------------------------------------------------
 
@@ -178,155 +270,96 @@ class TransformerLensAdapter(Adapter):
         Args:
             data: a file, a folder, JSON lines, `hf:name`, a list of texts, None for the embedded
                 corpus; or tokens int64 [rows, position] (or an iterable of such batches), in which
-                every special token of the tokenizer is left out of the statistics.
+                every special token of the tokenizer is left out of the statistics. For a model
+                that reads no tokens, tensors as its `forward` takes them.
         """
+        if self._vocabulary is None:
+            return tensor_batches(data, options)
         prepend = self._prepend_bos
         if prepend is None:
-            prepend = bool(getattr(self._model.cfg, "default_prepend_bos", True))
-        return language_batches(
+            prepend = bool(getattr(self._config, "default_prepend_bos", True))
+        batches = language_batches(
             data,
             self.tokenizer,
             options,
-            longest=int(getattr(self._model.cfg, "n_ctx", options.context)),
+            longest=int(getattr(self._config, "n_ctx", options.context)),
             prepend_bos=prepend,
         )
+        return (self._readable(batch) for batch in batches)
+
+    def _readable(self, batch: Batch) -> Batch:
+        """The batch, if the model has an embedding for each of its tokens and positions."""
+        tokens: Tensor = (
+            batch.inputs["input_ids"] if isinstance(batch.inputs, dict) else batch.inputs
+        )
+        highest, size = int(tokens.max()), self._vocabulary
+        if size is not None and not 0 <= int(tokens.min()) <= highest < size:
+            raise DataError(
+                f"the tokens range from {int(tokens.min())} to {highest}, and this model knows 0 "
+                f"to {size - 1}; use the tokenizer it was trained with"
+            )
+        room = int(getattr(self._config, "n_ctx", tokens.shape[1]))
+        kind = getattr(self._config, "positional_embedding_type", "standard")
+        if kind == "standard" and tokens.shape[1] > room:
+            raise DataError(
+                f"the rows have {tokens.shape[1]} tokens, and this model reads {room} positions; "
+                "cut them shorter"
+            )
+        return batch
 
     def describe(self) -> dict[str, Any]:
         """Adds name, size, version and compatibility mode (it changes hook_resid_post)."""
-        cfg = self._model.cfg
+        config = self._config
         return {
             **super().describe(),
-            "name": self._name or getattr(cfg, "model_name", None),
-            "layers": getattr(cfg, "n_layers", None),
-            "width": getattr(cfg, "d_model", None),
+            "name": self._name or getattr(config, "model_name", None),
+            "layers": getattr(config, "n_layers", None),
+            "width": getattr(config, "d_model", None),
             "compatibility_mode": bool(getattr(self._model, "compatibility_mode", False)),
-            "normalization": getattr(cfg, "normalization_type", None),
-            "transformer_lens": _version(),
+            "normalization": getattr(config, "normalization_type", None),
+            "transformer_lens": library_version(),
         }
 
 
-class _Tokens:
-    """The tokens that last entered the embedding, and which of them count."""
+def _receive(live: Capture, passes: Passes, site: Site, point: Any, values: Any) -> None:
+    axes = axes_of(site.name, point, values, passes.shape)
+    if passes.repeats(site.name, values):
+        return
+    if live.batch is not None:
+        live.receive(site, values, axes)
+        return
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.special = special_ids(tokenizer)
-        self.mask: Tensor | None = None
+    def deliver() -> None:
+        mask = passes.mask
+        if mask is not None and "position" in axes:  # the last positions are all that is unembedded
+            mask = mask[:, -values.shape[axes.index("position")] :]
+        live.receive(site, values, axes, mask=mask)
 
-    def note(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
-        self.mask = regular(args[0] if args else None, self.special)
+    passes.when_known(deliver)
 
 
-def _receive(live: Capture, site: Site, seen: _Tokens, values: Any) -> None:
-    if not isinstance(values, Tensor) or not values.is_floating_point():
-        raise SiteError(f"{site.name!r} holds {type(values).__name__}, not floating-point values")
-    if values.dim() == 4:
-        axes: tuple[str, ...] = ("batch", "position", "head", "feature")
-    elif values.dim() == 3:
-        axes = ("batch", "position", "feature")
+def _corner(example: Batch) -> Batch:
+    """A row and a few positions of a batch of tokens: enough to see which hook points fire."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.dim() == 2 and not value.is_floating_point():
+            return value[:1, :_TRACED_POSITIONS]
+        return value[:1] if isinstance(value, Tensor) and value.dim() else value
+
+    inputs = example.inputs
+    if isinstance(inputs, Mapping):
+        inputs = {k: cut(v) for k, v in inputs.items()}
+    elif isinstance(inputs, tuple):
+        inputs = tuple(cut(v) for v in inputs)
     else:
-        raise SiteError(
-            f"{site.name!r} has shape {tuple(values.shape)}; activations of a transformer are "
-            "[batch, position, feature] or [batch, position, head, feature]"
-        )
-    live.receive(site, values, axes, mask=seen.mask if live.batch is None else None)
+        inputs = cut(inputs)
+    return Batch(inputs, rows=example.rows[:1])
 
 
-@contextmanager
-def _hooked(point: Any, hook: Any) -> Iterator[None]:
-    """Our hook on one HookPoint, run last, and only our hook removed in the end.
-
-    `remove_hooks` cannot do that: in 3.x it drops every permanent hook, the user's too.
-    """
-
-    def look(tensor: Any, *, hook: Any, _inner: Any = hook) -> None:
-        if not in_backward():  # what checkpointing computes again has been seen
-            _inner(tensor)
-
-    point.add_hook(look, is_permanent=True)
-    handle = point.fwd_hooks[-1]
-
-    def go_last(_module: nn.Module, _args: Any) -> None:
-        # A hook added after ours (an ablation, say) must not change the value behind our back.
-        if handle.hook.id in point._forward_hooks:
-            point._forward_hooks.move_to_end(handle.hook.id)
-
-    order = point.register_forward_pre_hook(go_last)
-    try:
-        yield
-    finally:
-        order.remove()
-        handle.hook.remove()
-        point.fwd_hooks = [h for h in point.fwd_hooks if h is not handle]
-
-
-def _boot(model: str | Path, device: str | None, dtype: str) -> Any:
-    """Load a hub name or a local folder with whatever TransformerLens is installed."""
-    torch_dtype = getattr(torch, dtype, None)
-    if not isinstance(torch_dtype, torch.dtype):
-        raise ModelError(f"unknown dtype {dtype!r}; use float32, bfloat16 or float16")
-    folder = Path(model)
-    is_folder = folder.is_dir()
-    if is_folder:
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                f"the folder {str(model)!r} has no config.json, so it is not a model in Hugging "
-                "Face format; save one with save_pretrained"
-            )
-        if not any((folder / f).is_file() for f in _TOKENIZER_FILES):
-            raise ModelError(
-                f"the folder {str(model)!r} has no tokenizer files; save the tokenizer there too "
-                "(tokenizer.save_pretrained), since every text would be read as nothing"
-            )
-    elif "/" in str(model) and (
-        str(model).startswith((".", "/", "~")) or str(model).count("/") > 1
-    ):
-        raise ModelError(f"the folder {str(model)!r} does not exist; check the path")
-    try:
-        import transformer_lens
-    except ModuleNotFoundError as error:
-        raise missing_extra(
-            "transformer-lens", "transformer-lens", "loading a model by name"
-        ) from error
-    kwargs: dict[str, Any] = {} if device is None else {"device": device}
-    try:
-        if int(_version().partition(".")[0]) >= 4:
-            from transformer_lens.model_bridge import TransformerBridge
-
-            return TransformerBridge.boot_transformers(str(model), dtype=torch_dtype, **kwargs)
-        if is_folder:
-            raise ModelError(
-                "TransformerLens below 4 loads no local folders; load the model yourself and pass "
-                "the HookedTransformer, or install transformer-lens>=4"
-            )
-        return transformer_lens.HookedTransformer.from_pretrained(
-            str(model), dtype=torch_dtype, **kwargs
-        )
-    except ModelError:
-        raise
-    except Exception as error:  # the hub, the file system and the parsers raise their own
-        raise ModelError(
-            f"the model {str(model)!r} does not load ({cause(error)[:300]}); it must be the name "
-            "of a model on the Hugging Face hub that can be reached, or an existing local folder"
-        ) from error
-
-
-def _order(name: str) -> tuple[int, int, str]:
-    if name.startswith("blocks."):
-        _, index, rest = name.split(".", 2)
-        part = rest.partition(".")[0]
-        stage = _STAGES.index(part) if part in _STAGES else len(_STAGES) - 3
-        return int(index), stage, rest
-    return (-1, 0, name) if name.startswith(_HEAD) else (10**6, 0, name)
-
-
-def _block(name: str) -> int | None:
-    """The block a site belongs to; -1 before the first, None after the last."""
-    block = _order(name)[0]
-    return None if block == 10**6 else block
-
-
-def _version() -> str:
-    try:
-        return version("transformer-lens")
-    except Exception:  # an overlay on the path may come without metadata
-        return "0"
+def _has_decoder(model: Any) -> bool:
+    wrapped = getattr(model, "original_model", None)
+    if getattr(getattr(wrapped, "config", None), "is_encoder_decoder", False):
+        return True
+    return all(
+        isinstance(getattr(model, part, None), nn.ModuleList) for part in ("encoder", "decoder")
+    )

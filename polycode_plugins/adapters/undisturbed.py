@@ -21,7 +21,7 @@ def undisturbed(model: Any = None, *, train_mode: bool = False) -> Iterator[None
         train_mode: leave every module in the mode it is in (dropout as trained) instead of
             switching to evaluation mode.
     """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modules = modules_of(model)
     modes = [(m, m.training) for m in modules]
     # In train mode batch normalisation updates its running statistics, and a module may count its
     # calls in any mode: what changes is put back.
@@ -53,6 +53,17 @@ def undisturbed(model: Any = None, *, train_mode: bool = False) -> Iterator[None
         torch.set_rng_state(states[2])
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def modules_of(model: Any) -> list[nn.Module]:
+    """Every module that runs in a forward pass of `model`; none for what is no nn.Module.
+
+    A TransformerBridge keeps the Hugging Face model beside its own tree of modules, and `eval()`
+    reaches both.
+    """
+    roots = (model, getattr(model, "original_model", None))
+    found = (m for root in roots if isinstance(root, nn.Module) for m in root.modules())
+    return list({id(m): m for m in found}.values())
 
 
 def _cuda_in_use() -> bool:

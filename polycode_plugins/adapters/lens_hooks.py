@@ -1,0 +1,233 @@
+"""What the `transformer-lens` adapter hangs on a model: taps on hook points, a watch on passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from polycode_plugins.adapters.hooks import in_backward
+from polycode_plugins.adapters.text import padding, regular, special_ids
+from polycode_plugins.errors import SiteError
+
+
+class Tap:
+    """An observer of one HookPoint that runs after all other hooks and changes nothing.
+
+    It is added through TransformerLens, which converts some tensors for its hooks and leaves some
+    hook points out while they have none. It is permanent, so that `reset_hooks()` leaves it alone;
+    and where even `reset_hooks(including_permanent=True)` took it off, the next pass puts it back.
+    """
+
+    def __init__(self, point: Any, receive: Callable[[Any], None]) -> None:
+        self._point = point
+        self._receive = receive
+        self._order = point.register_forward_pre_hook(self.settle)
+        self._handle: Any = None
+        self.settle()
+
+    def settle(self, *_: Any) -> None:
+        """Be there, and be the last: an ablation added after us must not go unseen."""
+        hooks = self._point._forward_hooks
+        if self._handle is None or self._handle.hook.id not in hooks:
+            self._point.add_hook(self._look, is_permanent=True)
+            self._handle = self._point.fwd_hooks[-1]
+        elif next(reversed(hooks)) != self._handle.hook.id:
+            hooks.move_to_end(self._handle.hook.id)
+
+    def _look(self, tensor: Any, *, hook: Any) -> None:
+        if not in_backward():  # what activation checkpointing computes again has been seen
+            self._receive(tensor)
+
+    def remove(self) -> None:
+        """Take off this hook alone: `HookPoint.remove_hooks` would take the user's with it."""
+        self._order.remove()
+        self._handle.hook.remove()
+        self._point.fwd_hooks[:] = [h for h in self._point.fwd_hooks if h is not self._handle]
+
+
+class Passes:
+    """Watches the forward passes of a model: where one begins, and which of its positions count.
+
+    `run_with_hooks` and `generate` do not go through the `__call__` of the model. What they all go
+    through is the wrapped model of a TransformerBridge, and the embedding and blocks of a
+    HookedTransformer; the latter sees its attention mask in the first block only, so activations of
+    the embedding wait for it (`when_known`).
+
+    Args:
+        model: the TransformerLens model.
+        tokenizer: its tokenizer, which knows the special tokens; None when it has none.
+        include_special: let special tokens count; padding never does.
+
+    Attributes:
+        shape: (batch, position) of the tokens of the pass under way; None when it has none.
+        mask: bool [batch, position], True where a position counts; None when all do.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, *, include_special: bool) -> None:
+        self.shape: tuple[int, int] | None = None
+        self.mask: Tensor | None = None
+        self.taps: list[Tap] = []
+        self._tokenizer = tokenizer
+        self._include_special = include_special
+        self._special = [] if include_special else special_ids(tokenizer)
+        self._tokens: Tensor | None = None
+        self._firsts: dict[str, Tensor] = {}
+        self._waiting: list[Callable[[], None]] | None = None
+        self._next_block = 0
+        self._handles: list[RemovableHandle] = []
+        original, embed = getattr(model, "original_model", None), getattr(model, "embed", None)
+        blocks = getattr(model, "blocks", None)
+        self.watched = True
+        if isinstance(original, nn.Module):
+            self._watch(original, self._enter_wrapped)
+        elif isinstance(embed, nn.Module) and isinstance(blocks, nn.ModuleList):
+            self._watch(embed, self._enter_embedding)
+            for index, block in enumerate(blocks):
+                self._watch(block, partial(self._enter_block, index))
+        else:
+            self.watched = False  # a HookedRootModule of somebody's own: every position counts
+
+    def _watch(self, module: nn.Module, note: Callable[[Any, Any], None]) -> None:
+        def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            if not in_backward():
+                note(args, kwargs)
+
+        self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+
+    def remove(self) -> None:
+        """Take every hook of this watch and its taps off the model."""
+        for handle in self._handles:
+            handle.remove()
+        for tap in self.taps:
+            tap.remove()
+
+    # -- where a pass begins ---------------------------------------------------------------------
+
+    def _enter_wrapped(self, args: Any, kwargs: Any) -> None:
+        self._begin(kwargs.get("input_ids", args[0] if args else None))
+        self._read(kwargs.get("attention_mask"))
+
+    def _enter_embedding(self, args: Any, kwargs: Any) -> None:
+        self._begin(next(iter((*args, *kwargs.values())), None))
+        self._read(None)
+        self._waiting = []
+        self._next_block = 0
+
+    def _enter_block(self, index: int, args: Any, kwargs: Any) -> None:
+        if index != self._next_block:  # start_at_layer: what the positions hold is unknown
+            self._begin(None)
+        self._next_block = index + 1
+        attention = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        if (
+            isinstance(attention, Tensor) and attention.dim() == 4
+        ):  # HookedEncoder adds it to scores
+            attention = attention[:, 0, 0] == 0
+        if attention is not None:
+            self._read(attention)
+        self.flush()
+
+    def _begin(self, tokens: Any) -> None:
+        self.flush()
+        for tap in self.taps:
+            tap.settle()
+        self._firsts.clear()
+        self._tokens = self.shape = self.mask = None
+        if isinstance(tokens, Tensor) and tokens.dim() == 2 and not tokens.is_floating_point():
+            self._tokens = tokens
+            self.shape = (tokens.shape[0], tokens.shape[1])
+
+    def _read(self, attention: Any) -> None:
+        """Which positions count, given the attention mask [batch, position]."""
+        tokens = self._tokens
+        mask = regular(tokens, self._special)
+        if isinstance(attention, Tensor) and attention.dim() == 2:
+            real = attention.bool()
+            if tokens is not None:  # it also covers the keys in the cache, which come first
+                real = real[:, -tokens.shape[1] :]
+        elif tokens is not None and self._include_special:
+            real = ~padding(tokens, self._tokenizer)
+        else:
+            self.mask = mask
+            return
+        self.mask = real if mask is None else mask & real.to(mask.device)
+
+    def when_known(self, deliver: Callable[[], None]) -> None:
+        """Call `deliver` as soon as the mask of the pass under way is complete."""
+        if self._waiting is None:
+            deliver()
+        else:
+            self._waiting.append(deliver)
+
+    def flush(self) -> None:
+        """Deliver what waits."""
+        waiting, self._waiting = self._waiting or [], None
+        for deliver in waiting:
+            deliver()
+
+    def repeats(self, name: str, values: Tensor) -> bool:
+        """Whether a site fires again in one pass with the values it has shown before.
+
+        The layer norm before the attention of a HookedTransformer runs for queries, keys and
+        values: its samples are there once, not three times.
+
+        Raises:
+            SiteError: when it fires again with other values (a block that is run in a loop).
+        """
+        if not self.watched:
+            return False
+        digest = values.detach().sum(dtype=torch.float64)
+        first = self._firsts.setdefault(name, digest)
+        if first is digest:
+            return False
+        if not bool(torch.isclose(first, digest, rtol=0, atol=0, equal_nan=True)):
+            raise SiteError(
+                f"{name!r} fires more than once in a forward pass, with different values, and "
+                "TransformerLens gives the calls one name; use adapter='module' on the wrapped "
+                "model, which tells them apart as 'path:0', 'path:1'"
+            )
+        return True
+
+
+def axes_of(name: str, point: Any, values: Any, shape: tuple[int, int] | None) -> tuple[str, ...]:
+    """The axes of what a hook point holds.
+
+    Args:
+        name: the site, for messages.
+        point: the HookPoint; TransformerLens 4 notes in `pos_dim` where positions are not second.
+        values: what it holds.
+        shape: (batch, position) of the tokens, None for a model without tokens.
+
+    Raises:
+        SiteError: for what is no floating-point tensor [batch, feature], [batch, position, feature]
+            or [batch, position, head, feature] over the rows and positions of the tokens.
+    """
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        what = f"{values.dtype} values" if isinstance(values, Tensor) else type(values).__name__
+        raise SiteError(f"{name!r} holds {what}, not floating-point activations; leave it out")
+    place = getattr(point, "pos_dim", None)
+    late = place is not None and place % values.dim() == 2
+    axes: tuple[str, ...] = {
+        2: ("batch", "feature"),
+        3: ("batch", "feature", "position") if late else ("batch", "position", "feature"),
+        4: ("batch", *(("head", "position") if late else ("position", "head")), "feature"),
+    }.get(values.dim(), ())
+    fits = bool(axes)
+    if axes and shape is not None:
+        fits = values.shape[0] == shape[0]
+        if "position" in axes:
+            n = values.shape[axes.index("position")]
+            # Some models unembed the last positions only.
+            fits = fits and (n == shape[1] or (n < shape[1] and "unembed" in name))
+    if not fits:
+        given = f" for tokens of shape {shape}" if shape is not None else ""
+        raise SiteError(
+            f"{name!r} has shape {tuple(values.shape)}{given}, and the activations of units are "
+            "[batch, feature], [batch, position, feature] or [batch, position, head, feature]; "
+            "leave it out"
+        )
+    return axes
