@@ -1,0 +1,26 @@
+"""The HTML report: one self-contained file, for screens, phones and paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polycode_plugins import storage
+
+if TYPE_CHECKING:
+    from polycode_plugins.analysis import Analysis
+
+__all__ = ["write"]
+
+
+def write(analysis: Analysis, path: str | Path) -> Path:
+    """Write the report of an analysis; the file appears whole or not at all.
+
+    Raises:
+        PluginError: when the report extra is not installed.
+        StateError: when the file cannot be written.
+    """
+    from polycode_plugins.report.content import page_of
+    from polycode_plugins.report.page import render
+
+    return storage.write_text(Path(path), render(page_of(analysis)))

@@ -1,0 +1,47 @@
+"""What the report of an analysis says: what was measured, a section for each metric, the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from polycode_plugins.metrics.base import Result
+from polycode_plugins.metrics.spectrum import SpectrumResult
+from polycode_plugins.report.generic import View, generic_parts
+from polycode_plugins.report.page import Page, Part, Section
+from polycode_plugins.report.record import made, overview, record_section, title
+from polycode_plugins.report.spectrum import spectrum_parts
+
+if TYPE_CHECKING:
+    from polycode_plugins.analysis import Analysis
+
+#: Results with a section of their own; every other result has the generic one.
+SPECIAL: dict[type[Result], Callable[[View], Sequence[Part]]] = {SpectrumResult: spectrum_parts}
+
+
+def page_of(analysis: Analysis) -> Page:
+    """The page that reports an analysis."""
+    views = [
+        View(
+            f"metric-{number}",
+            metric.label,
+            metric,
+            analysis.sites,
+            [analysis.results[site.name][metric.label] for site in analysis.sites],
+        )
+        for number, metric in enumerate(analysis.statistics.metrics)
+    ]
+    sections = [
+        overview(analysis),
+        *(Section(view.id, view.title, parts_of(view)) for view in views),
+        record_section(analysis),
+    ]
+    return Page(title(analysis), made(analysis), sections)
+
+
+def parts_of(view: View) -> Sequence[Part]:
+    """The section's parts for one metric: those of the nearest base class that has special ones."""
+    for kind in type(view.results[0]).__mro__:
+        if kind in SPECIAL:
+            return SPECIAL[kind](view)
+    return generic_parts(view)

@@ -1,0 +1,144 @@
+"""The section of any metric, from what every `Result` has: a reading, scalars, maybe a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polycode_plugins.activations import Site
+from polycode_plugins.metrics.base import Metric, Result
+from polycode_plugins.report.chart import Axis
+from polycode_plugins.report.depth import Quantity, by_depth
+from polycode_plugins.report.page import Part, Pictures, Prose, Warnings
+from polycode_plugins.report.static import result_images
+from polycode_plugins.report.table import (
+    UNDEFINED,
+    Scalar,
+    Table,
+    column,
+    defined,
+    names,
+    scalar_columns,
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """One metric of an analysis, as its section sees it.
+
+    Attributes:
+        id: unique on the page; the ids of what the section holds begin with it.
+        label: the metric's label in the analysis.
+        metric: the metric.
+        sites: the sites in depth order.
+        results: one result for each site.
+    """
+
+    id: str
+    label: str
+    metric: Metric
+    sites: Sequence[Site]
+    results: Sequence[Any]
+
+    @property
+    def title(self) -> str:
+        """The section's heading."""
+        return self.label[:1].upper() + self.label[1:]
+
+
+def generic_parts(view: View) -> list[Part]:
+    """How to read it, the first number of `scalars()` by depth, a table of all, the plots."""
+    rows = [result.scalars() for result in view.results]
+    images, failures = result_images(
+        [(site.name, result) for site, result in zip(view.sites, view.results, strict=True)]
+    )
+    parts: list[Part] = []
+    if view.results[0].reading:
+        parts.append(Prose([view.results[0].reading]))
+    if warnings := [*own_warnings(view), *failures]:
+        parts.append(Warnings(warnings))
+    main = main_scalar(rows)
+    if main is not None:
+        intervals = [interval_of(result) for result in view.results]
+        bars = "; the bars are its intervals" if any(intervals) else ""
+        name = main.replace("_", " ")
+        parts.append(
+            by_depth(
+                f"{view.id}-depth",
+                f"{name[:1].upper()}{name[1:]} by depth",
+                f"Each point is a site{bars}.",
+                Axis(name),
+                view.sites,
+                [quantity(name, [row.get(main) for row in rows], intervals)],
+            )
+        )
+    if any(rows):
+        columns = [
+            names("site", [s.name for s in view.sites]),
+            column("depth", [s.depth for s in view.sites]),
+            *scalar_columns(rows),
+        ]
+        parts.append(Table(f"{view.id}-table", "All sites", columns))
+    if images:
+        parts.append(Pictures("Plots of each site", images))
+    return parts
+
+
+def main_scalar(rows: Sequence[dict[str, Scalar]]) -> str | None:
+    """The field to plot by depth: the first that is a number at some site, None without one."""
+    for field in dict.fromkeys(field for row in rows for field in row):
+        values = [row.get(field) for row in rows]
+        known = [v for v in values if defined(v)]
+        if known and all(is_number(v) for v in known):
+            return field
+    return None
+
+
+def is_number(value: Scalar) -> bool:
+    """Whether a scalar is a number that is defined."""
+    return isinstance(value, float | int) and not isinstance(value, bool) and defined(value)
+
+
+def quantity(
+    name: str, values: Sequence[Scalar], intervals: Sequence[tuple[float, float] | None]
+) -> Quantity:
+    """A quantity whose hover labels show three significant digits and the interval."""
+    numbers = [float(v) if is_number(v) else None for v in values]  # type: ignore[arg-type]
+    texts = []
+    for number, interval in zip(numbers, intervals, strict=True):
+        lines = [f"{name} {UNDEFINED if number is None else format(number, ',.4g')}"]
+        if interval is not None:
+            lines.append(f"interval {interval[0]:,.4g} to {interval[1]:,.4g}")
+        texts.append(lines)
+    low = [i[0] if i else None for i in intervals] if any(intervals) else None
+    high = [i[1] if i else None for i in intervals] if any(intervals) else None
+    return Quantity(name, numbers, texts, low, high)
+
+
+def interval_of(result: Result) -> tuple[float, float] | None:
+    """`result.interval` where there is one: two numbers around the result's main scalar."""
+    interval = getattr(result, "interval", None)
+    if not isinstance(interval, tuple | list) or len(interval) != 2:
+        return None
+    low, high = interval
+    return (float(low), float(high)) if is_number(low) and is_number(high) else None
+
+
+def own_warnings(view: View) -> list[str]:
+    """What results say in a field `warnings`, with the sites that say it."""
+    said: dict[str, list[str]] = {}
+    for site, result in zip(view.sites, view.results, strict=True):
+        warnings = getattr(result, "warnings", ())
+        for text in [warnings] if isinstance(warnings, str) else warnings or ():
+            said.setdefault(str(text), []).append(site.name)
+    return [f"{where(sites, len(view.sites))}: {text}" for text, sites in said.items()]
+
+
+def where(sites: Sequence[str], total: int, most: int = 3) -> str:
+    """The sites by name, or by number where they are many."""
+    if len(sites) == total:
+        return "At every site" if total > 1 else f"At {sites[0]}"
+    if len(sites) <= most:
+        return f"At {', '.join(sites)}"
+    return f"At {len(sites)} of {total} sites ({', '.join(sites[:most])}, ...)"
