@@ -97,7 +97,9 @@ def _windows(
 def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
     special = [] if options.include_special else special_ids(tokenizer)
     for batch in tensor_batches(data, options):
-        tokens = batch.inputs["input_ids"] if isinstance(batch.inputs, dict) else batch.inputs
+        tokens = batch.inputs
+        if isinstance(tokens, dict):
+            tokens = tokens.get("input_ids")
         if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.dim() != 2:
             what = (
                 f"{tokens.dtype} {tuple(tokens.shape)}"
