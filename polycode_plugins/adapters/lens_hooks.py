@@ -79,6 +79,7 @@ class Passes:
         self._firsts: dict[str, Tensor] = {}
         self._waiting: list[Callable[[], None]] | None = None
         self._next_block = 0
+        self._distinct = True  # no block is run in a loop
         self._handles: list[RemovableHandle] = []
         original, embed = getattr(model, "original_model", None), getattr(model, "embed", None)
         blocks = getattr(model, "blocks", None)
@@ -87,8 +88,10 @@ class Passes:
             self._watch(original, self._enter_wrapped)
         elif isinstance(embed, nn.Module) and isinstance(blocks, nn.ModuleList):
             self._watch(embed, self._enter_embedding)
-            for index, block in enumerate(blocks):
-                self._watch(block, partial(self._enter_block, index))
+            places = {id(block): index for index, block in enumerate(blocks)}
+            self._distinct = len(places) == len(blocks)
+            for index in places.values():
+                self._watch(blocks[index], partial(self._enter_block, index))
         else:
             self.watched = False  # a HookedRootModule of somebody's own: every position counts
 
@@ -119,8 +122,8 @@ class Passes:
         self._next_block = 0
 
     def _enter_block(self, index: int, args: Any, kwargs: Any) -> None:
-        if index != self._next_block:  # start_at_layer: what the positions hold is unknown
-            self._begin(None)
+        if index != self._next_block and self._distinct:
+            self._begin(None)  # start_at_layer: what the positions hold is unknown
         self._next_block = index + 1
         attention = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         if (

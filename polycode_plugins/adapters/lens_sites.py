@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 # The order in which the parts of a model and of its blocks run, as far as it is the same in all
@@ -33,9 +34,9 @@ _SWITCHES = {
 
 
 def by_source(points: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The names of each hook point, shortest first, under the name it gives itself.
+    """The names of each hook point under the one it gives itself, the best known first.
 
-    The short ones are those that TransformerLens had before version 4.
+    The short ones and the aliases are those that TransformerLens had before version 4.
     """
     names: dict[int, list[str]] = {}
     for name, point in points.items():
@@ -44,8 +45,12 @@ def by_source(points: Mapping[str, Any]) -> dict[str, list[str]]:
     for group in names.values():
         own = str(getattr(points[group[0]], "name", None))
         source = own if own in group else group[0]
-        found[source] = sorted(group, key=lambda name: (name.count("."), name))
+        found[source] = sorted(group, key=partial(_fame, source))
     return found
+
+
+def _fame(source: str, name: str) -> tuple[int, bool, str]:
+    return name.count("."), name == source, name
 
 
 def usual_order(source: str) -> tuple[int, ...]:

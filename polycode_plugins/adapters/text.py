@@ -27,11 +27,12 @@ def language_batches(
         longest: positions the model can read; longer windows are cut to it.
         prepend_bos: put the beginning-of-text token before each window of text.
     """
-    if isinstance(data, Tensor) or not (
-        data is None or isinstance(data, str | Path | list | tuple)
-    ):
-        return _tokens(data, tokenizer, options)
-    return _windows(data, tokenizer, options, longest, prepend_bos)
+    texts = data is None or isinstance(data, str | Path)
+    if isinstance(data, list | tuple):  # a list of batches is no list of texts
+        texts = all(isinstance(item, str) for item in data[:1])
+    if texts:
+        return _windows(data, tokenizer, options, longest, prepend_bos)
+    return _tokens(data, tokenizer, options)
 
 
 def special_ids(tokenizer: Any) -> list[int]:
@@ -99,7 +100,12 @@ def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
     for batch in tensor_batches(data, options):
         tokens = batch.inputs
         if isinstance(tokens, dict):
-            tokens = tokens.get("input_ids")
+            if "input_ids" not in tokens:
+                raise DataError(
+                    "a batch for a language model holds its tokens as 'input_ids', and this one "
+                    f"has {', '.join(map(repr, tokens))}"
+                )
+            tokens = tokens["input_ids"]
         if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.dim() != 2:
             what = (
                 f"{tokens.dtype} {tuple(tokens.shape)}"

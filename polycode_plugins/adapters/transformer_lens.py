@@ -94,6 +94,10 @@ class TransformerLensAdapter(Adapter):
             )
         self._model = model
         self._config = getattr(model, "cfg", None)
+        # Keys and values of all layers would be kept for a next token that never comes.
+        wrapped = getattr(getattr(model, "original_model", None), "forward", None)
+        caches = wrapped is not None and "use_cache" in inspect.signature(wrapped).parameters
+        self._without_cache = {"use_cache": False} if caches else {}
         self._prepend_bos = prepend_bos
         self._include_special = include_special
         self._silent: dict[str, str] = {}  # hook points that a trace found unusable, and why
@@ -239,15 +243,12 @@ class TransformerLensAdapter(Adapter):
 
     def _call(self, batch: Batch) -> None:
         inputs = to_device(batch.inputs, device_of(self._model))
-        if not isinstance(inputs, Mapping):
+        if self._vocabulary is None and not isinstance(inputs, Mapping):
             self._model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
             return
+        if not isinstance(inputs, Mapping):
+            inputs = {"input_ids": inputs}
         others = {k: v for k, v in inputs.items() if k not in _IGNORED_INPUTS}
-        if "input_ids" not in others:
-            raise DataError(
-                f"a batch for a language model needs 'input_ids', and this one has "
-                f"{', '.join(map(repr, inputs))}"
-            )
         tokens, attention = others.pop("input_ids"), others.pop("attention_mask", None)
         known = inspect.signature(self._model.forward).parameters
         # Without padding the mask says nothing, and without it the model takes its fast path.
@@ -260,7 +261,7 @@ class TransformerLensAdapter(Adapter):
                 f"the batches hold {unknown[0]!r}, which {type(self._model).__name__} does not "
                 "read; leave it out of them"
             )
-        self._model(tokens, **others)
+        self._model(tokens, **others, **self._without_cache)
 
     # -- data ------------------------------------------------------------------------------------
 

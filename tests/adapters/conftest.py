@@ -1,0 +1,29 @@
+"""Fixtures of the TransformerLens tests; nothing of it is imported before a test asks for it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KINDS = (
+    ("bridge",) if int(version("transformer-lens").partition(".")[0]) >= 4 else ("bridge", "hooked")
+)
+
+
+@pytest.fixture(scope="session")
+def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random GPT-2 with its tokenizer, in Hugging Face format."""
+    from tiny_models import save_model
+
+    return save_model(tmp_path_factory.mktemp("gpt2"))
+
+
+@pytest.fixture(params=KINDS)
+def lens(request: pytest.FixtureRequest, gpt2_folder: Path) -> Any:
+    """That model as each kind of model the installed TransformerLens has."""
+    from tiny_models import lens_model
+
+    return lens_model(request.param, gpt2_folder)
