@@ -253,6 +253,11 @@ def test_padding_and_special_tokens_are_left_out_of_generated_text(language):
     lengths = [len(tokenizer(t)["input_ids"]) for t in ("hello world", "a")]
     assert lengths[0] != lengths[1]
     assert probe.n_samples == {BLOCKS[0]: sum(lengths)}
+    tokens = torch.tensor([[tokenizer.eos_token_id, 5, 6], [7, 8, tokenizer.eos_token_id]])
+    with torch.no_grad(), pc.attach(language, BLOCKS[:1], Mean()) as probe:
+        language.trace(tokens, trace=False)
+        language._module(tokens)
+    assert probe.n_samples == {BLOCKS[0]: 8}
     with pc.attach(language, BLOCKS[:1], Mean()) as probe:
         out = language.generate("hello world", max_new_tokens=4, do_sample=False)
     # The last token is not read any more, and the end of text would not count.

@@ -316,7 +316,11 @@ def test_without_weights_the_transform_is_that_of_the_default_weights():
 def test_a_size_scales_and_cuts_and_a_vision_transformer_knows_its_own(tmp_path, resnet):
     folder = photographs(tmp_path)
     small = TorchvisionAdapter(resnet, size=32)
-    assert pixels(small, folder).shape == (4, 3, 32, 32)
+    transform = models.ResNet18_Weights.DEFAULT.transforms(crop_size=32, resize_size=32)
+    files = sorted(folder.rglob("*.png"))
+    assert torch.equal(
+        pixels(small, folder), torch.stack([transform(Image.open(f)) for f in files])
+    )
     assert pixels(small, limit=3).shape == (3, 3, 32, 32)
     with torch.device("meta"):
         vit = models.VisionTransformer(32, 16, 1, 2, 16, 16)
