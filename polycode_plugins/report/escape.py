@@ -26,7 +26,7 @@ def script_json(value: Any) -> Markup:
     """`value` as JSON that is safe inside a script element; NaN and infinities become null."""
     from markupsafe import Markup
 
-    text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_plain(value), allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(_IN_SCRIPT))
 
 
@@ -63,11 +63,13 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [_plain(v) for v in value]
     return value

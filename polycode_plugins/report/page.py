@@ -150,5 +150,5 @@ def _plotly() -> tuple[str, str]:
     except ImportError as error:
         raise missing_extra("plotly", "report", "the report") from error
     script: str = get_plotlyjs()
-    packed = data_uri(gzip.compress(script.encode("utf-8"), mtime=0), "application/gzip")
+    packed = data_uri(gzip.compress(script.encode("utf-8"), 6, mtime=0), "application/gzip")
     return packed.partition(",")[2], csp_hash(script)

@@ -188,7 +188,9 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
 def _intervals(results: Sequence[SpectrumResult]) -> Column:
     low_high = [r.interval for r in results]
     cells = [
-        Cell(f"{i[0]:.3f} – {i[1]:.3f}", repr(i[1] - i[0])) if i else Cell("undefined", flag=True)
+        Cell(f"{i[0]:.3f} – {i[1]:.3f}", repr(float(i[1] - i[0])))
+        if i
+        else Cell("undefined", flag=True)
         for i in low_high
     ]
     return Column("95% interval", cells, numeric=True, help="of the exponent; sorted by its length")

@@ -1,0 +1,421 @@
+"""The report as a document: whole, closed, faithful to the results, deaf to foreign text."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import math
+import re
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from plotly.offline import get_plotlyjs
+from report_reading import Reading, faults, read
+from report_samples import BROKEN, FEW, HOSTILE, Spread, planted
+
+import polycode_plugins as pc
+from polycode_plugins.report import chart, depth, generic, record, table
+from polycode_plugins.report.content import page_of, parts_of
+from polycode_plugins.report.escape import csp_hash, plotly_text, script_json
+from polycode_plugins.report.page import Page, Prose, Section, render
+
+
+@pytest.fixture(scope="module")
+def text(report) -> str:
+    return report.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text) -> Reading:
+    return read(text)
+
+
+@pytest.fixture(scope="module")
+def hostile_text(hostile_report) -> str:
+    return hostile_report.read_text(encoding="utf-8")
+
+
+def rows(reading: Reading, id: str) -> list[list[str]]:
+    """The body of a table, as text."""
+    body: list[list[str]] = []
+    inside = False
+    for element in reading.elements:
+        if element.tag == "table":
+            inside = element.attributes["id"] == id
+        elif inside and element.tag == "tr" and "tbody" in element.inside:
+            body.append([])
+        elif inside and element.tag in {"td", "th"} and "tbody" in element.inside:
+            body[-1].append(element.text)
+    return body
+
+
+# -- the file -----------------------------------------------------------------------------------
+
+
+def test_it_is_one_closed_well_formed_file(report, text, page):
+    assert text.startswith("<!doctype html>")
+    assert faults(text) == []
+    assert [p.name for p in report.parent.iterdir()] == ["report.html"]
+    assert report.stat().st_size < 3_000_000
+
+
+def test_the_policy_allows_the_pages_own_scripts_and_nothing_else(page):
+    meta = page.one("meta", http_equiv="Content-Security-Policy")
+    policy = dict(d.strip().split(" ", 1) for d in meta.attributes["content"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["img-src"] == "data: blob:"
+    scripts = [e.text for e in page.all("script") if not e.attributes.get("type")]
+    expected = {csp_hash(s) for s in [*scripts, get_plotlyjs()]}
+    assert set(policy["script-src"].split()) == expected
+
+
+def test_plotly_is_inside_as_its_package_ships_it(page):
+    packed = page.one("script", id="plotly").text
+    assert gzip.decompress(base64.b64decode(packed)).decode("utf-8") == get_plotlyjs()
+
+
+def test_the_same_analysis_gives_the_same_file_also_after_loading(analysis, text, tmp_path):
+    analysis.save(tmp_path / "run")
+    again = pc.Analysis.load(tmp_path / "run").report(tmp_path / "again.html")
+    stable = re.compile(r"<pre id=\"run\".*?</pre>", re.DOTALL)  # a saved record is sorted
+    assert stable.sub("", again.read_text(encoding="utf-8")) == stable.sub("", text)
+
+
+def test_a_place_that_cannot_be_written_is_refused_and_stays_as_it_was(analysis, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(pc.StateError, match="cannot write"):
+        analysis.report(tmp_path / "file" / "report.html")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("library", ["jinja2", "plotly"])
+def test_without_the_extra_the_error_says_what_to_install(analysis, tmp_path, monkeypatch, library):
+    for name in [m for m in sys.modules if m.partition(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    from polycode_plugins.report import page as module
+
+    module._plotly.cache_clear()
+    with pytest.raises(pc.PluginError, match=rf"needs {library}.*polycode-plugins\[report\]"):
+        analysis.report(tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- what it says -------------------------------------------------------------------------------
+
+
+def test_every_site_is_in_the_table_the_chooser_and_the_charts(analysis, page):
+    sites = list(analysis)
+    assert [row[0] for row in rows(page, "metric-0-table")] == sites
+    assert [e.attributes["data-name"] for e in page.all("div", class_="row")] == sites
+    figures = page.figures()
+    assert list(figures) == [f"metric-0-{n}" for n in ("exponent", "spectra", "dimensions")]
+    spectra = [t for t in figures["metric-0-spectra"]["data"] if t["meta"].startswith("spectrum-")]
+    assert [t["name"] for t in spectra] == sites
+    hovers = [h for t in figures["metric-0-exponent"]["data"] for h in t.get("text", [])]
+    assert all(any(f"<b>{site}</b>" in h for h in hovers) for site in sites)
+
+
+def test_the_table_holds_the_results(analysis, page):
+    head = [e.text for e in page.all("th") if "thead" in e.inside]
+    for site, row in zip(analysis, rows(page, "metric-0-table"), strict=True):
+        cells = dict(zip(head, row, strict=True))
+        result = analysis[site, "spectrum"]
+        assert cells["exponent"] == f"{result.exponent:.3f}"
+        assert cells["95% interval"] == f"{result.interval[0]:.3f} – {result.interval[1]:.3f}"
+        assert float(cells["participation ratio"]) == pytest.approx(
+            result.participation_ratio, rel=5e-3
+        )
+        assert cells["samples"] == f"{result.n_samples:,}"
+        assert cells["width"] == "96"
+
+
+def test_the_planted_exponents_are_drawn_with_their_intervals(analysis, page):
+    data = page.figures()["metric-0-exponent"]["data"]
+    (points,) = [t for t in data if t["mode"] == "markers"]
+    for i, site in enumerate(analysis):
+        result = analysis[site, "spectrum"]
+        assert points["x"][i] == i
+        assert points["y"][i] == pytest.approx(result.exponent, rel=1e-5)
+        top = points["y"][i] + points["error_y"]["array"][i]
+        bottom = points["y"][i] - points["error_y"]["arrayminus"][i]
+        assert (bottom, top) == pytest.approx(result.interval, rel=1e-4)
+        if i not in (BROKEN, FEW):
+            assert points["y"][i] == pytest.approx(0.6 + 0.05 * i, abs=0.06)
+
+
+def test_a_broken_law_is_a_cross_a_gap_and_a_sentence(analysis, page):
+    broken = [analysis[site, "spectrum"].power_law.broken for site in analysis]
+    assert broken[BROKEN]
+    data = page.figures()["metric-0-exponent"]["data"]
+    (points,) = [t for t in data if t["mode"] == "markers"]
+    assert [s == "x" for s in points["marker"]["symbol"]] == broken
+    (line,) = [t for t in data if t["mode"] == "lines" and t["line"]["dash"] == "solid"]
+    assert [y is None for y in line["y"]] == broken
+    (warnings,) = page.all("aside", class_="warnings")
+    assert f"At blocks.{BROKEN}.hook_resid_post the eigenvalues do not follow" in warnings.text
+    assert "not one power law" in page.one("figure", id="metric-0-exponent").text
+    verdict = rows(page, "metric-0-table")[BROKEN][6]
+    rank = analysis[f"blocks.{BROKEN}.hook_resid_post", "spectrum"].power_law.evidence.rank
+    assert verdict == f"broken at {rank}"
+
+
+def test_few_samples_are_said_in_words(page):
+    (warnings,) = page.all("aside", class_="warnings")
+    assert f"At blocks.{FEW}.hook_resid_post there are no more samples than units" in warnings.text
+
+
+def test_sound_results_carry_no_warning(tmp_path):
+    sound = pc.measure({f"layer.{i}": planted(1.0, seed=i) for i in range(2)}, ["spectrum"])
+    reading = read(sound.report(tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert reading.all("aside") == []
+
+
+def test_a_published_regression_has_no_bars_and_is_warned_of(tmp_path):
+    published = pc.measure({"layer": planted(1.0, samples=300)}, [pc.metrics.Spectrum(fit="huber")])
+    reading = read(published.report(tmp_path / "r.html").read_text(encoding="utf-8"))
+    (points,) = [
+        t for t in reading.figures()["metric-0-exponent"]["data"] if t["mode"] == "markers"
+    ]
+    assert "error_y" not in points
+    assert "no error bars" in reading.one("figure", id="metric-0-exponent").text
+    assert "biased by the finite number" in reading.one("aside", class_="warnings").text
+    assert rows(reading, "metric-0-table")[0][3] == "undefined"
+
+
+def test_spectra_are_the_eigenvalues_and_the_lines_are_the_fits(analysis, page):
+    data = {t["meta"]: t for t in page.figures()["metric-0-spectra"]["data"]}
+    for i, site in enumerate(analysis):
+        result, drawn = analysis[site, "spectrum"], data[f"spectrum-{i}"]
+        for rank, value in zip(drawn["x"], drawn["y"], strict=True):
+            assert value == pytest.approx(result.eigenvalues[int(rank) - 1], rel=1e-5)
+        law, fit = result.power_law, data[f"fit-{i}"]
+        assert tuple(fit["x"]) == law.ranks
+        rise = math.log(fit["y"][1] / fit["y"][0]) / math.log(fit["x"][1] / fit["x"][0])
+        assert rise == pytest.approx(law.line_slope, abs=1e-4)
+    colours = [data[f"spectrum-{i}"]["line"]["color"] for i in range(12)]
+    assert colours == [f"scale:{i / 11:.3f}" for i in range(12)]
+
+
+def test_every_chart_has_a_picture_for_paper(page):
+    pictures = page.all("img", class_="static")
+    assert len(pictures) == len(page.figures())
+    for picture in pictures:
+        kind, _, content = picture.attributes["src"].partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        assert ElementTree.fromstring(base64.b64decode(content)).tag.endswith("svg")
+        assert picture.attributes["alt"]
+
+
+# -- the record ---------------------------------------------------------------------------------
+
+
+def test_the_record_holds_the_command_and_everything_recorded(hostile, hostile_text):
+    reading = read(hostile_text)
+    shown = hostile.run["command"].replace("\udcff", "\\udcff")
+    assert reading.one("pre", id="command").text == shown
+    text = reading.one("pre", id="run").text
+    assert f"torch: {hostile.run['libraries']['torch']}" in text
+    assert "<i>option</i>: </script><!--" in text
+
+
+def test_without_a_command_the_record_is_a_call_that_gives_the_same(analysis):
+    call = record.python_call(analysis)
+    activations = {f"blocks.{i}.hook_resid_post": planted(1.0, seed=i) for i in range(2)}
+    names: dict[str, object] = {"activations": activations}
+    exec(call, names)  # the point is that it runs
+    again = names["analysis"]
+    assert isinstance(again, pc.Analysis)
+    assert again.run["metrics"] == analysis.run["metrics"]
+
+
+def test_settings_that_are_no_defaults_are_in_the_call(analysis):
+    metric = pc.metrics.Spectrum(fit="stringer", ranks=(2, 40), label="other")
+    assert eval(record.metric_call(metric), {"pc": pc}) == metric
+    run = {
+        **analysis.run,
+        "model": {"name": "gpt2"},
+        "data": 'a "quoted" name.txt',
+        "seed": 3,
+        "options": {"context": 32},
+    }
+    call = record.python_call(pc.Analysis(analysis.statistics, analysis.results, run))
+    assert compile(call, "call", "exec")
+    for part in ("'gpt2'", "'a \"quoted\" name.txt'", "seed=3", "context=32", "hook_resid_post"):
+        assert part in call
+
+
+# -- metrics without a section of their own ------------------------------------------------------
+
+
+def test_a_third_partys_result_has_reading_chart_table_plots_and_warnings(hostile, hostile_text):
+    reading = read(hostile_text)
+    assert "how <far> activations reach" in reading.one("section", id="metric-1").text
+    (points,) = reading.figures()["metric-1-depth"]["data"]
+    results = [hostile[site][hostile.metrics[1]] for site in hostile]
+    assert points["y"] == pytest.approx([r.spread for r in results], rel=1e-5)
+    table_rows = rows(reading, "metric-1-table")
+    assert [row[0] for row in table_rows] == [n.replace("\udcff", "\\udcff") for n in HOSTILE]
+    assert [row[3] for row in table_rows].count("undefined") == 1
+    assert table_rows[2][3] == "undefined"
+    assert {row[5] for row in table_rows} == {"yes", "no"}
+    pictures = [e for e in reading.all("img") if e.attributes["alt"].startswith("Plot of")]
+    assert len(pictures) == len(HOSTILE) - 1  # the one that raises is told of instead
+    warnings = reading.all("aside", class_="warnings")[-1].text
+    assert f"At {HOSTILE[1]}: the scale is & stays arbitrary" in warnings
+    assert "failed with RuntimeError: no plot for </p><script>alert(1)</script>" in warnings
+
+
+def test_a_subclass_of_a_special_result_keeps_the_special_section(analysis):
+    from polycode_plugins.metrics.spectrum import SpectrumResult
+
+    class Special(SpectrumResult):
+        pass
+
+    class Plain(pc.Result):
+        def scalars(self):
+            return {"word": "no number"}
+
+    def kinds(results):
+        metric = analysis.statistics.metrics[0]
+        view = generic.View("m", "m", metric, analysis.sites[: len(results)], results)
+        return [type(part).__name__ for part in parts_of(view)]
+
+    site = next(iter(analysis))
+    special = Special(**vars(analysis[site, "spectrum"]))
+    assert kinds([special]).count("Chart") == 3
+    assert kinds([Plain()]) == ["Table"]
+
+
+def test_metrics_of_one_kind_do_not_share_ids(analysis, tmp_path):
+    two = [pc.metrics.Spectrum(), pc.metrics.Spectrum(fit="huber", label="huber"), Spread()]
+    both = pc.measure({"a.0": planted(1.0), "a.1": planted(1.2)}, two)
+    text = both.report(tmp_path / "r.html").read_text(encoding="utf-8")
+    ids = [e.attributes["id"] for e in read(text).elements if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+    assert faults(text) == []
+
+
+# -- foreign text -------------------------------------------------------------------------------
+
+
+def test_hostile_names_are_text_and_nothing_else(hostile_text):
+    assert faults(hostile_text) == []
+    reading = read(hostile_text)
+    body = reading.one("main").text
+    for name in HOSTILE:
+        assert name.replace("\udcff", "\\udcff") in body
+    assert reading.one("h1").text == "Analysis of <img src=x onerror=alert(1)>"
+
+
+@pytest.mark.parametrize("name", HOSTILE[:3] + HOSTILE[5:7])
+def test_the_check_would_see_a_name_that_got_through(hostile_text, name):
+    escaped = html.escape(name).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+    assert escaped in hostile_text
+    assert faults(hostile_text.replace(escaped, name))
+
+
+def test_json_in_a_script_cannot_leave_it(hostile_text):
+    values = {"name": HOSTILE, "nan": math.nan, "list": (1, math.inf, -math.inf)}
+    text = str(script_json(values))
+    assert not re.search(r"[<>&'\u2028\u2029]", text)
+    names = [name.replace("\udcff", "\\udcff") for name in HOSTILE]  # UTF-8 cannot hold it
+    assert json.loads(text) == {"name": names, "nan": None, "list": [1, None, None]}
+    for element in read(hostile_text).all("script", type="application/json"):
+        assert not re.search(r"[<>&'\u2028\u2029]", element.text)
+
+
+def decoded_by_plotly(text: str) -> str:
+    """Plotly's own decoding of entities (convertEntities): one pass, numbers and a few names."""
+    named = {"amp": "&", "lt": "<", "gt": ">", "nbsp": "\xa0", "mu": "μ", "times": "×", "deg": "°"}
+    return re.sub(
+        r"&(#\d+|[a-z]+);",
+        lambda m: chr(int(m[1][1:])) if m[1][0] == "#" else named.get(m[1], m[0]),
+        text,
+    )
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_plotly_draws_names_letter_for_letter(name):
+    escaped = plotly_text(name)
+    assert "<" not in escaped
+    assert "%{" not in escaped
+    assert decoded_by_plotly(escaped) == " ".join(name.split())
+
+
+def test_hover_labels_hold_no_markup_but_their_own(hostile_text):
+    for figure in read(hostile_text).figures().values():
+        for trace in figure["data"]:
+            texts = [trace["name"], trace.get("hovertemplate", ""), *trace.get("text", [])]
+            for text in texts:
+                bare = re.sub(r"</?b>|<br>|<extra></extra>", "", text)
+                assert "<" not in bare
+                assert set(re.findall(r"%\{.*?\}", text)) <= {"%{text}", "%{x}", "%{y:.3g}"}
+
+
+def test_the_shell_escapes_every_part_of_any_page():
+    attack = "</p></main><script>alert(1)</script>"
+    text = render(Page(attack, attack, [Section("one", attack, [Prose([attack])])]))
+    assert faults(text) == []
+    assert faults(text.replace("&lt;/p&gt;", "</p>"))
+
+
+# -- pieces -------------------------------------------------------------------------------------
+
+
+def cells(*values, **options) -> list[str]:
+    return [c.text for c in table.column("x", values, **options).cells]
+
+
+def test_a_column_has_one_number_of_decimals_and_says_what_is_undefined():
+    assert cells(0.5, 1.234, 10.06) == ["0.50", "1.23", "10.06"]
+    assert cells(239.1, 1234.5) == ["239", "1,234"]
+    assert cells(-0.25, None, math.nan, math.inf) == ["−0.250", *["undefined"] * 3]
+    assert cells(1, 20_000, None) == ["1", "20,000", "undefined"]
+    assert cells(2.5e-9, 0.0) == ["2.50 × 10⁻⁹", "0.00 × 10⁰"]
+    assert cells(1.0, digits=3) == ["1.000"]
+    assert cells(True, False, None) == ["yes", "no", "undefined"]
+    assert cells("huber", "3") == ["huber", "3"]
+    assert cells(None) == ["undefined"]
+
+
+def test_undefined_sorts_last_and_numbers_by_value():
+    column = table.column("x", [1e-3, None, 2.0])
+    assert [c.sort for c in column.cells] == ["0.001", "", "2.0"]
+    assert column.numeric
+
+
+def test_sites_that_differ_in_numbers_only_are_joined():
+    def grouped(*names):
+        return depth.families([pc.Site(n, i) for i, n in enumerate(names)])
+
+    assert grouped("a.0", "a.1") == [("a.*", [0, 1])]
+    assert grouped("a.0.x", "a.0.y", "a.1.x", "a.1.y") == [("a.*.x", [0, 2]), ("a.*.y", [1, 3])]
+    assert grouped("conv", "fc", "a.0", "a.1") == [("", [0, 1, 2, 3])]
+
+
+def test_an_undefined_value_is_a_gap_in_the_chart_and_a_word_in_its_label():
+    quantity = generic.quantity("share", [1.0, None, math.nan], [None, None, (0.0, 1.0)])
+    sites = [pc.Site(f"a.{i}", i) for i in range(3)]
+    drawn = depth.by_depth("c", "t", "c", chart.Axis("share"), sites, [quantity])
+    points = chart.plotly_figure(drawn)["data"][-1]
+    assert points["y"] == [1.0, None, None]
+    assert ["undefined" in t for t in points["text"]] == [False, True, True]
+
+
+def test_ticks_are_whole_few_and_cover_the_depths():
+    assert chart.whole_ticks([0, 3]) == [0, 1, 2, 3]
+    assert chart.whole_ticks([0, 95]) == list(range(0, 96, 10))
+    assert chart.whole_ticks([5]) == [5]
+    assert chart.whole_ticks([]) == []
+
+
+def test_one_site_is_enough(tmp_path):
+    alone = pc.measure({"layer": planted(1.0)}, ["spectrum"])
+    text = alone.report(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert faults(text) == []
+    assert "Here the exponent of layer is" in text
+    assert [s.title for s in page_of(alone).sections] == ["What was measured", "Spectrum", "Record"]
