@@ -76,6 +76,11 @@ def test_crops_are_those_of_the_photographs_and_differ():
     assert next(image_batches()).pixels.shape == (32, 3, 64, 64)
 
 
+def test_crops_are_drawn_without_replacement():
+    pictures = list(image_pictures(size=427, crops=428))  # every crop of this size that there is
+    assert len({picture.origin for picture in pictures}) == 428
+
+
 def test_a_seed_is_one_set_of_crops():
     def digest(**options):
         pictures = image_pictures(None, size=16, crops=20, **options)

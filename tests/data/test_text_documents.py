@@ -196,9 +196,10 @@ def test_a_bad_file_is_named(tmp_path, content, message):
 def test_the_offset_of_a_bad_byte_counts_from_the_start_of_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(text, "LONGEST", 4)
     path = tmp_path / "bad.txt"
-    path.write_bytes("ééé".encode()[:-1] + b"\nx")  # blocks of 4 bytes split a character
-    with pytest.raises(DataError, match="byte 4;"):
-        texts(path)
+    for good in ("", "a"):  # with "a", a block of 4 bytes ends within the bad character
+        path.write_bytes(f"{good}éé".encode()[:-1] + b"\nx")
+        with pytest.raises(DataError, match=f"byte {len(good) + 2};"):
+            texts(path)
     path.write_bytes("abcé\n".encode() + b"ok\xfe")
     with pytest.raises(DataError, match="byte 8;"):
         texts(path)

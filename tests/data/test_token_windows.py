@@ -131,6 +131,9 @@ def test_padding_falls_back_to_the_end_token_and_the_start_too():
     (batch,) = windows(["abc", "d"], plain, context=4)
     assert batch.tokens[1].tolist() == [EOS, ord("d"), EOS, EOS]
     assert batch.mask[1].tolist() == [False, True, False, False]
+    unlisted = letters(all_special_ids=())  # the prepended token is left out all the same
+    (batch,) = windows(["abc"], unlisted, context=4)
+    assert batch.mask.tolist() == [[False, True, True, True]]
     none = letters(pad_token_id=None, bos_token_id=None, eos_token_id=None, all_special_ids=())
     (batch,) = windows(["abcd", "d"], none, context=4, prepend_bos=False)
     assert batch.tokens[1].tolist() == [ord("d"), 0, 0, 0]
