@@ -2,14 +2,22 @@
 
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.metrics.base import Accumulator, Metric, MetricHook, Result
+from polycode_plugins.metrics.capacity import Capacity
+from polycode_plugins.metrics.capacity_result import CapacityResult
+from polycode_plugins.metrics.feature_capacity import FeatureCapacity
 from polycode_plugins.metrics.spectrum import Spectrum, SpectrumResult
+from polycode_plugins.metrics.weight_capacity import capacity_of_weights
 
 __all__ = [
     "Accumulator",
+    "Capacity",
+    "CapacityResult",
     "Covariance",
+    "FeatureCapacity",
     "Metric",
     "MetricHook",
     "Result",
     "Spectrum",
     "SpectrumResult",
+    "capacity_of_weights",
 ]

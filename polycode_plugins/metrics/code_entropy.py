@@ -1,0 +1,123 @@
+"""Entropy and information of a code with a measured covariance, corrected for the sample's size.
+
+What a sample says about the population comes from `sample_information`. Where the step or the noise
+is itself taken from the sample's total variance, the error of that variance is carried along: to
+first order into the interval and to second order into the value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import log, sqrt
+
+import numpy as np
+
+from polycode_plugins.metrics.sample_information import Floats, LogDeterminant, log_determinant
+from polycode_plugins.metrics.summaries import participation_ratio
+from polycode_plugins.theory import gaussian_entropy, gaussian_information
+
+NATS = log(2)  # in a bit
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """Entropies [bits per sample] at one step.
+
+    Attributes:
+        bits: of the principal components; `naive` unless corrected.
+        naive: of components that have the sample's eigenvalues as variances.
+        flat: of as many independent units that share the total variance evenly.
+        units: of independent units with the variances that the units have.
+        interval: 95% interval of `flat` - `bits`; None where nothing could be corrected.
+    """
+
+    bits: float
+    naive: float
+    flat: float
+    units: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """A Gaussian code known from a sample.
+
+    Attributes:
+        eigenvalues: of the centred sample covariance, rounding set to zero.
+        width: features per sample.
+        n_samples: samples, independent.
+    """
+
+    eigenvalues: Floats
+    width: int
+    n_samples: int
+
+    @cached_property
+    def total(self) -> float:
+        """Total variance."""
+        return float(self.eigenvalues.sum())
+
+    @property
+    def typical(self) -> float:
+        """Root mean square standard deviation of a unit."""
+        return sqrt(self.total / self.width)
+
+    @cached_property
+    def _total_error(self) -> float:
+        """Variance of the relative error of the total variance."""
+        ratio = participation_ratio(self.eigenvalues, self.n_samples, width=self.width)
+        return 2 / ((self.n_samples - 1) * ratio.corrected)
+
+    def entropy(self, step: float, unit_variances: Floats, *, relative: bool) -> Entropy:
+        """Entropies at a step [unit of activation].
+
+        A quantised Gaussian of variance v has the information of v at a noise of step^2 / 12, and
+        0.25 bits, as long as it is wider than the step; the correction is that of the information.
+
+        Args:
+            step: to which components and units are read.
+            unit_variances: [width].
+            relative: whether the step was taken from the total variance.
+        """
+        noise = step**2 / 12
+        naive = gaussian_entropy(self.eigenvalues, step)
+        flat = gaussian_entropy(np.full(self.width, self.total / self.width), step)
+        units = gaussian_entropy(unit_variances, step)
+        found = self._log_determinant(noise)
+        if found is None:
+            return Entropy(naive, naive, flat, units, None)
+        error = self._total_error
+        bits = naive + (found.value - found.naive) / 2 / NATS
+        share = unit_variances / (unit_variances + noise)
+        units += float((share**2).sum()) / (2 * (self.n_samples - 1)) / NATS
+        if relative:
+            pull = found.resolved
+            bits -= pull * error / 4 / NATS
+            units -= float(share.sum()) * error / 4 / NATS
+        else:
+            signal = self.total / (self.total + self.width * noise)
+            pull = self.width * signal
+            flat += pull * signal * error / 4 / NATS
+        variance = found.variance + pull**2 * error - 2 * pull * found.trace_covariance
+        half = 1.96 * sqrt(max(variance, 0.0)) / 2 / NATS
+        return Entropy(bits, naive, flat, units, (flat - bits - half, flat - bits + half))
+
+    def information(self, noise: float, *, relative: bool) -> float | None:
+        """Information [bits per sample] at a noise [variance]; None where it cannot be corrected.
+
+        Args:
+            noise: variance in every direction.
+            relative: whether it was taken from the total variance.
+        """
+        found = self._log_determinant(noise)
+        if found is None:
+            return None
+        pull = found.resolved * self._total_error / 2 if relative else 0.0
+        naive = gaussian_information(self.eigenvalues, noise)
+        return naive + (found.value - found.naive - pull) / 2 / NATS
+
+    def _log_determinant(self, noise: float) -> LogDeterminant | None:
+        if self.n_samples < 3:
+            return None
+        return log_determinant(self.eigenvalues, noise, self.n_samples - 1)
