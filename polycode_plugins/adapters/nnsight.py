@@ -22,12 +22,14 @@ from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Batch, Capture, DataOptions, Sink
 from polycode_plugins.adapters.blocks import block_paths, sites_at
 from polycode_plugins.adapters.hooks import CallCounter, tensor_of
+from polycode_plugins.adapters.inputs import tensor_batches
 from polycode_plugins.adapters.layout import axes_of, batch_first
-from polycode_plugins.adapters.module import ModuleAdapter, Padding, tensor_batches
-from polycode_plugins.adapters.pretrained import check_pretrained, dtype_named
+from polycode_plugins.adapters.module import ModuleAdapter, Padding
+from polycode_plugins.adapters.nnsight_loading import load_model, load_weights, nnsight_library
+from polycode_plugins.adapters.pretrained import short
 from polycode_plugins.adapters.text import language_batches, regular, special_ids
 from polycode_plugins.errors import ModelError, SiteError
-from polycode_plugins.plugins import cause, missing_extra
+from polycode_plugins.plugins import cause
 
 
 class NNsightAdapter(ModuleAdapter):
@@ -76,11 +78,11 @@ class NNsightAdapter(ModuleAdapter):
         self._prepend_bos = prepend_bos
         self._name = str(model) if isinstance(model, str | Path) else None
         if self._name is not None:
-            model = _load(self._name, tokenizer, device, dtype)
+            model = load_model(self._name, tokenizer, device, dtype, weights=not self._away)
         elif device is not None or dtype is not None:
             raise ModelError("device= and dtype= are for models given by name or folder")
         elif isinstance(model, nn.Module):
-            model = _nnsight().NNsight(model)
+            model = nnsight_library().NNsight(model)
         if not self.accepts(model):
             raise ModelError(
                 f"{type(model).__name__} is no nnsight model; pass an NNsight or "
@@ -92,7 +94,7 @@ class NNsightAdapter(ModuleAdapter):
                 "load it by name with nnsight's TransformersModel"
             )
         if not self._away and not getattr(model, "dispatched", True):
-            _dispatched(model)
+            load_weights(model)
         self._envoy = model
         self._tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
         module = model._module
@@ -133,7 +135,7 @@ class NNsightAdapter(ModuleAdapter):
         except Exception as error:  # whatever a model's code does without values
             warnings.warn(
                 f"the sites are in the order of definition, since this model does not run without "
-                f"weights ({cause(error)[:200]})",
+                f"weights ({short(cause(error))})",
                 stacklevel=2,
             )
             return super().sites(None)
@@ -221,7 +223,7 @@ class NNsightAdapter(ModuleAdapter):
                 visits = {}
             else:
                 raise ModelError(
-                    f"the remote run failed ({cause(error)[:300]}); check nnsight's API key and "
+                    f"the remote run failed ({short(cause(error))}); check nnsight's API key and "
                     "host, and that the server has this model"
                 ) from error
         for site in sites:
@@ -321,45 +323,3 @@ def _cached_trace(
         view = cache[path]
         outputs[path] = [view.output] if len(view) == 1 else view.output
     return outputs
-
-
-def _nnsight() -> Any:
-    try:
-        import nnsight
-    except ModuleNotFoundError as error:
-        if error.name != "nnsight":
-            raise
-        raise missing_extra("nnsight", "nnsight", "the nnsight adapter") from error
-    return nnsight
-
-
-def _load(name: str, tokenizer: Any, device: str | None, dtype: str | None) -> Any:
-    """nnsight's model for a hub name or a local folder, without its weights."""
-    check_pretrained(name)
-    nnsight = _nnsight()
-    options: dict[str, Any] = {} if device is None else {"device": device}
-    if dtype is not None:
-        options["dtype"] = dtype_named(dtype)
-    try:
-        from transformers import AutoTokenizer
-
-        # Passed on, since nnsight does not find the tokenizer of a local folder without weights.
-        tokenizer = tokenizer if tokenizer is not None else AutoTokenizer.from_pretrained(name)
-        return nnsight.TransformersModel(
-            name, task="text-generation", tokenizer=tokenizer, **options
-        )
-    except Exception as error:  # the hub, the file system and the parsers raise their own
-        raise ModelError(
-            f"the model {name!r} does not load ({cause(error)[:300]}); it must be the name of a "
-            "model on the Hugging Face hub that can be reached, or an existing local folder"
-        ) from error
-
-
-def _dispatched(model: Any) -> None:
-    try:
-        model.dispatch()
-    except Exception as error:  # the hub, the file system and the parsers raise their own
-        raise ModelError(
-            f"the weights of this {type(model).__name__} do not load ({cause(error)[:300]}); check "
-            "the network and the disk"
-        ) from error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.adapters.base import Batch, DataOptions
-from polycode_plugins.adapters.module import tensor_batches
+from polycode_plugins.adapters.inputs import tensor_batches
 from polycode_plugins.errors import DataError, ModelError
 
 

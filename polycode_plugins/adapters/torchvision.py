@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Batch, DataOptions
 from polycode_plugins.adapters.blocks import block_paths, sites_at
-from polycode_plugins.adapters.module import ModuleAdapter, tensor_batches
+from polycode_plugins.adapters.inputs import tensor_batches
+from polycode_plugins.adapters.module import ModuleAdapter
 from polycode_plugins.adapters.undisturbed import seed_torch, undisturbed
 from polycode_plugins.data.images import image_batches
 from polycode_plugins.data.pictures import Pictures

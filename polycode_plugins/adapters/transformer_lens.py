@@ -22,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from polycode_plugins.activations import FEATURE_AXES, Site
 from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions, Sink, match
 from polycode_plugins.adapters.hooks import StopForward, observe, removed_after
+from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
 from polycode_plugins.adapters.lens_hooks import Passes, Tap, axes_of
 from polycode_plugins.adapters.lens_loading import library_version, load_model
 from polycode_plugins.adapters.lens_sites import (
@@ -30,7 +31,6 @@ from polycode_plugins.adapters.lens_sites import (
     usual_order,
     why_no_site,
 )
-from polycode_plugins.adapters.module import device_of, tensor_batches, to_device
 from polycode_plugins.adapters.text import language_batches
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.errors import DataError, ModelError, SiteError
@@ -153,7 +153,8 @@ class TransformerLensAdapter(Adapter):
 
         def note(source: str, values: Any) -> None:
             try:
-                axes = axes_of(source, points[source], values, passes.shape)
+                axes = axes_of(source, points[source], values)
+                passes.counted(source, values, axes)
                 passes.repeats(source, values)
             except SiteError as error:
                 fired.pop(source, None)
@@ -323,20 +324,18 @@ class TransformerLensAdapter(Adapter):
 
 
 def _receive(live: Capture, passes: Passes, site: Site, point: Any, values: Any) -> None:
-    axes = axes_of(site.name, point, values, passes.shape)
+    axes = axes_of(site.name, point, values)
     if passes.repeats(site.name, values):
         return
+
+    def deliver(*, early: bool) -> None:
+        own, mask = passes.counted(site.name, values, axes, early=early)
+        live.receive(site, own, axes, mask=mask)
+
     if live.batch is not None:
-        live.receive(site, values, axes)
-        return
-
-    def deliver() -> None:
-        mask = passes.mask
-        if mask is not None and "position" in axes:  # the last positions are all that is unembedded
-            mask = mask[:, -values.shape[axes.index("position")] :]
-        live.receive(site, values, axes, mask=mask)
-
-    passes.when_known(deliver)
+        deliver(early=False)
+    else:
+        passes.when_known(deliver)
 
 
 def _corner(example: Batch) -> Batch:
