@@ -120,8 +120,9 @@ class Capacity(Metric):
         values = covariance.eigenvalues().cpu().numpy()
         width, n = covariance.width, covariance.n_samples
         assert width is not None
+        means, variances = _unit_moments(covariance)
         eps = np.finfo(np.float64).eps
-        if values[0] <= eps**2 * (float(covariance.mean().square().sum()) + 1e-300):
+        if values[0] <= eps**2 * (float((means**2).sum()) + 1e-300):
             raise DataError(
                 f"the activations are constant over {n} samples, so there is no code to measure; "
                 "leave the site out"
@@ -135,7 +136,7 @@ class Capacity(Metric):
         noise = step**2 / 12 if self.snr is None else unit / self.snr
         noise = noise if self.noise is None else self.noise
 
-        entropy = code.entropy(step, _unit_variances(covariance), relative=self.step is None)
+        entropy = code.entropy(step, variances, relative=self.step is None)
         informed = code.information(
             noise, relative=self.noise is None and (self.snr is not None or self.step is None)
         )
@@ -259,11 +260,11 @@ def _check(name: str, value: float | None, *, positive: bool = False, most: floa
         raise DataError(f"{name} must be {rule}, and it is {value:g}")
 
 
-def _unit_variances(covariance: Covariance) -> Floats:
-    """[width] variance of each unit, without a width x width matrix where there is none yet."""
+def _unit_moments(covariance: Covariance) -> tuple[Floats, Floats]:
+    """Means and variances [width], without a width x width matrix where there is none yet."""
     width = covariance.width
     assert width is not None
     if covariance.n_samples <= width and "scatter" not in (state := covariance.state()):
         rows = state["rows"].double()
-        return rows.var(dim=0).numpy()
-    return covariance.covariance().diagonal().cpu().numpy()
+        return rows.mean(dim=0).numpy(), rows.var(dim=0).numpy()
+    return covariance.mean().cpu().numpy(), covariance.covariance().diagonal().cpu().numpy()

@@ -129,8 +129,8 @@ class CapacityResult(Result):
 
     @property
     def redundancy_fraction(self) -> float | None:
-        """Redundancy as a share of the flat code's entropy; None where that is 0 bits."""
-        return self.redundancy / self.flat_entropy if self.flat_entropy > 0 else None
+        """Redundancy as a share of the flat code's entropy; None where that is 0 bits, or 1e-9."""
+        return self.redundancy / self.flat_entropy if self.flat_entropy > 1e-9 else None
 
     @property
     def lost_to_unequal_units(self) -> float:
