@@ -20,6 +20,7 @@ from polycode_plugins.report.table import (
     defined,
     names,
     scalar_columns,
+    titled,
 )
 
 # At most so many sites are drawn one by one.
@@ -51,7 +52,12 @@ class View:
 
 
 def generic_parts(view: View) -> list[Part]:
-    """How to read it, the first number of `scalars()` by depth, a table of all, the plots."""
+    """How to read it, the first number of `scalars()` by depth, a table of all, the plots.
+
+    A result class may say more than its base asks for: `units` ({field of scalars(): unit}) for
+    axes and headings, `interval` (low, high) around its first number, `warnings` (sentences).
+    """
+    units: Mapping[str, str] = getattr(view.results[0], "units", None) or {}
     rows = [_plain(result.scalars()) for result in view.results]
     # Every picture costs a tenth of a second and 20 kB: of many sites, a sample over all depths.
     step = -(-len(view.sites) // _PICTURES)
@@ -74,7 +80,7 @@ def generic_parts(view: View) -> list[Part]:
                 f"{view.id}-depth",
                 f"{name[:1].upper()}{name[1:]} by depth",
                 f"Each point is a site{bars}.",
-                Axis(name),
+                Axis(titled(main, units)),
                 view.sites,
                 [quantity(name, [row.get(main) for row in rows], intervals)],
             )
@@ -83,7 +89,7 @@ def generic_parts(view: View) -> list[Part]:
         columns = [
             names("site", [s.name for s in view.sites]),
             column("depth", [s.depth for s in view.sites]),
-            *scalar_columns(rows),
+            *scalar_columns(rows, units),
         ]
         parts.append(Table(f"{view.id}-table", "All sites", columns))
     if images:

@@ -154,7 +154,8 @@ def metric_call(metric: Metric) -> str:
     settings = ", ".join(
         f"{f.name}={getattr(metric, f.name)!r}"
         for f in dataclasses.fields(metric)
-        if f.default is dataclasses.MISSING or getattr(metric, f.name) != f.default
+        if (f.default is dataclasses.MISSING or getattr(metric, f.name) != f.default)
+        and not (f.name == "label" and metric.label == metric.name)
     )
     prefix = "pc.metrics." if _built_in(metric) else ""
     return f"{prefix}{type(metric).__name__}({settings})"
@@ -199,7 +200,7 @@ def _built_in(metric: Metric) -> bool:
 
 
 def _lines(key: str, value: Any, indent: str = "") -> list[str]:
-    if key == "rows" and isinstance(value, dict) and not value.get("count"):
+    if (key == "model" and not value) or (key == "rows" and not value["count"]):
         value = _UNRECORDED
     if isinstance(value, dict) and value:
         inner = [line for k, v in value.items() for line in _lines(str(k), v, indent + "  ")]

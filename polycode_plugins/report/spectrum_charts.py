@@ -11,7 +11,7 @@ from polycode_plugins.activations import Site
 from polycode_plugins.metrics.spectrum import SpectrumResult
 from polycode_plugins.report.chart import Axis, Chart, Choice, Series
 from polycode_plugins.report.depth import Quantity, by_depth
-from polycode_plugins.report.table import Cell, Column, Table, column, names
+from polycode_plugins.report.table import UNDEFINED, Cell, Column, Table, column, names
 
 #: Points drawn of one spectrum, evenly spaced on the logarithmic axis; more cannot be told apart.
 _POINTS = 240
@@ -166,8 +166,9 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
         Column(
             "power law",
             [_verdict(result) for result in results],
-            help="whether two power laws describe the spectrum significantly better than one, and "
-            "the rank at which the second begins",
+            help="whether two power laws describe the spectrum better than one, and the rank at "
+            "which the second begins; tested at the 5% level, so that about one sound site in "
+            "twenty is called broken",
         ),
         column(
             "participation ratio",
@@ -188,9 +189,7 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
 def _intervals(results: Sequence[SpectrumResult]) -> Column:
     low_high = [r.interval for r in results]
     cells = [
-        Cell(f"{i[0]:.3f} – {i[1]:.3f}", repr(float(i[1] - i[0])))
-        if i
-        else Cell("undefined", flag=True)
+        Cell(f"{i[0]:.3f} – {i[1]:.3f}", repr(float(i[1] - i[0]))) if i else Cell(UNDEFINED)
         for i in low_high
     ]
     return Column("95% interval", cells, numeric=True, help="of the exponent; sorted by its length")
@@ -201,9 +200,9 @@ def _break(result: SpectrumResult) -> list[str]:
     law = result.power_law
     if not law.broken:
         return []
-    if law.evidence is None:
-        return [_BROKEN]
     e = law.evidence
+    if e is None or e.slope_before is None or e.slope_after is None:
+        return [_BROKEN]
     return [_BROKEN, f"slope {e.slope_before:.2f} before rank {e.rank}, {e.slope_after:.2f} after"]
 
 

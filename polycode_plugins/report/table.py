@@ -9,12 +9,19 @@ from statistics import median
 from typing import ClassVar
 
 UNDEFINED = "undefined"
+PAPER_COLUMNS = 11  # of a table that a printed page can hold
 Scalar = float | int | str | bool | None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, and by what its column is sorted ("" comes last either way)."""
+    """What a cell shows.
+
+    Attributes:
+        text: as it is shown.
+        sort: by what its column is sorted; "" comes last either way.
+        flag: whether it says that something is wrong.
+    """
 
     text: str
     sort: str = ""
@@ -54,6 +61,17 @@ class Table:
         """The cells by row."""
         return list(zip(*(c.cells for c in self.columns), strict=True))
 
+    @property
+    def sheets(self) -> list[Table]:
+        """The table in parts that fit on paper, each with the names; none where it fits whole."""
+        first, *others = self.columns
+        if len(self.columns) <= PAPER_COLUMNS:
+            return []
+        starts = range(0, len(others), PAPER_COLUMNS - 1)
+        return [
+            Table("", self.caption, [first, *others[i : i + PAPER_COLUMNS - 1]]) for i in starts
+        ]
+
 
 def names(title: str, values: Sequence[str]) -> Column:
     """A column of names."""
@@ -82,16 +100,22 @@ def column(
     cells = [
         Cell(show(v).replace("-", "−"), repr(float(v)))
         if defined(v) and isinstance(v, float | int)
-        else Cell(UNDEFINED, flag=True)
+        else Cell(UNDEFINED)
         for v in values
     ]
     return Column(title, cells, numeric=True, help=help)
 
 
-def scalar_columns(rows: Sequence[Mapping[str, Scalar]]) -> list[Column]:
+def scalar_columns(rows: Sequence[Mapping[str, Scalar]], units: Mapping[str, str]) -> list[Column]:
     """A column for each field of `Result.scalars()`, in order; what a row lacks is undefined."""
     fields = dict.fromkeys(field for row in rows for field in row)
-    return [column(field.replace("_", " "), [row.get(field) for row in rows]) for field in fields]
+    return [column(titled(field, units), [row.get(field) for row in rows]) for field in fields]
+
+
+def titled(field: str, units: Mapping[str, str]) -> str:
+    """A field's name in words, with its unit where that is known."""
+    words = field.replace("_", " ")
+    return f"{words} ({units[field]})" if field in units else words
 
 
 def defined(value: Scalar) -> bool:
@@ -120,6 +144,6 @@ def _scientific(value: float) -> str:
 
 def _word(value: Scalar) -> Cell:
     if not defined(value):
-        return Cell(UNDEFINED, flag=True)
+        return Cell(UNDEFINED)
     text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
     return Cell(text, text)

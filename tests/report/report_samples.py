@@ -34,6 +34,7 @@ class SpreadResult(Result):
     """A third party's result, with everything that the generic section can show."""
 
     reading: ClassVar[str] = "The spread says how <far> activations reach."
+    units: ClassVar[dict[str, str]] = {"spread": "<units>²"}
 
     spread: float
     share: float | None

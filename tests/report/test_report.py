@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import html
 import json
@@ -20,7 +21,7 @@ import polycode_plugins as pc
 from polycode_plugins.report import chart, depth, generic, record, table
 from polycode_plugins.report.content import page_of, parts_of
 from polycode_plugins.report.escape import csp_hash, plotly_text, script_json
-from polycode_plugins.report.page import Page, Prose, Section, render
+from polycode_plugins.report.page import Page, Prose, Section, Warnings, render
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +156,8 @@ def test_a_broken_law_is_a_cross_a_gap_and_a_sentence(analysis, page):
     assert [s == "x" for s in points["marker"]["symbol"]] == broken
     (line,) = [t for t in data if t["mode"] == "lines" and t["line"]["dash"] == "solid"]
     assert [y is None for y in line["y"]] == broken
-    (warnings,) = page.all("aside", class_="warnings")
-    assert f"At blocks.{BROKEN}.hook_resid_post the eigenvalues do not follow" in warnings.text
+    (sentence,) = [e.text for e in page.all("li") if "do not follow one power law" in e.text]
+    assert f"blocks.{BROKEN}.hook_resid_post" in sentence
     assert "not one power law" in page.one("figure", id="metric-0-exponent").text
     verdict = rows(page, "metric-0-table")[BROKEN][6]
     rank = analysis[f"blocks.{BROKEN}.hook_resid_post", "spectrum"].power_law.evidence.rank
@@ -168,10 +169,21 @@ def test_few_samples_are_said_in_words(page):
     assert f"At blocks.{FEW}.hook_resid_post there are no more samples than units" in warnings.text
 
 
-def test_sound_results_carry_no_warning(tmp_path):
-    sound = pc.measure({f"layer.{i}": planted(1.0, seed=i) for i in range(2)}, ["spectrum"])
-    reading = read(sound.report(tmp_path / "r.html").read_text(encoding="utf-8"))
-    assert reading.all("aside") == []
+def test_sound_results_carry_no_warning(analysis):
+    def warned(**changes):
+        law = dataclasses.replace(sound.power_law, **{"broken": False, **changes})
+        view = generic.View(
+            "m",
+            "spectrum",
+            analysis.statistics.metrics[0],
+            analysis.sites[:1],
+            [dataclasses.replace(sound, power_law=law)],
+        )
+        return [p for p in parts_of(view) if isinstance(p, Warnings)]
+
+    sound = analysis["blocks.0.hook_resid_post", "spectrum"]
+    assert warned() == []
+    assert warned(broken=True)
 
 
 def test_a_published_regression_has_no_bars_and_is_warned_of(tmp_path):
@@ -257,6 +269,9 @@ def test_a_third_partys_result_has_reading_chart_table_plots_and_warnings(hostil
     (points,) = reading.figures()["metric-1-depth"]["data"]
     results = [hostile[site][hostile.metrics[1]] for site in hostile]
     assert points["y"] == pytest.approx([r.spread for r in results], rel=1e-5)
+    axis = reading.figures()["metric-1-depth"]["layout"]["yaxis"]
+    assert axis["title"]["text"] == "spread (&lt;units&gt;²)"
+    assert "spread (<units>²)" in [e.text for e in reading.all("th")]
     table_rows = rows(reading, "metric-1-table")
     assert [row[0] for row in table_rows] == [n.replace("\udcff", "\\udcff") for n in HOSTILE]
     assert [row[3] for row in table_rows].count("undefined") == 1
@@ -380,6 +395,16 @@ def test_a_column_has_one_number_of_decimals_and_says_what_is_undefined():
     assert cells(True, False, None) == ["yes", "no", "undefined"]
     assert cells("huber", "3") == ["huber", "3"]
     assert cells(None) == ["undefined"]
+
+
+def test_a_wide_table_is_cut_for_paper_and_nothing_is_lost():
+    columns = [table.names("site", ["a", "b"])]
+    columns += [table.column(f"c{i}", [i, i]) for i in range(25)]
+    sheets = table.Table("t", "all", columns).sheets
+    assert [len(s.columns) for s in sheets] == [11, 11, 6]
+    assert [c for s in sheets for c in s.columns[1:]] == columns[1:]
+    assert all(s.columns[0] is columns[0] for s in sheets)
+    assert table.Table("t", "all", columns[:11]).sheets == []
 
 
 def test_undefined_sorts_last_and_numbers_by_value():
