@@ -134,9 +134,10 @@ class TorchvisionAdapter(ModuleAdapter):
         """Batches of images, or tensors as they are.
 
         Args:
-            data: a folder of images, "cifar10" or "cifar10:FOLDER", or None for crops of the two
-                photographs that scikit-learn ships, which all go through the transform; or tensors
-                [rows, 3, height, width] and DataLoaders, which do not.
+            data: a folder of images, "cifar10" or "cifar10:FOLDER", None for crops of the two
+                photographs that scikit-learn ships, or what `data.image_pictures` makes, which all
+                go through the transform; or tensors [rows, 3, height, width] and DataLoaders, which
+                do not.
         """
         if data is None or isinstance(data, str | Path | Pictures):
             return self._images(data, options)

@@ -439,6 +439,9 @@ def test_nnsights_objects_are_claimed_and_nothing_else(plain, language):
         assert loading._natural_adapter(model) == "nnsight"
     for other in (plain, "gpt2", None):
         assert not NNsightAdapter.accepts(other)
+    with pytest.warns(nnsight.NNsightDeprecationWarning):
+        old = nnsight.LanguageModel(hugging_face_model(), tokenizer=tiny_tokenizer())
+    assert isinstance(pc.load(old), NNsightAdapter)
     part = pc.load(language.transformer)
     assert part.sites()[0].name == "model.transformer.wte"
 
