@@ -1,0 +1,296 @@
+"""Find the population spectrum whose expected sample spectrum matches the one observed.
+
+The logarithms of the observed eigenvalues are averaged over bins of consecutive ranks, evenly
+spaced in log rank, and compared with what `sample_spectrum` expects of a population power law.
+Gauss-Newton steps, weighted by the expected variance of each bin, do the rest, without simulation.
+
+The eigenvalues beyond the last rank of the fit leak into it when n is not far above the width, and
+they need not follow the same law. Their observed sum is one more observation and their own exponent
+one more parameter, so that they are measured and not assumed. Where none was observed (n below the
+last rank) the law is continued to the width, which is an assumption. What lies far off the law
+outside the ranks, such as a few huge leading eigenvalues, is taken into the population as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polycode_plugins.metrics.sample_spectrum import Array, sample_spectrum
+
+BINS = 24
+OUTER_BINS = 6  # on either side of the ranks
+CELLS = 5  # at most so many points per bin at which the expectation is worked out
+STEPS = 40
+FULL_STEPS = 8  # after which each is held shorter than the one before, so that none can swing
+STEEPEST_TAIL = 30.0
+SPAN = 60.0  # most a law may fall over its ranks, in log eigenvalue: twice what float64 resolves
+FLATTEST = 0.01
+FLAT = 0.3  # below it the spectrum depends on the square of the exponent
+REACH = 80.0  # log eigenvalue from the first rank's beyond which all is the same: zero, or huge
+SETTLED = 1e-3  # a last step of this size leaves an error of its square; so does 1/20 s.e.
+FAR_OFF = 0.5  # in log eigenvalue, for ranks outside the fit
+OUTER_ROUNDS = 4
+HEAD = -1  # row of the nodes before the first rank
+
+
+@dataclass(frozen=True)
+class Binned:
+    """A sample spectrum in bins of ranks, as logarithms.
+
+    edges: [bins + 1] first rank of each bin, and the rank after the last.
+    values: [rows] mean log eigenvalue of each bin; then, if `tail`, the log of the sum beyond.
+    tail: whether eigenvalues beyond the last bin were observed.
+    nodes, rows: [nodes] a rank and the row it belongs to (HEAD: none).
+    begins, cells: [nodes] the first of the ranks that the node stands for, and how many they are.
+    logs: [nodes] mean log eigenvalue over these.
+    """
+
+    edges: NDArray[np.int64]
+    values: Array
+    tail: bool
+    nodes: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    cells: Array
+    logs: Array
+
+    @property
+    def sizes(self) -> Array:
+        """[bins] ranks in each bin."""
+        return np.diff(self.edges).astype(np.float64)
+
+    @property
+    def first(self) -> int:
+        """First rank of the fit."""
+        return int(self.edges[0])
+
+    @property
+    def last(self) -> int:
+        """Last rank of the fit."""
+        return int(self.edges[-1]) - 1
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A population found by `match`.
+
+    parameters: [p] log scale, exponent and, if there is a tail, its exponent.
+    squared: the exponent's square before it was held to be positive: it is what a spectrum close
+        to flat depends on. covariance: [p, p] of the parameters, for Gaussian rows.
+    settled: False where only ever shorter steps ended the search: no power law is near.
+    fitted: [rows] expected values; residuals: [rows] observed - fitted.
+    whitened: [rows, p] columns of the linear model in units in which the noise is white.
+    whitener: [rows, rows] what takes residuals to those units.
+    response: [rows, width] d fitted / d log population.
+    """
+
+    parameters: Array
+    squared: float
+    covariance: Array
+    settled: bool
+    fitted: Array
+    residuals: Array
+    whitened: Array
+    whitener: Array
+    response: Array
+
+    @property
+    def freedom(self) -> int:
+        """Rows less parameters."""
+        return int(self.whitened.shape[0] - self.whitened.shape[1])
+
+    @property
+    def dispersion(self) -> float:
+        """Residual variance in units of the expected one; about 1 if model and noise are right."""
+        white = self.whitener @ self.residuals
+        basis = np.linalg.qr(self.whitened)[0]
+        return float(np.sum((white - basis @ (basis.T @ white)) ** 2) / self.freedom)
+
+
+def bin_edges(first: int, last: int, bins: int) -> NDArray[np.int64]:
+    """First ranks of at most `bins` bins of even log size that cover first..last, and last + 1."""
+    edges = np.round(np.geomspace(first - 0.5, last + 0.5, bins + 1) + 0.5).astype(np.int64)
+    return np.unique(edges)
+
+
+def binned(eigenvalues: Array, first: int, last: int, end: int) -> Binned:
+    """Bin positive, descending eigenvalues; ranks from 1, `last` included, of which `end` exist.
+
+    More than `end` eigenvalues come where `n_samples` is an effective number.
+    """
+    edges = bin_edges(first, last, BINS)
+    logs = np.log(eigenvalues)
+    values = [logs[a - 1 : b - 1].mean() for a, b in pairwise(edges)]
+    if tail := end > last:
+        values.append(np.log(eigenvalues[last:].sum()))
+    parts = [(edges, np.arange(len(edges) - 1))]
+    if first > 1:
+        parts.append((bin_edges(1, first - 1, OUTER_BINS), np.full(OUTER_BINS, HEAD)))
+    if tail:
+        parts.append((bin_edges(last + 1, end, OUTER_BINS), np.full(OUTER_BINS, len(edges) - 1)))
+    begins, cells, rows = [], [], []
+    for cuts, row in parts:
+        for a, b, r in zip(cuts[:-1], cuts[1:], row, strict=False):
+            inner = np.linspace(a, b, min(b - a, CELLS) + 1).astype(np.int64)
+            begins.append(inner[:-1])
+            cells.append(np.diff(inner))
+            rows.append(np.full(len(inner) - 1, r))
+    begin, cell = np.concatenate(begins), np.concatenate(cells)
+    sums = np.concatenate([[0.0], np.cumsum(logs)])
+    return Binned(
+        edges=edges,
+        values=np.array(values),
+        tail=tail,
+        nodes=begin + (cell - 1) // 2,
+        rows=np.concatenate(rows),
+        begins=begin,
+        cells=cell.astype(np.float64),
+        logs=(sums[begin + cell - 1] - sums[begin - 1]) / cell,
+    )
+
+
+@dataclass(frozen=True)
+class _Expected:
+    values: Array
+    logs: Array
+    response: Array
+    covariance: Array
+    points: NDArray[np.complex128]
+
+
+def _expect(
+    data: Binned, population: Array, dof: float, start: NDArray[np.complex128] | None
+) -> _Expected:
+    """What the rows and nodes of `data` should be.
+
+    Between nodes the ratio sample / population, which is smooth, is interpolated.
+    """
+    from scipy.interpolate import CubicSpline
+
+    spectrum = sample_spectrum(population, dof, data.nodes, start)
+    order = np.argsort(data.nodes)
+    ratio = np.log(spectrum.values / population[data.nodes - 1])
+    smooth = CubicSpline(data.nodes[order], ratio[order])
+    end = int((data.begins + data.cells).max()) - 1
+    ranks = np.log(population[:end]) + smooth(np.arange(1, end + 1))
+    sums = np.concatenate([[0.0], np.cumsum(ranks)])
+    cells = data.cells.astype(np.int64)
+    logs = (sums[data.begins + cells - 1] - sums[data.begins - 1]) / cells
+    weights = np.zeros((len(data.values), len(data.nodes)))
+    own = np.zeros((len(data.values), len(population)))
+    values = np.empty(len(data.values))
+    for row in range(len(data.values)):
+        mine = np.flatnonzero(data.rows == row)
+        if row < len(data.sizes):
+            weights[row, mine] = data.cells[mine] / data.sizes[row]
+            own[row, data.edges[row] - 1 : data.edges[row + 1] - 1] = 1 / data.sizes[row]
+            values[row] = weights[row, mine] @ logs[mine]
+        else:
+            parts = np.exp(ranks[data.last :])
+            own[row, data.last : end] = parts / parts.sum()
+            weights[row, mine] = np.add.reduceat(parts, data.begins[mine] - data.last - 1)
+            weights[row, mine] /= parts.sum()
+            values[row] = np.log(parts.sum())
+    response = weights @ spectrum.response + own
+    np.subtract.at(response.T, data.nodes - 1, weights.T)
+    covariance = weights @ spectrum.covariance(data.cells) @ weights.T
+    return _Expected(values, logs, response, covariance, spectrum.points)
+
+
+def match(data: Binned, width: int, dof: float, start: float) -> Matched:
+    """Find the population power law that matches the sample.
+
+    width: eigenvalues of the population. dof: samples - 1. start: exponent to begin with.
+    """
+    rank = np.log(np.arange(1, width + 1))
+    end = np.log(data.last) if data.tail else np.inf
+    columns = [np.ones(width), -np.minimum(rank, end)]
+    if data.tail:
+        columns.append(-np.maximum(rank - end, 0))
+    basis = np.stack(columns, axis=1)
+    start = float(np.clip(start, FLATTEST, SPAN / np.log(data.last / data.first)))
+    theta = np.array([0.0, start, min(start, STEEPEST_TAIL)])[: len(columns)]
+    offset = np.zeros(width)
+    far = max(FAR_OFF, 5 * np.sqrt(2 / dof))
+    for _ in range(OUTER_ROUNDS):
+        found, logs = _search(data, basis, offset, theta, dof)
+        theta = found.parameters
+        off = np.where((data.rows == HEAD) | (data.rows == len(data.sizes)), data.logs - logs, 0)
+        if np.abs(off).max() < far:
+            break
+        before = offset.copy()
+        for k in np.flatnonzero(np.abs(off) >= far):
+            offset[data.begins[k] - 1 :][: int(data.cells[k])] += off[k]
+        # The population, too, decreases.
+        level = basis @ theta
+        head, tail = slice(0, data.first - 1), slice(data.last, None)
+        offset[head] = np.maximum(offset[head], level[data.first - 1] - level[head])
+        offset[tail] = np.minimum(offset[tail], level[data.last - 1] - level[tail])
+        if np.abs(offset - before).max() < far:
+            break
+    return found
+
+
+def _search(
+    data: Binned, basis: Array, offset: Array, theta: Array, dof: float
+) -> tuple[Matched, Array]:
+    """The match at a given offset from the law, and the expected mean log of every cell."""
+    points, reference = None, np.ones(len(basis))
+    with_tail = data.tail
+    lowest = np.array([FLATTEST, 0.0])[: len(theta) - 1]
+    highest = np.array([SPAN / np.log(data.last / data.first), STEEPEST_TAIL])[: len(theta) - 1]
+    settled = False
+    for attempt in range(STEPS):
+        logs = basis @ theta + offset
+        unit = logs[data.first - 1]
+        population = np.exp(np.clip(logs - unit, -REACH, REACH))
+        if points is not None:
+            points = points * (population / reference)[data.nodes - 1]
+        expected = _expect(data, population, dof, points)
+        points, reference = expected.points, population
+        rows = slice(len(data.sizes) + with_tail)
+        x = (expected.response @ basis)[rows, : 2 + with_tail]
+        noise = expected.covariance[rows, rows]
+        gap = (data.values - unit - expected.values)[rows]
+        # Bins are weighted by their own variance only: as precise as the full inverse where the
+        # model holds, and not led astray by cancelling weights where it does not.
+        scaled = x / noise.diagonal()[:, None]
+        solve = np.linalg.solve(scaled.T @ x, scaled.T)
+        step = np.zeros(len(theta))
+        step[: 2 + with_tail] = solve @ gap
+        squared = theta[1] ** 2 + 2 * theta[1] * step[1]
+        if theta[1] < FLAT:
+            step[1] = np.sqrt(max(squared, FLATTEST**2)) - theta[1]
+
+        misfit = max(1.0, float(np.mean(gap**2 / noise.diagonal())))
+        error = np.sqrt(misfit * (solve[1] @ noise @ solve[1]))
+        small = [np.inf, max(SETTLED * max(1.0, theta[1]), error / 20), 0.05 * (1 + theta[-1])]
+        settled = bool(np.all(np.abs(step) < small[: len(theta)]))
+        if settled:
+            break
+        limit = np.array([np.inf, 0.5, 1 + theta[-1] / 2])[: len(theta)]
+        limit *= 0.7 ** max(0, attempt - FULL_STEPS)
+        before, theta = theta, theta + np.clip(step, -limit, limit)
+        theta[1:] = np.clip(theta[1:], lowest, highest)
+        step[:] = 0.0
+        if with_tail and theta[2] == before[2]:
+            # No decreasing tail has that sum: keep the nearest and leave the sum out.
+            with_tail = False
+    whitener = np.linalg.inv(np.linalg.cholesky(noise))
+    change = x @ step[: x.shape[1]]
+    found = Matched(
+        parameters=theta + step,
+        squared=float(squared),
+        covariance=solve @ noise @ solve.T,
+        settled=settled,
+        fitted=data.values[rows] - gap + change,
+        residuals=gap - change,
+        whitened=whitener @ x,
+        whitener=whitener,
+        response=expected.response[rows],
+    )
+    return found, expected.logs + unit + step[0]

@@ -1,0 +1,350 @@
+"""Fit a power law lambda_i ~ i^-exponent to the eigenvalues of a sample covariance.
+
+Three published regressions are here as their authors use them, and one estimator that can be
+trusted at any number of samples. A regression of log eigenvalue on log rank describes the sample;
+with n samples of width d its exponent misses the population's by tenths unless n is far above d,
+and its own confidence interval knows nothing of that. "debiased" instead asks which population
+power law has the observed spectrum as its expected *sample* spectrum. The expectation, its
+derivative and the covariance of the eigenvalues come from random matrix theory (see
+`sample_spectrum`), so the interval is one for the population, and no simulation is needed.
+`benchmarks/exponent.py` measures bias, spread, coverage and the test for breaks.
+
+What it rests on: independent rows. Correlated rows need their effective number as `n_samples`. Rows
+whose *norm* is heavy-tailed (elliptical, such as Student-t) keep a bias at n ~ d that no function
+of the eigenvalues alone can remove; heavy tails of independent features only widen the scatter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from polycode_plugins.errors import DataError, PolycodeError, near
+from polycode_plugins.metrics.breaks import find_break
+from polycode_plugins.metrics.matching import (
+    FLAT,
+    Binned,
+    Matched,
+    binned,
+    match,
+)
+from polycode_plugins.metrics.sample_spectrum import Array
+from polycode_plugins.metrics.summaries import checked_eigenvalues, checked_samples
+
+FitName = Literal["debiased", "huber", "stringer", "alpha-req"]
+
+#: Ranks of each fit where none are asked for. The paper states none for Huber regression.
+DEFAULT_RANKS: Mapping[str, tuple[int, int]] = {
+    "debiased": (11, 500),
+    "huber": (11, 500),
+    "stringer": (11, 500),
+    "alpha-req": (4, 100),
+}
+MIN_RANKS = 5
+SIGNIFICANT = 0.05
+ROUNDING = 16 * float(np.finfo(np.float64).eps)  # per unit of width
+
+
+@dataclass(frozen=True)
+class Break:
+    """Where two power laws describe a spectrum best, and how much better than one.
+
+    Attributes:
+        rank: first rank of the second law.
+        slope_before, slope_after: slopes of both laws in the population (negative: decaying); None
+            where the break is not significant.
+        statistic: F of two laws against one, the largest over all ranks.
+        p_value: share of single power laws that reach it by chance; not below 1/2000.
+    """
+
+    rank: int
+    slope_before: float | None
+    slope_after: float | None
+    statistic: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class PowerLawFit:
+    """A power law fitted to a sample spectrum.
+
+    Attributes:
+        fit: name of the estimator.
+        exponent: of lambda_i ~ i^-exponent; positive for a decaying spectrum.
+        interval: 95% interval (low, high) of the population's exponent; None for the published
+            regressions, whose own intervals ignore bias and correlation.
+        ranks: first and last rank used, from 1.
+        r_squared: share of the variance of the log spectrum over these ranks that the fit explains
+            (for "debiased", the expected sample curve), with the weights of the fit.
+        intercept, line_slope: natural log of height at rank 1, and slope, of a straight line
+            through the sample's log eigenvalues, for drawing. The line of a published fit is the
+            fit; that of "debiased" differs from `slope` by the bias of the sample.
+        dispersion: scatter around the matched curve in units of the variance that Gaussian samples
+            have; well above 1 means heavier noise or a spectrum that is no power law.
+        n_samples, width: what the correction was made for.
+        broken: whether one power law is refuted (p < 0.05).
+        evidence: the best break, also where it is not significant; None if there were too few
+            ranks to look for one.
+        tail_exponent: decay found beyond the last rank; None where no eigenvalue was seen there,
+            and then the same law is assumed to go on.
+        epsilon: of the Huber loss; None for other fits.
+    """
+
+    fit: str
+    exponent: float
+    interval: tuple[float, float] | None
+    ranks: tuple[int, int]
+    r_squared: float
+    intercept: float
+    line_slope: float
+    dispersion: float
+    n_samples: float
+    width: int
+    broken: bool
+    evidence: Break | None = None
+    tail_exponent: float | None = None
+    epsilon: float | None = None
+
+    @property
+    def slope(self) -> float:
+        """The exponent with the sign of Marshall & Kirchner 2024: -exponent."""
+        return -self.exponent
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> PowerLawFit:
+        """The fit whose fields, as JSON values, are given."""
+        values = dict(fields)
+        first, last = values["ranks"]
+        values["ranks"] = (int(first), int(last))
+        if values.get("interval") is not None:
+            low, high = values["interval"]
+            values["interval"] = (float(low), float(high))
+        if values.get("evidence") is not None:
+            values["evidence"] = Break(**values["evidence"])
+        return cls(**values)
+
+    def describe(self) -> str:
+        """One sentence: the exponent, how sure it is, and whether one number describes it."""
+        first, last = self.ranks
+        said = f"exponent {self.exponent:.3f} over ranks {first}-{last}"
+        if self.interval is not None:
+            said += f" (95% interval {self.interval[0]:.3f} to {self.interval[1]:.3f})"
+        else:
+            said += f" (fit '{self.fit}', not corrected for {self.n_samples:g} samples)"
+        if self.evidence is None:
+            return f"{said}; too few ranks to test whether it is one power law."
+        e = self.evidence
+        chance = f"p < {1 / 1000:g}" if e.p_value < 1e-3 else f"p = {e.p_value:.2g}"
+        if not self.broken:
+            return f"{said}; no break of the power law was found ({chance})."
+        return (
+            f"{said}, but it is not one power law: the slope is {e.slope_before:.2f} before rank "
+            f"{e.rank} and {e.slope_after:.2f} after ({chance}), so read the curve and not the "
+            "exponent."
+        )
+
+
+def fit_power_law(
+    eigenvalues: ArrayLike,
+    n_samples: float,
+    *,
+    width: int | None = None,
+    fit: FitName = "debiased",
+    ranks: tuple[int, int | None] | None = None,
+    epsilon: float = 1.35,
+    seed: int = 0,
+) -> PowerLawFit:
+    """Fit a power law to the spectrum of a centred sample covariance.
+
+    Args:
+        eigenvalues: [k] descending, of the covariance (any scale); all of them, or all that are not
+            zero, or the leading ones.
+        n_samples: samples the covariance was computed from; for correlated samples their effective
+            number, e.g. N (1 - r^2) / (1 + r^2) at a lag-one correlation r.
+        width: features per sample; default: the number of eigenvalues.
+        fit: "debiased"; "huber", Huber regression as in Marshall & Kirchner 2024 (scikit-learn's
+            HuberRegressor); "stringer", least squares with weights 1/rank over ranks 11-500
+            (Stringer et al. 2019); "alpha-req", least squares over ranks 4-100 (Agrawal et al.
+            2022).
+        ranks: first and last rank, from 1; None for the last means all. Default: the fit's own.
+            Ranks beyond min(width, n_samples - 1), and those whose eigenvalue may be rounding (at
+            most width * 3.6e-15 of the largest), are left out; the result says which were used.
+        epsilon: of the Huber loss; the paper does not state it.
+        seed: of the null distribution of the test for a break.
+
+    Raises:
+        DataError: for eigenvalues no covariance has, or fewer than 5 usable ranks.
+        PolycodeError: for an unknown fit.
+    """
+    if fit not in get_args(FitName):
+        raise PolycodeError(
+            f"there is no fit {fit!r}{near(str(fit), get_args(FitName))} known are "
+            f"{', '.join(get_args(FitName))}"
+        )
+    values = checked_eigenvalues(eigenvalues)
+    dof = checked_samples(n_samples, 3) - 1
+    width = len(values) if width is None else int(width)
+    if len(values) > width:
+        raise DataError(f"{len(values)} eigenvalues are more than the width {width}; correct it")
+    possible = min(width, int(dof))
+    if len(values) < possible:
+        raise DataError(
+            f"a covariance of width {width} from {n_samples:g} samples has {possible} eigenvalues "
+            f"and {len(values)} came; pass all of them, zeros included"
+        )
+    scale = float(np.log(values[0]))
+    values = values / values[0]
+    values = values[values > ROUNDING * width]
+    usable = min(len(values), possible)
+    first, last = _usable(ranks or DEFAULT_RANKS[fit], usable, n_samples, width)
+
+    # Eigenvalues that end well above rounding end in the population too; others sink into it.
+    ends = len(values) < possible and values[-1] > 100 * ROUNDING * width
+    spanned = len(values) if ends else width
+    sample = _Sample(values, usable, dof, spanned)
+    data, single = sample.match(first, last)
+    evidence = sample.evidence(data, single, seed)
+    broken = evidence is not None and evidence.p_value < SIGNIFICANT
+    if not (single.settled or broken):
+        raise DataError(
+            f"no population power law has a sample spectrum like this one over ranks {first}-{last}"
+            "; look at the eigenvalues, and choose `ranks` over which they fall evenly"
+        )
+    x, y = np.log(np.arange(first, last + 1)), np.log(values[first - 1 : last])
+    slope, intercept, r_squared = _line(x, y, np.ones(len(x)))
+    shared: dict[str, Any] = {
+        "fit": fit,
+        "ranks": (first, last),
+        "dispersion": single.dispersion,
+        "n_samples": n_samples,
+        "width": width,
+        "broken": broken,
+        "evidence": evidence,
+    }
+    if fit == "debiased":
+        bins = len(data.sizes)
+        return PowerLawFit(
+            exponent=float(single.parameters[1]),
+            interval=_interval(single),
+            r_squared=_r_squared(data.values[:bins], single.fitted[:bins], data.sizes),
+            intercept=intercept + scale,
+            line_slope=slope,
+            tail_exponent=float(single.parameters[2]) if data.tail else None,
+            **shared,
+        )
+    if fit == "stringer":
+        slope, intercept, r_squared = _line(x, y, 1 / np.arange(first, last + 1))
+    if fit == "huber":
+        slope, intercept = _huber(x, y, epsilon)
+        r_squared = _r_squared(y, intercept + slope * x, np.ones(len(x)))
+    return PowerLawFit(
+        exponent=-slope,
+        interval=None,
+        r_squared=r_squared,
+        intercept=intercept + scale,
+        line_slope=slope,
+        epsilon=epsilon if fit == "huber" else None,
+        **shared,
+    )
+
+
+def _usable(
+    ranks: tuple[int, int | None], available: int, n_samples: float, width: int
+) -> tuple[int, int]:
+    """The ranks asked for, as far as there are any."""
+    first, last = ranks
+    if first < 1 or (last is not None and last < first):
+        raise DataError(f"ranks {ranks} are no range; give first and last rank, counted from 1")
+    last = available if last is None else min(last, available)
+    if last - first + 1 >= MIN_RANKS:
+        return int(first), int(last)
+    why = (
+        f"ranks {first}-{ranks[1] or 'all'} leave {max(0, last - first + 1)} of the {available} "
+        f"eigenvalues above rounding that {n_samples:g} samples of width {width} have, and a fit "
+        f"needs {MIN_RANKS}"
+    )
+    if available < MIN_RANKS:
+        raise DataError(f"{why}; give more samples, or leave the site out")
+    start = min(first, max(1, available // 10), available - MIN_RANKS + 1)
+    raise DataError(f"{why}; pass for example ranks=({start}, {available})")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A sample spectrum, scaled, of which the first `usable` ranks are more than rounding."""
+
+    values: Array
+    usable: int
+    dof: float
+    width: int
+
+    def match(self, first: int, last: int) -> tuple[Binned, Matched]:
+        """The population power law over these ranks, searched from the regression of the sample."""
+        x, y = np.log(np.arange(first, last + 1)), np.log(self.values[first - 1 : last])
+        data = binned(self.values, first, last, self.usable)
+        return data, match(data, self.width, self.dof, -_line(x, y, np.ones(len(x)))[0])
+
+    def evidence(self, data: Binned, single: Matched, seed: int) -> Break | None:
+        """The best break, with the slopes of the population before and after it."""
+        found = find_break(data, single, self.width, seed)
+        if found is None:
+            return None
+        if found.p_value >= SIGNIFICANT:
+            return Break(found.rank, None, None, found.statistic, found.p_value)
+        first, last = int(data.edges[0]), int(data.edges[-1]) - 1
+        before, after = self.match(first, found.rank - 1)[1], self.match(found.rank, last)[1]
+        return Break(
+            rank=found.rank,
+            slope_before=-float(before.parameters[1]),
+            slope_after=-float(after.parameters[1]),
+            statistic=found.statistic,
+            p_value=found.p_value,
+        )
+
+
+def _interval(single: Matched) -> tuple[float, float]:
+    """95% interval of the exponent.
+
+    Noise above the Gaussian one shows as scatter around the curve and widens the interval; scatter
+    below it is luck.
+    """
+    from scipy.special import stdtrit
+
+    error = np.sqrt(single.covariance[1, 1] * max(1.0, single.dispersion))
+    half = float(stdtrit(single.freedom, 0.975) * error)
+    exponent = float(single.parameters[1])
+    if exponent >= FLAT:
+        return max(0.0, exponent - half), exponent + half
+    # Close to flat it is the square that is estimated evenly.
+    half *= 2 * exponent
+    low, high = (float(np.sqrt(max(0.0, single.squared + side))) for side in (-half, half))
+    return low, high
+
+
+def _line(x: Array, y: Array, weights: Array) -> tuple[float, float, float]:
+    """Slope, intercept and R^2 of weighted least squares."""
+    centre = np.average(x, weights=weights)
+    slope = float(np.sum(weights * (x - centre) * y) / np.sum(weights * (x - centre) ** 2))
+    intercept = float(np.average(y, weights=weights) - slope * centre)
+    return slope, intercept, _r_squared(y, intercept + slope * x, weights)
+
+
+def _huber(x: Array, y: Array, epsilon: float) -> tuple[float, float]:
+    """Slope and intercept of scikit-learn's Huber regression."""
+    from sklearn.linear_model import HuberRegressor
+
+    if not epsilon >= 1:
+        raise DataError(f"epsilon of the Huber loss must be at least 1 and is {epsilon}")
+    model = HuberRegressor(epsilon=epsilon, max_iter=10_000).fit(x[:, None], y)
+    return float(model.coef_[0]), float(model.intercept_)
+
+
+def _r_squared(y: Array, fitted: Array, weights: Array) -> float:
+    """1 - residual / total sum of squares; 1 for a fit without error to a flat spectrum."""
+    total = float(np.sum(weights * (y - np.average(y, weights=weights)) ** 2))
+    residual = float(np.sum(weights * (y - fitted) ** 2))
+    return 1.0 if residual == 0 else (1 - residual / total if total > 0 else 0.0)
