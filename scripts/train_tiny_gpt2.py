@@ -1,6 +1,6 @@
 """Train the embedded default model: a small GPT-2 on the standard library's docstrings.
 
-    python scripts/train_tiny_gpt2.py                    # about 10 minutes on two CPU cores
+    python scripts/train_tiny_gpt2.py                    # 7 to 8 minutes on two free CPU cores
     python scripts/train_tiny_gpt2.py --steps 20 --out /tmp/tiny   # a quick look
 
 Writes a Hugging Face folder (config, tokenizer, float16 safetensors) and `training.json`, which
