@@ -55,8 +55,8 @@ class Passes:
 
     `run_with_hooks` and `generate` do not go through the `__call__` of the model. What they all go
     through is the wrapped model of a TransformerBridge, and the embedding and blocks of a
-    HookedTransformer; the latter sees its attention mask in the first block only, so activations of
-    the embedding wait for it (`when_known`).
+    HookedTransformer. The latter shows its attention mask, and while it generates what it reads, in
+    the first block only, so activations of the embedding wait for that (`when_known`).
 
     Args:
         model: the TransformerLens model.
@@ -77,7 +77,8 @@ class Passes:
         self._special = [] if include_special else special_ids(tokenizer)
         self._tokens: Tensor | None = None
         self._firsts: dict[str, Tensor] = {}
-        self._waiting: list[Callable[[], None]] | None = None
+        self._waiting: list[Callable[..., None]] | None = None
+        self._embedded: Tensor | None = None
         self._next_block = 0
         self._distinct = True  # no block is run in a loop
         self._handles: list[RemovableHandle] = []
@@ -116,23 +117,35 @@ class Passes:
         self._read(kwargs.get("attention_mask"))
 
     def _enter_embedding(self, args: Any, kwargs: Any) -> None:
+        before = self._embedded
         self._begin(next(iter((*args, *kwargs.values())), None))
         self._read(None)
         self._waiting = []
-        self._next_block = 0
+        new = self._embedded = self._tokens
+        # `generate` embeds the prompt and then one token after the other.
+        if new is not None and new.shape[1] == 1 and before is not None and len(before) == len(new):
+            self._embedded = torch.cat([before.to(new.device), new], dim=1)
 
     def _enter_block(self, index: int, args: Any, kwargs: Any) -> None:
-        if index != self._next_block and self._distinct:
-            self._begin(None)  # start_at_layer: what the positions hold is unknown
-        self._next_block = index + 1
         attention = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-        if (
-            isinstance(attention, Tensor) and attention.dim() == 4
-        ):  # HookedEncoder adds it to scores
-            attention = attention[:, 0, 0] == 0
-        if attention is not None:
+        if isinstance(attention, Tensor) and attention.dim() == 4:
+            attention = attention[:, 0, 0] == 0  # HookedEncoder's is added to the scores
+        if self._waiting is not None and (index == 0 or not self._distinct):
+            self._take(next(iter((*args, *kwargs.values()))))
             self._read(attention)
+        elif index != self._next_block and self._distinct:
+            self._begin(None)  # start_at_layer: what the positions hold is unknown
+            self._read(attention)
+        self._next_block = index + 1
         self.flush()
+
+    def _take(self, residual: Tensor) -> None:
+        """The tokens the blocks read: the last embedded, as many as there are positions."""
+        rows, positions = residual.shape[:2]
+        known, self._tokens, self.shape = self._embedded, None, (rows, positions)
+        if known is not None and len(known) == rows and known.shape[1] >= positions:
+            self._tokens = known[:, -positions:]
+        self._embedded = self._tokens
 
     def _begin(self, tokens: Any) -> None:
         self.flush()
@@ -150,8 +163,8 @@ class Passes:
         mask = regular(tokens, self._special)
         if isinstance(attention, Tensor) and attention.dim() == 2:
             real = attention.bool()
-            if tokens is not None:  # it also covers the keys in the cache, which come first
-                real = real[:, -tokens.shape[1] :]
+            if self.shape is not None:  # it also covers the keys in the cache, which come first
+                real = real[:, -self.shape[1] :]
         elif tokens is not None and self._include_special:
             real = ~padding(tokens, self._tokenizer)
         else:
@@ -159,10 +172,10 @@ class Passes:
             return
         self.mask = real if mask is None else mask & real.to(mask.device)
 
-    def when_known(self, deliver: Callable[[], None]) -> None:
-        """Call `deliver` as soon as the mask of the pass under way is complete."""
+    def when_known(self, deliver: Callable[..., None]) -> None:
+        """Call `deliver(early=...)` as soon as it is known what the blocks read in this pass."""
         if self._waiting is None:
-            deliver()
+            deliver(early=False)
         else:
             self._waiting.append(deliver)
 
@@ -170,7 +183,35 @@ class Passes:
         """Deliver what waits."""
         waiting, self._waiting = self._waiting or [], None
         for deliver in waiting:
-            deliver()
+            deliver(early=True)
+
+    def counted(
+        self, name: str, values: Tensor, axes: tuple[str, ...], *, early: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """The activations that are of this pass, and the mask for them.
+
+        Args:
+            name: the site.
+            values: its activations.
+            axes: of `values`.
+            early: whether it fired before the blocks: `generate` embeds earlier positions again.
+
+        Raises:
+            SiteError: where rows or positions are not those of the tokens.
+        """
+        shape, mask = self.shape, self.mask
+        if shape is None:
+            return values, mask
+        at = axes.index("position") if "position" in axes else None
+        n = shape[1] if at is None else values.shape[at]
+        if values.shape[0] == shape[0]:
+            if n == shape[1]:
+                return values, mask
+            if n > shape[1] and early and at is not None:
+                return values.narrow(at, n - shape[1], shape[1]), mask
+            if n < shape[1] and "unembed" in name:  # some models unembed the last positions only
+                return values, None if mask is None else mask[:, -n:]
+        raise SiteError(_shapeless(name, values, shape))
 
     def repeats(self, name: str, values: Tensor) -> bool:
         """Whether a site fires again in one pass with the values it has shown before.
@@ -196,41 +237,36 @@ class Passes:
         return True
 
 
-def axes_of(name: str, point: Any, values: Any, shape: tuple[int, int] | None) -> tuple[str, ...]:
+def axes_of(name: str, point: Any, values: Any) -> tuple[str, ...]:
     """The axes of what a hook point holds.
 
     Args:
         name: the site, for messages.
         point: the HookPoint; TransformerLens 4 notes in `pos_dim` where positions are not second.
         values: what it holds.
-        shape: (batch, position) of the tokens, None for a model without tokens.
 
     Raises:
-        SiteError: for what is no floating-point tensor [batch, feature], [batch, position, feature]
-            or [batch, position, head, feature] over the rows and positions of the tokens.
+        SiteError: for what is no floating-point tensor of 2, 3 or 4 axes.
     """
     if not isinstance(values, Tensor) or not values.is_floating_point():
         what = f"{values.dtype} values" if isinstance(values, Tensor) else type(values).__name__
         raise SiteError(f"{name!r} holds {what}, not floating-point activations; leave it out")
     place = getattr(point, "pos_dim", None)
     late = place is not None and place % values.dim() == 2
-    axes: tuple[str, ...] = {
+    axes: dict[int, tuple[str, ...]] = {
         2: ("batch", "feature"),
         3: ("batch", "feature", "position") if late else ("batch", "position", "feature"),
         4: ("batch", *(("head", "position") if late else ("position", "head")), "feature"),
-    }.get(values.dim(), ())
-    fits = bool(axes)
-    if axes and shape is not None:
-        fits = values.shape[0] == shape[0]
-        if "position" in axes:
-            n = values.shape[axes.index("position")]
-            # Some models unembed the last positions only.
-            fits = fits and (n == shape[1] or (n < shape[1] and "unembed" in name))
-    if not fits:
-        given = f" for tokens of shape {shape}" if shape is not None else ""
-        raise SiteError(
-            f"{name!r} has shape {tuple(values.shape)}{given}, and the activations of units are "
-            "[batch, feature], [batch, position, feature] or [batch, position, head, feature]; "
-            "leave it out"
-        )
-    return axes
+    }
+    if values.dim() not in axes:
+        raise SiteError(_shapeless(name, values, None))
+    return axes[values.dim()]
+
+
+def _shapeless(name: str, values: Tensor, shape: tuple[int, int] | None) -> str:
+    given = f" for tokens of shape {shape}" if shape is not None else ""
+    return (
+        f"{name!r} has shape {tuple(values.shape)}{given}, and the activations of units are "
+        "[batch, feature], [batch, position, feature] or [batch, position, head, feature]; "
+        "leave it out"
+    )
