@@ -99,6 +99,10 @@ class Capacity(Metric):
         for name in ("exponent", "bits"):
             _check(name, getattr(self, name))
         _check("dropout", self.dropout, most=1)
+        if self.ranks is not None and not 1 <= self.ranks[0] <= self.ranks[-1]:
+            raise DataError(
+                f"ranks {self.ranks} are no range; give first and last rank, counted from 1"
+            )
         if self.fit not in get_args(FitName):
             known = get_args(FitName)
             raise DataError(

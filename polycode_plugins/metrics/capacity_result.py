@@ -270,19 +270,16 @@ class CapacityResult(Result):
             _, ax = plt.subplots(layout="constrained")
         width = self.width
         flat = np.full(width, self.total_variance / width)
-        curves = [("flat", flat, "#8c8c8c", "--")]
+        curves = [("measured", self.eigenvalues, "#4c72b0", "-"), ("flat", flat, "#8c8c8c", "--")]
         if self.power_law is not None:
             law = np.arange(1, width + 1, dtype=np.float64) ** -self.power_law.exponent
             label = f"power law, exponent {self.power_law.exponent:.2f}"
-            curves.append((label, law * self.total_variance / law.sum(), "#c44e52", "-"))
-        curves.append(("measured", self.eigenvalues, "#4c72b0", "-"))
+            curves.append((label, law * self.total_variance / law.sum(), "#c44e52", "-."))
         for label, variances, color, style in curves:
-            ranks = np.unique(np.geomspace(1, variances.size, _POINTS).astype(int))
+            ranks = np.unique(np.linspace(1, variances.size, _POINTS).round().astype(int))
             bits = [gaussian_entropy(variances[:k], self.step) for k in ranks]
             ax.plot(ranks, bits, style, color=color, label=label)
         ax.plot([width], [self.entropy], "o", ms=4, color="#4c72b0", clip_on=False)
-        if width > 1:
-            ax.set_xscale("log")
         ax.set_xlabel("leading components")
         ax.set_ylabel("bits per sample")
         ax.set_ylim(bottom=0)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import log, sqrt
 
-import numpy as np
-
 from polycode_plugins.metrics.sample_information import Floats, LogDeterminant, log_determinant
 from polycode_plugins.metrics.summaries import participation_ratio
 from polycode_plugins.theory import gaussian_entropy, gaussian_information
@@ -74,6 +72,9 @@ class Code:
 
         A quantised Gaussian of variance v has the information of v at a noise of step^2 / 12, and
         0.25 bits, as long as it is wider than the step; the correction is that of the information.
+        What it misses in narrower components shows where these are many and samples hardly more
+        than the width: -3.3 of 312 bits in the mean at an exponent of 2, width 100, 120 samples
+        and a relative step of 0.1, where the 95% interval then covers 86%.
 
         Args:
             step: to which components and units are read.
@@ -82,7 +83,7 @@ class Code:
         """
         noise = step**2 / 12
         naive = gaussian_entropy(self.eigenvalues, step)
-        flat = gaussian_entropy(np.full(self.width, self.total / self.width), step)
+        flat = self.width * gaussian_entropy([self.total / self.width], step)
         units = gaussian_entropy(unit_variances, step)
         found = self._log_determinant(noise)
         if found is None:

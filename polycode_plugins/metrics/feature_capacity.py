@@ -75,7 +75,7 @@ class FeatureCapacity(Result):
         """Capacities of the features of a matrix.
 
         Takes 4 n d^2 operations in float64 for n features in d dimensions (2 n^2 d if n < d), on
-        the matrix's own device where that has float64, and d^2 numbers and 64 MB of memory.
+        the matrix's own device where that has float64, and d^2 numbers and some 250 MB of memory.
 
         Args:
             matrix: two axes, any floating type; one vector for each feature.
@@ -253,23 +253,22 @@ def _capacities(rows: Tensor) -> tuple[Floats, Floats]:
     n, d = rows.shape
     scale = _largest(rows)
     chunks = torch.split(rows, max(1, CHUNK_VALUES // d))
-    direct = n <= d
-    moment = None if direct else rows.new_zeros((d, d), dtype=torch.float64)
-    if moment is not None:
+    moment = None
+    if n > d:
+        moment = rows.new_zeros((d, d), dtype=torch.float64)
         for chunk in chunks:
-            part = chunk.double() / scale
+            part = _scaled(chunk, scale)
             moment.addmm_(part.T, part)
-    trace = float(sum(float((c.double() / scale).square().sum()) for c in chunks))
     capacities, norms = [], []
     for chunk in chunks:
-        part = chunk.double() / scale
-        squared = part.square().sum(dim=1)
-        unit = part / squared.sqrt().clamp_min(torch.finfo(torch.float64).tiny)[:, None]
+        unit = _scaled(chunk, scale)
+        squared = unit.square().sum(dim=1)
+        unit /= squared.sqrt().clamp_min(torch.finfo(torch.float64).tiny)[:, None]
         if moment is None:
             interference = _interference(unit, rows, scale)
         else:
-            interference = ((unit @ moment) * unit).sum(dim=1)
-            faint = (squared > 0) & (squared < FAINT * trace)
+            interference = (unit @ moment).mul_(unit).sum(dim=1)
+            faint = (squared > 0) & (squared < FAINT * moment.trace())
             if bool(faint.any()):
                 interference[faint] = _interference(unit[faint], rows, scale)
         found = torch.where(squared > 0, squared / interference, 0.0).clamp(max=1.0)
@@ -282,5 +281,10 @@ def _interference(unit: Tensor, rows: Tensor, scale: float) -> Tensor:
     """sum_j (u_i.w_j)^2 pair by pair, for few features or those that rounding would drown."""
     total = torch.zeros(len(unit), dtype=torch.float64, device=unit.device)
     for chunk in torch.split(rows, max(1, CHUNK_VALUES // max(len(unit), rows.shape[1]))):
-        total += (unit @ (chunk.double() / scale).T).square().sum(dim=1)
+        total += (unit @ _scaled(chunk, scale).T).square_().sum(dim=1)
     return total
+
+
+def _scaled(chunk: Tensor, scale: float) -> Tensor:
+    """A float64 copy, so that squares neither overflow nor vanish."""
+    return chunk.to(torch.float64, copy=True).div_(scale)

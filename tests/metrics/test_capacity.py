@@ -320,6 +320,7 @@ def test_doubtful_readings_warn():
         ({"exponent": -1.0}, "exponent must be at least 0"),
         ({"dropout": 1.5}, "dropout must be at least 0 and at most 1"),
         ({"bits": "many"}, "bits must be a number"),
+        ({"ranks": (9, 3)}, "are no range"),
         ({"fit": "hubber"}, "did you mean 'huber'"),
     ],
 )
