@@ -189,10 +189,12 @@ def _analyze(options: argparse.Namespace) -> int:
 
 
 def _sites(options: argparse.Namespace) -> int:
+    from polycode_plugins.adapters.undisturbed import undisturbed
     from polycode_plugins.loading import load
 
     adapter = load(options.model, options.adapter, **_assignments(options.option, "--option"))
-    sites = adapter.resolve(options.sites or ["**"], adapter.example())
+    with undisturbed(adapter.model):
+        sites = adapter.resolve(options.sites or ["**"], adapter.example())
     if options.json:
         print(json.dumps([{"site": s.name, "width": s.width, "axes": s.axes} for s in sites]))
     else:

@@ -204,7 +204,7 @@ def remedy(plugin: Plugin, error: BaseException) -> str:
     """What to do about a plugin that does not import."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         missing = error.name.partition(".")[0]
-        if missing != plugin.target.partition(".")[0]:
+        if missing != plugin.target.partition(":")[0].partition(".")[0]:
             return f"it needs {missing!r}: install that, or what {plugin.distribution} asks for"
     return f"{_REINSTALL} {plugin.distribution}"
 

@@ -20,14 +20,15 @@ import polycode_plugins as pc
 from polycode_plugins import driver, storage
 from polycode_plugins.provenance import Rows
 
-DATA = torch.randn(90, 6, generator=torch.Generator().manual_seed(0))
+# float64, so that a batch of other rows does not round otherwise.
+DATA = torch.randn(90, 6, generator=torch.Generator().manual_seed(0)).double()
 SPECTRUM = pc.metrics.Spectrum(fit="huber", ranks=(1, 500))
 
 
 def network(seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, 16), nn.Tanh())
+        return nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, 16), nn.Tanh()).double()
 
 
 def analysed(data: torch.Tensor = DATA, model: nn.Module | None = None, **options) -> pc.Analysis:

@@ -93,7 +93,9 @@ def test_broken_plugins_take_nothing_down(install):
     install("c-exits", {"metrics/c-exits": "c_exits:M"}, {"c_exits": "import os; os._exit(3)"})
     install("d-attribute", {"metrics/d-attribute": "d_attribute:M"}, {"d_attribute": "print('hi')"})
     install("e-absent", {"metrics/e-absent": "e_absent:M"})
-    install("f-works", {"metrics/f-works": "f_works:M"}, {"f_works": "print('noise')\nclass M: ..."})
+    install(
+        "f-works", {"metrics/f-works": "f_works:M"}, {"f_works": "print('noise')\nclass M: ..."}
+    )
     found = plugins.find("metrics")
     broken = {name: why for (_, name), why in plugins.broken(found).items()}
     assert set(broken) == {"a-missing", "b-syntax", "c-exits", "d-attribute", "e-absent"}
