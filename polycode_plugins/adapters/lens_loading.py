@@ -16,6 +16,7 @@ from polycode_plugins.adapters.pretrained import (
     quiet,
     short,
 )
+from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.errors import ModelError, PluginError
 from polycode_plugins.plugins import cause, missing_extra
 
@@ -40,7 +41,7 @@ def load_model(model: str | Path, device: str | None, dtype: str | None) -> Any:
         options["device"] = device_named(device)
     with quiet():
         boot = _boot()
-    with quiet() as reports:
+    with quiet() as reports, undisturbed():  # random weights are drawn before the saved ones
         if not is_folder:
             check_hub(_official(str(model)))
         try:

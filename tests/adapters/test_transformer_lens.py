@@ -96,7 +96,7 @@ def test_a_trace_tells_axes_and_width(lens: Any) -> None:
     heads = sites["blocks.1.attn.hook_z"]
     assert (heads.axes, heads.width) == (("batch", "position", "head", "feature"), WIDTH)
     assert sites["blocks.1.mlp.hook_post"].width == 4 * WIDTH
-    assert sites["unembed.hook_out"].axes == ("batch", "position", "feature")
+    assert sites["blocks.3.hook_resid_post"].axes == ("batch", "position", "feature")
 
 
 def test_default_sites_are_the_residual_stream(lens: Any) -> None:
@@ -221,6 +221,8 @@ def test_a_block_that_runs_twice_is_refused(lens: Any) -> None:
     ],
 )
 def test_nothing_after_the_last_site_runs(lens: Any, site: str, attentions: int, mlps: int) -> None:
+    if site not in lens.hook_dict:
+        pytest.skip(f"this TransformerLens has no {site}")
     adapter = TransformerLensAdapter(lens)
     sites = adapter.resolve(["hook_embed", site], None)
     begun = {"attn": 0, "mlp": 0, "unembed": 0}
@@ -343,7 +345,7 @@ def test_the_model_is_left_as_it_was(lens: Any) -> None:
     next(iter(lens.parameters())).requires_grad_(True)
     lens(TOKENS)  # in its first pass a bridge hangs hooks of its own on itself
     before = both(lens)
-    pc.analyze(lens, TOKENS, Mean(), [BLOCKS[1], "unembed.hook_out"])
+    pc.analyze(lens, TOKENS, Mean(), [BLOCKS[1], "ln_final.hook_normalized"])
     assert both(lens) == before
 
 
@@ -451,7 +453,11 @@ def test_a_hooked_encoder_works() -> None:
 
 def test_a_hooked_module_of_ones_own_works() -> None:
     from transformer_lens.hook_points import HookPoint
-    from transformer_lens.HookedRootModule import HookedRootModule
+
+    try:
+        from transformer_lens.HookedRootModule import HookedRootModule
+    except ModuleNotFoundError:  # where TransformerLens 2 has it
+        from transformer_lens.hook_points import HookedRootModule
 
     class Toy(HookedRootModule):
         def __init__(self) -> None:

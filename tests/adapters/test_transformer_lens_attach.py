@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from capture_helpers import Mean, condition_of
+from conftest import KINDS
 from tiny_models import CONTEXT, LAYERS, SENTENCES, VOCABULARY, WIDTH, lens_model, save_model
 from torch import Tensor, nn
 
@@ -94,6 +95,8 @@ def run_backward(model: Any) -> Tensor:
 
 
 def generate(model: Any) -> Tensor:
+    if "hooked" in KINDS and len(KINDS) == 1:
+        pytest.skip("TransformerLens 2 adds no positions to what it generates")
     out = model.generate(
         TOKENS, max_new_tokens=6, stop_at_eos=False, do_sample=False, verbose=False
     )
@@ -352,11 +355,9 @@ def trained(model: Any, sites: list[str] | None) -> tuple[list[float], dict[str,
     return losses, {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-def test_training_is_bit_equal(request: pytest.FixtureRequest, gpt2_folder: Path) -> None:
-    from conftest import KINDS
-
+def test_training_is_bit_equal(gpt2_folder: Path) -> None:
     for kind in KINDS:
-        sites = [EMBED, POST, MLP, "blocks.0.ln1.hook_normalized", "unembed.hook_out"]
+        sites = [EMBED, POST, MLP, "blocks.0.ln1.hook_normalized", "ln_final.hook_normalized"]
         losses, weights = trained(lens_model(kind, gpt2_folder), None)
         with_us, weights_with_us = trained(lens_model(kind, gpt2_folder), sites)
         assert losses == with_us

@@ -431,6 +431,14 @@ def test_an_undefined_value_is_a_gap_in_the_chart_and_a_word_in_its_label():
     assert ["undefined" in t for t in points["text"]] == [False, True, True]
 
 
+def test_error_bars_reach_to_the_ends_of_a_lopsided_interval():
+    quantity = generic.quantity("share", [1.0, 2.0], [(0.5, 3.0), None])
+    sites = [pc.Site(f"a.{i}", i) for i in range(2)]
+    drawn = depth.by_depth("c", "t", "c", chart.Axis("share"), sites, [quantity])
+    bars = chart.plotly_figure(drawn)["data"][-1]["error_y"]
+    assert (bars["array"], bars["arrayminus"]) == ([2.0, None], [0.5, None])
+
+
 def test_ticks_are_whole_few_and_cover_the_depths():
     assert chart.whole_ticks([0, 3]) == [0, 1, 2, 3]
     assert chart.whole_ticks([0, 95]) == list(range(0, 96, 10))
