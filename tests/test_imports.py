@@ -22,5 +22,7 @@ print(*sorted(name for name in {optional!r} if name in sys.modules))
 
 def test_no_module_imports_an_optional_library():
     script = SCRIPT.format(optional=OPTIONAL)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == []
