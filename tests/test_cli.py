@@ -84,8 +84,9 @@ def test_shards_merge_to_the_whole_run(tmp_path, text, capsys):
 
 
 def test_sites_and_plugins(capsys):
-    assert run("sites", "--sites", "blocks.0.hook_resid_*") == 0
-    assert capsys.readouterr().out.split() == [
+    assert run("sites", "--sites", "blocks.0.hook_resid_*", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [s["site"] for s in listed] == [
         f"blocks.0.hook_resid_{x}" for x in ("pre", "mid", "post")
     ]
     assert run("plugins", "--json") == 0
@@ -122,7 +123,7 @@ MISTAKES = {
     "empty file": (["--text", "{tmp}/empty.txt"], "empty"),
     "short text": (["--text", "{tmp}/short.txt"], "--context"),
     "no text in folder": (["--text", "{tmp}/folder"], "folder"),
-    "bad JSON": (["--text", "{tmp}/bad.jsonl"], "line 2"),
+    "bad JSON": (["--text", "{tmp}/bad.jsonl"], "bad.jsonl:2 is not JSON"),
     "missing field": (["--text", "{tmp}/other.jsonl"], "body"),
     "binary file": (["--text", "{tmp}/binary.txt"], "UTF-8"),
     "batch size": (["--batch-size", "0"], "batch_size must be"),

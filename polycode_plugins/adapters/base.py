@@ -173,12 +173,13 @@ class Adapter(ABC):
 
     def _unknown(self, pattern: str, available: Sequence[Site]) -> str:
         names = [s.name for s in available]
-        hint = near(pattern, names)
-        if not hint and any(c in pattern for c in "*?["):
+        hint = ""
+        if any(c in pattern for c in "*?["):
             loose = re.compile(_glob(pattern.replace("**", "*").replace("*", "**")))
-            wider = [n for n in names if loose.fullmatch(n)][:3]
-            if wider:
-                hint = f"; '*' stays within one dotted part, '**' crosses them: {wider[0]!r}"
+            wider = next((n for n in names if loose.fullmatch(n)), None)
+            if wider is not None:
+                hint = f"; '*' stays within one dotted part, '**' crosses them: {wider!r}"
+        hint = (hint or near(pattern, names)).removesuffix("?")
         return f"no site of this model matches {pattern!r}{hint}; list them with 'polycode sites'"
 
     def stream(
