@@ -23,7 +23,9 @@ def test_the_uses_run_in_order(tmp_path, monkeypatch, capsys):
     names: dict[str, object] = {"texts": TEXTS}
     for source in blocks():
         source = source.replace('"gpt2"', repr(str(embedded_model())))
-        exec(compile(source, str(README), "exec"), names)  # the point is to run it as it stands
+        exec(
+            compile(source, str(README), "exec", dont_inherit=True), names
+        )  # the point is to run it as it stands
     assert "blocks.5.hook_resid_post" in capsys.readouterr().out
     analysis = names["analysis"]
     assert isinstance(analysis, pc.Analysis)
