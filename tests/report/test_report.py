@@ -431,6 +431,26 @@ def test_an_undefined_value_is_a_gap_in_the_chart_and_a_word_in_its_label():
     assert ["undefined" in t for t in points["text"]] == [False, True, True]
 
 
+def test_the_legend_tells_families_and_quantities_apart_by_sign():
+    sites = [
+        pc.Site(f"{kind}.{i}", 2 * i + (kind == "mlp")) for i in (0, 1) for kind in ("a", "mlp")
+    ]
+    none = [None] * 4
+
+    def legend(*quantities):
+        made = [generic.quantity(name, [1.0] * 4, none) for name in quantities]
+        drawn = depth.by_depth("c", "t", "c", chart.Axis("x"), sites, made)
+        return [(sign, text) for _, sign, text in drawn.legend]
+
+    assert legend("one") == [("●", "a.*"), ("■", "mlp.*")]
+    assert legend("one", "two") == [
+        ("●", "one · a.*"),
+        ("■", "one · mlp.*"),
+        ("●", "two · a.*"),
+        ("■", "two · mlp.*"),
+    ]
+
+
 def test_error_bars_reach_to_the_ends_of_a_lopsided_interval():
     quantity = generic.quantity("share", [1.0, 2.0], [(0.5, 3.0), None])
     sites = [pc.Site(f"a.{i}", i) for i in range(2)]
