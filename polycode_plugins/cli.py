@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except PolycodeError as error:
-        print(f"polycode: {error}", file=sys.stderr)
+        sys.stderr.write(f"polycode: {error}\n")  # in one piece: torchrun has several writers
         return 2
     except KeyboardInterrupt:
         print("polycode: interrupted; repeat the same command to go on", file=sys.stderr)

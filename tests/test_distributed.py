@@ -58,4 +58,5 @@ def test_a_mistake_ends_all_processes_with_its_sentence(tmp_path: Path):
     done = torchrun(2, *COMMON, "--text", str(tmp_path / "none.txt"))
     assert done.returncode != 0
     assert "none.txt" in done.stderr
-    assert "Traceback" not in done.stderr.partition("torch.distributed.elastic")[0]
+    # torchrun adds a traceback of its own; none is through this package.
+    assert "polycode_plugins/" not in done.stderr

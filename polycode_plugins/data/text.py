@@ -116,7 +116,8 @@ def text_documents(
             return Documents(f"the folder {name}", lambda: _folder(Path(name), text_field))
         if os.path.isfile(name):
             return Documents(f"the file {name}", lambda: _file(Path(name), text_field))
-        shown = name if len(name) <= 60 else f"{name[:57]}..."
+        # A long text passed by mistake is cut; of a path, its end says most.
+        shown = name if len(name) <= 240 else f"{name[:120]}...{name[-100:]}"
         raise DataError(
             f"the text source {shown!r} is neither a file nor a folder; name one that exists, "
             f"'embedded', or 'hf:NAME' for a data set (texts themselves go in a list)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from polycode_plugins.report.escape import plotly_text
@@ -28,7 +28,14 @@ _HOVER_WIDTH = 38
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: its title with the unit, and whether it is logarithmic."""
+    """One axis.
+
+    Attributes:
+        title: what is on it, and in brackets the unit.
+        log: whether it is logarithmic; all values are above 0 then.
+        whole: whether only whole numbers are marked.
+        zero: whether it begins at 0.
+    """
 
     title: str
     log: bool = False
@@ -108,7 +115,7 @@ class Chart:
     series: Sequence[Series]
     scale: tuple[str, str] | None = None
     choices: Sequence[Choice] = ()
-    notes: Sequence[tuple[str, str, str]] = field(default=())
+    notes: Sequence[tuple[str, str, str]] = ()
 
     @property
     def shown(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from polycode_plugins.analysis import Analysis
 
 _UNRECORDED = "not recorded"
+# How a run records data that was an object: its type, and its shape where it has one.
+_LIVE = re.compile(r"(list|tuple|dict|generator|DataLoader|Dataset|[A-Za-z_]\w*\([\d, ]*\))")
 
 
 def title(analysis: Analysis) -> str:
@@ -126,9 +129,9 @@ def python_call(analysis: Analysis) -> str:
     lines = ["import polycode_plugins as pc"]
     lines += [f"from {module} import {name}" for module, name in sorted(others)]
     metrics = f"[{', '.join(metric_call(m) for m in used)}]"
-    sites = json.dumps([s.name for s in analysis.sites], ensure_ascii=False)
-    model = (run.get("model") or {}).get("name")
-    shown = repr(str(model)) if model else "model"
+    sites = repr([s.name for s in analysis.sites])
+    model = run.get("model") or {}
+    shown = repr(str(model["name"])) if model.get("name") else "model"
     data = run.get("data")
     if data == "measured":
         return "\n".join([*lines, "", f"analysis = pc.measure(activations, {metrics})"])
@@ -143,7 +146,11 @@ def python_call(analysis: Analysis) -> str:
             ]
         )
     source = "None" if data == "embedded" else repr(data)
+    if _LIVE.fullmatch(str(data)):
+        lines += ["", f"# data is an object of your own; it was recorded as {data}"]
+        source = "data"
     arguments = [shown, source, f"metrics={metrics}", f"sites={sites}", f"seed={run.get('seed')!r}"]
+    arguments += [f"adapter={model['adapter']!r}"] if model.get("adapter") else []
     arguments += [f"{k}={v!r}" for k, v in (run.get("options") or {}).items()]
     body = ",\n    ".join(arguments)
     return "\n".join([*lines, "", f"analysis = pc.analyze(\n    {body},\n)"])

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-# What the installed major has: HookedTransformer until 3, TransformerBridge from 3 on.
-KINDS = {"2": ("hooked",), "3": ("bridge", "hooked")}.get(
-    version("transformer-lens").partition(".")[0], ("bridge",)
-)
+from lens_kinds import KINDS
 
 
 @pytest.fixture(scope="session")

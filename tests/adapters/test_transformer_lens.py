@@ -27,7 +27,7 @@ from polycode_plugins.adapters.base import Batch, DataOptions
 from polycode_plugins.adapters.transformer_lens import TransformerLensAdapter
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
-ARCHITECTURES = ("llama", "neox", "gemma")
+ARCHITECTURES = ("llama", "neox", "gemma", "granite")
 BLOCKS = [f"blocks.{i}.hook_resid_post" for i in range(LAYERS)]
 TOKENS = torch.arange(1, 1 + 3 * 7).reshape(3, 7)
 
@@ -191,6 +191,9 @@ def test_a_layer_norm_that_runs_three_times_counts_once(lens: Any) -> None:
     site = "blocks.1.ln1.hook_normalized"
     rows = streamed(TransformerLensAdapter(lens), TOKENS, site)[site]
     assert torch.equal(rows, cached(lens, TOKENS)[site].reshape(-1, WIDTH))
+    with pc.attach(lens, site, Mean()) as probe:
+        lens(TOKENS)
+    assert probe.n_samples == {site: TOKENS.numel()}
 
 
 def test_a_block_that_runs_twice_is_refused(lens: Any) -> None:

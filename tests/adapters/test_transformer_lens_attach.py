@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from capture_helpers import Mean, condition_of
-from conftest import KINDS
+from lens_kinds import KINDS
 from tiny_models import CONTEXT, LAYERS, SENTENCES, VOCABULARY, WIDTH, lens_model, save_model
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ from polycode_plugins.errors import ModelError, SiteError
 
 EMBED, POST, MLP = "hook_embed", "blocks.1.hook_resid_post", "blocks.2.mlp.hook_post"
 TOKENS = torch.arange(1, 1 + 3 * 7).reshape(3, 7)
+PROMPT = torch.cat([torch.zeros(3, 1, dtype=torch.int64), TOKENS[:, :6]], dim=1)
 
 
 def is_hooked(model: Any) -> bool:
@@ -98,14 +99,14 @@ def generate(model: Any) -> Tensor:
     if "hooked" in KINDS and len(KINDS) == 1:
         pytest.skip("TransformerLens 2 adds no positions to what it generates")
     out = model.generate(
-        TOKENS, max_new_tokens=6, stop_at_eos=False, do_sample=False, verbose=False
+        PROMPT, max_new_tokens=6, stop_at_eos=False, do_sample=False, verbose=False
     )
     return out[:, :-1]  # the last token is not read any more
 
 
 def generate_without_a_cache(model: Any) -> Tensor:
     out = model.generate(
-        TOKENS,
+        PROMPT,
         max_new_tokens=3,
         stop_at_eos=False,
         do_sample=False,
@@ -202,10 +203,10 @@ def test_a_pass_that_starts_in_the_middle_counts_every_position(lens: Any) -> No
         lens(tokens)  # its mask must not be used again
         assert probe.n_samples == {MLP: 18}
         try:
-            lens(residual, start_at_layer=1)
+            lens(residual[:, :5], start_at_layer=1)
         except NotImplementedError:
             pytest.skip("a bridge of TransformerLens 3 starts with the first block only")
-        assert probe.n_samples == {MLP: 18 + 21}
+        assert probe.n_samples == {MLP: 18 + 15}
 
 
 # -- others' hooks ---------------------------------------------------------------------------------
@@ -256,14 +257,16 @@ def test_no_reset_of_hooks_ends_it(lens: Any, reset: dict[str, bool]) -> None:
 def test_no_reset_of_hooks_ends_it_where_a_hook_point_without_hooks_is_left_out(
     tmp_path: Path,
 ) -> None:
-    lens = lens_model("bridge", save_model(tmp_path, "gemma"))
-    with pc.attach(lens, EMBED, Mean()) as probe:
+    lens = lens_model("bridge", save_model(tmp_path, "granite"))
+    site = "blocks.1.hook_attn_out"
+    plain = lens(TOKENS)
+    with pc.attach(lens, site, Mean()) as probe:
         for _ in range(2):
-            lens(TOKENS)
+            assert torch.equal(lens(TOKENS), plain)
             lens.reset_hooks(including_permanent=True)
-    assert probe.n_samples == {EMBED: 42}
-    rows = at(lens, TOKENS, EMBED).double().reshape(-1, WIDTH)
-    torch.testing.assert_close(probe.compute()[EMBED, "mean"].mean, rows.mean(dim=0))
+    assert probe.n_samples == {site: 42}
+    rows = at(lens, TOKENS, site).double().reshape(-1, WIDTH)
+    torch.testing.assert_close(probe.compute()[site, "mean"].mean, rows.mean(dim=0))
 
 
 @pytest.mark.parametrize("ending", [None, ValueError, KeyboardInterrupt])
@@ -376,6 +379,8 @@ def test_what_checkpointing_computes_again_counts_once(gpt2_folder: Path) -> Non
     passes: list[int] = []
     lens.blocks[2].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
     with pc.attach(lens, [MLP, POST], Mean()) as probe:
-        lens(TOKENS, return_type="loss").backward()
-    assert len(passes) == 2  # it was computed again
-    assert probe.n_samples == {MLP: 21, POST: 21}
+        loss = lens(TOKENS, return_type="loss") + lens(TOKENS + 21, return_type="loss")
+        assert len(passes) == 2
+        loss.backward()
+    assert len(passes) == 4  # both were computed again
+    assert probe.n_samples == {MLP: 42, POST: 42}

@@ -40,6 +40,14 @@ CONFIGS: dict[str, transformers.PretrainedConfig] = {
     "gemma": transformers.Gemma2Config(
         **SIZES, num_key_value_heads=2, head_dim=8, intermediate_size=48, vocab_size=VOCABULARY
     ),
+    "granite": transformers.GraniteConfig(
+        **SIZES,
+        num_key_value_heads=2,
+        intermediate_size=48,
+        vocab_size=VOCABULARY,
+        residual_multiplier=0.5,
+        embedding_multiplier=3.0,
+    ),
     "bert": transformers.BertConfig(**SIZES, intermediate_size=48, vocab_size=VOCABULARY),
     "t5": transformers.T5Config(
         d_model=WIDTH, d_kv=8, d_ff=48, num_layers=2, num_heads=HEADS, vocab_size=VOCABULARY
@@ -50,6 +58,7 @@ _CLASSES = {
     "llama": transformers.LlamaForCausalLM,
     "neox": transformers.GPTNeoXForCausalLM,
     "gemma": transformers.Gemma2ForCausalLM,
+    "granite": transformers.GraniteForCausalLM,
     "bert": transformers.BertForMaskedLM,
     "t5": transformers.T5ForConditionalGeneration,
 }

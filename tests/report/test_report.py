@@ -249,15 +249,28 @@ def test_settings_that_are_no_defaults_are_in_the_call(analysis):
     assert eval(record.metric_call(metric), {"pc": pc}) == metric
     run = {
         **analysis.run,
-        "model": {"name": "gpt2"},
+        "model": {"name": "gpt2", "adapter": "transformer-lens"},
         "data": 'a "quoted" name.txt',
         "seed": 3,
         "options": {"context": 32},
     }
     call = record.python_call(pc.Analysis(analysis.statistics, analysis.results, run))
     assert compile(call, "call", "exec")
+    assert "adapter='transformer-lens'" in call
     for part in ("'gpt2'", "'a \"quoted\" name.txt'", "seed=3", "context=32", "hook_resid_post"):
         assert part in call
+
+
+def test_data_that_was_an_object_is_a_variable_in_the_call(analysis):
+    def source(data):
+        run = {**analysis.run, "data": data}
+        call = record.python_call(pc.Analysis(analysis.statistics, analysis.results, run))
+        return compile(call, "call", "exec") and call.split("analyze(")[1].split(",\n")[1].strip()
+
+    assert source("Tensor(64, 10)") == source("DataLoader") == source("list") == "data"
+    assert source("texts.jsonl") == "'texts.jsonl'"
+    assert source("imdb") == "'imdb'"
+    assert source("embedded") == "None"
 
 
 # -- metrics without a section of their own ------------------------------------------------------
