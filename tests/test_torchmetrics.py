@@ -1,0 +1,177 @@
+"""Our metrics inside torchmetrics: the same numbers, whatever torchmetrics does with them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchmetrics
+
+import polycode_plugins as pc
+from polycode_plugins.errors import DataError, StateError
+from polycode_plugins.metrics import Capacity, Spectrum
+from polycode_plugins.torchmetrics import TorchMetric
+
+
+def data(rows: int = 400, width: int = 24, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.arange(1, width + 1, dtype=torch.float64) ** -0.5
+    return torch.randn(rows, width, generator=generator, dtype=torch.float64) * scale
+
+
+def exponent(metric: TorchMetric) -> float:
+    return float(metric.compute()["spectrum.exponent"])
+
+
+def test_batches_give_what_one_call_gives():
+    metric = TorchMetric("spectrum")
+    for part in data().split(70):
+        metric.update(part)
+    whole = Spectrum().measure(data())
+    found = metric.compute()
+    assert found["spectrum.exponent"].dtype == torch.float64
+    assert float(found["spectrum.exponent"]) == pytest.approx(whole.exponent, rel=1e-9)
+    assert int(found["spectrum.n_samples"]) == 400
+    assert metric.results()["spectrum"].eigenvalues == pytest.approx(whole.eigenvalues, rel=1e-9)
+    assert metric.update_count == 6
+
+
+def test_forward_returns_the_batch_and_gathers_the_whole():
+    metric = TorchMetric("spectrum")
+    first, second = data().split(200)
+    assert float(metric(first)["spectrum.exponent"]) == pytest.approx(
+        Spectrum().measure(first).exponent, rel=1e-9
+    )
+    assert float(metric(second)["spectrum.exponent"]) == pytest.approx(
+        Spectrum().measure(second).exponent, rel=1e-9
+    )
+    assert exponent(metric) == pytest.approx(Spectrum().measure(data()).exponent, rel=1e-9)
+
+
+def test_merge_reset_clone_and_state_dict():
+    a, b = TorchMetric("spectrum"), TorchMetric("spectrum")
+    first, second = data().split(200)
+    a.update(first)
+    b.update(second)
+    before = exponent(a)
+    copy = a.clone()
+    a.merge_state(b)
+    assert exponent(a) == pytest.approx(Spectrum().measure(data()).exponent, rel=1e-9)
+    assert exponent(copy) == before  # the clone has a state of its own
+
+    a.persistent(True)
+    restored = TorchMetric("spectrum")
+    restored.persistent(True)
+    restored.load_state_dict(a.state_dict())
+    restored._update_count = a.update_count  # torchmetrics does not save it
+    assert exponent(restored) == exponent(a)
+
+    a.reset()
+    a.update(first)
+    assert exponent(a) == before
+
+
+def test_in_a_collection_each_metric_keeps_its_numbers():
+    together = torchmetrics.MetricCollection(
+        {
+            "spectrum": TorchMetric("spectrum"),
+            "short": TorchMetric(Spectrum(ranks=(2, 10), label="short")),
+            "capacity": TorchMetric(Capacity()),
+            "mean": torchmetrics.MeanMetric(),
+        }
+    )
+    for part in data().split(100):
+        together.update(part)
+    found = together.compute()
+    assert float(found["spectrum.exponent"]) == pytest.approx(
+        Spectrum().measure(data()).exponent, rel=1e-9
+    )
+    assert float(found["short.exponent"]) == pytest.approx(
+        Spectrum(ranks=(2, 10)).measure(data()).exponent, rel=1e-9
+    )
+    expected = Capacity().measure(data()).scalars()
+    for field, value in expected.items():
+        if isinstance(value, float):
+            assert float(found[f"capacity.{field}"]) == pytest.approx(value, rel=1e-9)
+    assert float(found["mean"]) == pytest.approx(float(data().mean()), rel=1e-5)
+
+
+def test_several_metrics_in_one_share_their_statistics():
+    metric = TorchMetric("spectrum", "capacity")
+    metric.update(data())
+    held = metric._statistics._held["values"]
+    assert len(held) == 1
+    assert {k.partition(".")[0] for k in metric.compute()} == {"spectrum", "capacity"}
+
+
+def test_a_mask_leaves_samples_out():
+    values = data().reshape(20, 20, 24).clone()
+    mask = torch.ones(20, 20, dtype=torch.bool)
+    mask[:, 0] = False
+    values[:, 0] = 1e6
+    metric = TorchMetric("spectrum")
+    metric.update(values, mask)
+    kept = values[:, 1:].reshape(-1, 24)
+    assert exponent(metric) == pytest.approx(Spectrum().measure(kept).exponent, rel=1e-9)
+
+
+def test_mistakes_are_sentences():
+    with pytest.raises(DataError, match="call update first"):
+        TorchMetric("spectrum").results()
+    with pytest.raises(pc.PluginError, match="spectrum"):
+        TorchMetric("spektrum")
+    metric, other = TorchMetric("spectrum"), TorchMetric("capacity")
+    metric.update(data())
+    other.update(data())
+    with pytest.raises(StateError, match="different metrics"):
+        metric.merge_state(other)
+    with pytest.raises(StateError, match="MeanMetric"):
+        metric.merge_state(torchmetrics.MeanMetric())
+    with pytest.raises(StateError, match="damaged"):
+        metric.packed = [torch.zeros(100, dtype=torch.uint8)]
+    nan = data()
+    nan[3, 3] = float("nan")
+    with pytest.raises(DataError, match="NaN"):
+        metric.update(nan)
+
+
+_PROCESS = """
+import json, sys, torch, torch.distributed as dist
+sys.path.insert(0, {folder!r})
+from test_torchmetrics import data
+from polycode_plugins.torchmetrics import TorchMetric
+dist.init_process_group("gloo", init_method="tcp://127.0.0.1:{port}",
+                        rank=int(sys.argv[1]), world_size=3)
+metric = TorchMetric("spectrum")
+parts = data().split([150, 250])
+if int(sys.argv[1]) < 2:  # the third process has no data
+    metric.update(parts[int(sys.argv[1])])
+together = float(metric.compute()["spectrum.exponent"])  # syncs, and unsyncs again
+print(json.dumps([together, metric._statistics.n_samples("values")]))
+dist.destroy_process_group()
+"""
+
+
+def test_sync_gives_every_process_the_whole(tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = tmp_path / "process.py"
+    script.write_text(_PROCESS.format(folder=str(Path(__file__).parent), port=port))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(script), str(rank)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(3)
+    ]
+    found = [json.loads(p.communicate(timeout=200)[0]) for p in running]
+    assert [n for _, n in found] == [150, 250, 0]  # each has its own part back
+    whole = Spectrum().measure(data()).exponent
+    assert [e for e, _ in found] == pytest.approx([whole] * 3, rel=1e-9)
