@@ -10,13 +10,17 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polycode_plugins._version import __version__
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
+
+if TYPE_CHECKING:
+    from polycode_plugins.analysis import Analysis
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -314,17 +318,22 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _print_table(analysis: Any, *, as_json: bool) -> None:
-    frame = analysis.to_dataframe()
+def _print_table(analysis: Analysis, *, as_json: bool) -> None:
+    """One table a metric, of its headline; everything else is in the files."""
     if as_json:
-        print(frame.to_json(orient="records"))
+        print(analysis.to_dataframe().to_json(orient="records"))
         return
     import pandas as pd
 
-    numbers = frame.select_dtypes("number").columns.tolist()
-    few = [c for c in frame.columns if c == "site" or (c in numbers and c != "depth")]
-    with pd.option_context("display.width", 160, "display.max_columns", 12):
-        print(frame[few].to_string(index=False, float_format=lambda v: f"{v:.4g}"))
+    for label in analysis.metrics:
+        found = {site.name: analysis[site.name, label] for site in analysis.sites}
+        rows = pd.DataFrame([result.scalars() for result in found.values()], index=list(found))
+        few = next(iter(found.values())).headline or rows.select_dtypes("number").columns
+        rows = rows[[c for c in few if c in rows]]
+        width = shutil.get_terminal_size((100, 24)).columns
+        print(f"\n{label}")
+        print(rows.to_string(float_format=lambda v: f"{v:.4g}", line_width=width))
+    print()
 
 
 def _say(text: str) -> None:

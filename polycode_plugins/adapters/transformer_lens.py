@@ -7,6 +7,7 @@ all majors. Nothing of TransformerLens is imported unless a model has to be load
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -262,7 +263,8 @@ class TransformerLensAdapter(Adapter):
                 f"the batches hold {unknown[0]!r}, which {type(self._model).__name__} does not "
                 "read; leave it out of them"
             )
-        self._model(tokens, **others, **self._without_cache)
+        with _no_advice_on_padding():
+            self._model(tokens, **others, **self._without_cache)
 
     # -- data ------------------------------------------------------------------------------------
 
@@ -336,6 +338,24 @@ def _receive(live: Capture, passes: Passes, site: Site, point: Any, values: Any)
         deliver(early=False)
     else:
         passes.when_known(deliver)
+
+
+@contextmanager
+def _no_advice_on_padding() -> Iterator[None]:
+    """Keep transformers from warning of padding where rows merely begin with the padding token.
+
+    GPT-2's one special token begins, ends and pads; padded rows are never given without a mask.
+    """
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "attention_mask" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def _corner(example: Batch) -> Batch:

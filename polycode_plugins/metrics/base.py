@@ -79,6 +79,8 @@ class Result:
 
     #: One plain sentence on how to read the result, shown in reports.
     reading: ClassVar[str] = ""
+    #: The scalars that say most, in order: what a terminal shows. All of them when empty.
+    headline: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; arrays become lists, undefined numbers become None."""

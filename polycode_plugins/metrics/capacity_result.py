@@ -103,6 +103,14 @@ class CapacityResult(Result):
         "code it says the same thing over and over. All bits hold for Gaussian activations read "
         "to the stated step."
     )
+    headline: ClassVar[tuple[str, ...]] = (
+        "redundancy",
+        "redundancy_low",
+        "redundancy_high",
+        "redundancy_fraction",
+        "entropy",
+        "n_samples",
+    )
 
     redundancy: float
     interval: tuple[float, float] | None
