@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import io
 import logging
-import resource
 import statistics
 import subprocess
 import sys
@@ -148,12 +147,17 @@ def peak(tokens: int) -> None:
     data = torch.randint(1, 4096, (tokens // 64, 64))
     sites = adapter.resolve(SITES["resid_post"], None)
     sink = Gather([s.name for s in sites], "float64")
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    base = _peak_memory()
     with undisturbed(adapter.model):
         for batch in adapter.batches(data, DataOptions(batch_size=64)):
             adapter.run(batch, sites, sink)
-    top = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{base:.0f} {top:.0f}")
+    print(f"{base:.0f} {_peak_memory():.0f}")
+
+
+def _peak_memory() -> float:
+    """MiB. getrusage would not do: on Linux a child inherits its parent's peak."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def memory(lengths: list[int]) -> None:

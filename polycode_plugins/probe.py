@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site
-from polycode_plugins.adapters.base import Adapter, Capture
+from polycode_plugins.adapters.base import Adapter, Capture, choose
 from polycode_plugins.analysis import Analysis, finish, record
 from polycode_plugins.errors import DataError, SiteError
 from polycode_plugins.loading import load
@@ -93,6 +94,7 @@ def attach(
 def measure(
     activations: Mapping[str, Any] | Any,
     metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
+    sites: Sequence[str] | str | None = None,
     *,
     mask: Tensor | None = None,
     axes: tuple[str, ...] | None = None,
@@ -105,21 +107,26 @@ def measure(
             that TransformerLens uses for heads, images [batch, channels, height, width], or
             Activations.
         metrics: names or metric objects.
+        sites: names or globs of those to measure; all of them unless given.
         mask: bool [batch] or [batch, position]; False is left out (padding, special tokens). A
             cache does not know them, so without a mask every position counts.
         axes: names of the axes of every tensor, where they are not the usual ones.
 
     Raises:
         DataError: for an empty mapping, or activations that cannot be read.
+        SiteError: for a name or glob that finds nothing.
     """
     items = list(activations.items()) if hasattr(activations, "items") else None
     if not items:
         raise DataError(
             "there is nothing to measure: pass an ActivationCache or a mapping of site to tensor"
         )
-    batches = {str(name): _read(str(name), value, axes, mask) for name, value in items}
-    sites = [Site(name, depth, batches[name].axes) for depth, name in enumerate(batches)]
-    statistics = Statistics(make_metrics(metrics), sites)
+    values = {str(name): value for name, value in items}
+    held = [Site(name, depth) for depth, name in enumerate(values)]
+    chosen = held if sites is None else choose(sites, held, list(values))
+    batches = {s.name: _read(s.name, values[s.name], axes, mask) for s in chosen}
+    known = [replace(s, axes=batches[s.name].axes) for s in chosen]
+    statistics = Statistics(make_metrics(metrics), known)
     for name, batch in batches.items():
         statistics.receive(name, batch)
     run = record(
@@ -140,7 +147,8 @@ def _read(name: str, value: Any, axes: tuple[str, ...] | None, mask: Tensor | No
     if axes is None and ".hook_" in f".{name}" and getattr(value, "ndim", 0) == 4:
         if "pattern" in name or "attn_scores" in name:
             raise DataError(
-                f"{name!r} holds attention weights, not the activations of units; leave it out"
+                f"{name!r} holds attention weights, not the activations of units; choose "
+                "others with sites=, for example sites='**.hook_resid_post'"
             )
         axes = ("batch", "position", "head", "feature")
     try:

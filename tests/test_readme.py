@@ -1,35 +1,52 @@
-"""The README's code runs as it stands, with the embedded model in the place of gpt2."""
+"""The code in the README and in the docs runs as it stands, with the embedded model for gpt2."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import pandas as pd
+import pytest
 
 import polycode_plugins as pc
 from polycode_plugins.loading import embedded_model
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 TEXTS = ["Return the square root of x, a non-negative number. " * 12] * 12
 
 
-def blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-
-
-def test_the_uses_run_in_order(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"texts": TEXTS}
-    for source in blocks():
+def run(page: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Run the Python of a page, block after block, as it stands but for the model's name."""
+    for source in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL):
         source = source.replace('"gpt2"', repr(str(embedded_model())))
-        exec(
-            compile(source, str(README), "exec", dont_inherit=True), names
-        )  # the point is to run it as it stands
+        exec(compile(source, page, "exec", dont_inherit=True), names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+    return tmp_path
+
+
+def test_the_uses_run_in_order(elsewhere: Path, capsys: pytest.CaptureFixture[str]):
+    names = run("README.md", {"texts": TEXTS})
     assert "blocks.5.hook_resid_post" in capsys.readouterr().out
     analysis = names["analysis"]
     assert isinstance(analysis, pc.Analysis)
     frame = analysis.to_dataframe()
     assert isinstance(frame, pd.DataFrame)
     assert frame["norm.rms_norm"].is_monotonic_increasing
-    assert "norm" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "norm" in (elsewhere / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_tour_runs_in_order(elsewhere: Path):
+    names = run("docs/index.md", {"texts": TEXTS})
+    assert (elsewhere / "report.html").is_file()
+    assert (elsewhere / "my-run" / "run.json").is_file()
+    assert len(names["again"]) == 6
+    frame = names["again"].to_dataframe()
+    pd.testing.assert_frame_equal(frame, names["analysis"].to_dataframe())

@@ -147,40 +147,11 @@ class Adapter(ABC):
             SiteError: for a pattern that finds nothing; near names are suggested.
         """
         available = self.sites(example)
-        if patterns is None:
-            patterns = self.default_sites(available)
-        if isinstance(patterns, str):
-            patterns = [patterns]
-        wanted = [p for p in patterns if not p.startswith("!")]
-        unwanted = [p[1:] for p in patterns if p.startswith("!")]
-        chosen: dict[str, Site] = {}
-        for pattern in wanted or self.default_sites(available):
-            found = match(pattern, available)
-            if not found:
-                raise SiteError(self._unknown(pattern, available))
-            for site in found:
-                chosen.setdefault(site.name, site)
-        for pattern in unwanted:
-            found = match(pattern, list(chosen.values()))
-            if not found:
-                raise SiteError(f"'!{pattern}' leaves out none of the sites that were asked for")
-            for site in found:
-                del chosen[site.name]
-        if not chosen:
-            raise SiteError("no sites were asked for, and this model has none by default")
-        order = sorted(chosen.values(), key=lambda s: s.depth)
-        return [replace(site, depth=i) for i, site in enumerate(order)]
-
-    def _unknown(self, pattern: str, available: Sequence[Site]) -> str:
-        names = [s.name for s in available]
-        hint = ""
-        if any(c in pattern for c in "*?["):
-            loose = re.compile(_glob(pattern.replace("**", "*").replace("*", "**")))
-            wider = next((n for n in names if loose.fullmatch(n)), None)
-            if wider is not None:
-                hint = f"; '*' stays within one dotted part, '**' crosses them: {wider!r}"
-        hint = (hint or near(pattern, names)).removesuffix("?")
-        return f"no site of this model matches {pattern!r}{hint}; list them with 'polycode sites'"
+        default = self.default_sites(available)
+        try:
+            return choose(default if patterns is None else patterns, available, default)
+        except SiteError as error:
+            raise SiteError(f"{error}; list them with 'polycode sites'") from None
 
     def stream(
         self,
@@ -274,6 +245,49 @@ class Capture:
                 + (f" (nor did {len(silent) - 1} others)" if len(silent) > 1 else "")
                 + "; the model does not pass through it on this input, so leave it out"
             )
+
+
+def choose(
+    patterns: Sequence[str] | str, available: Sequence[Site], default: Sequence[str]
+) -> list[Site]:
+    """The sites that names and globs mean, in order of depth; `default` where all are "!globs".
+
+    Raises:
+        SiteError: for a pattern that finds nothing; near names are suggested.
+    """
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    wanted = [p for p in patterns if not p.startswith("!")]
+    unwanted = [p[1:] for p in patterns if p.startswith("!")]
+    chosen: dict[str, Site] = {}
+    for pattern in wanted or default:
+        found = match(pattern, available)
+        if not found:
+            raise SiteError(_unknown(pattern, available))
+        for site in found:
+            chosen.setdefault(site.name, site)
+    for pattern in unwanted:
+        found = match(pattern, list(chosen.values()))
+        if not found:
+            raise SiteError(f"'!{pattern}' leaves out none of the sites that were asked for")
+        for site in found:
+            del chosen[site.name]
+    if not chosen:
+        raise SiteError("no sites were asked for, and there are none by default")
+    order = sorted(chosen.values(), key=lambda s: s.depth)
+    return [replace(site, depth=i) for i, site in enumerate(order)]
+
+
+def _unknown(pattern: str, available: Sequence[Site]) -> str:
+    names = [s.name for s in available]
+    hint = ""
+    if any(c in pattern for c in "*?["):
+        loose = re.compile(_glob(pattern.replace("**", "*").replace("*", "**")))
+        wider = next((n for n in names if loose.fullmatch(n)), None)
+        if wider is not None:
+            hint = f"; '*' stays within one dotted part, '**' crosses them: {wider!r}"
+    hint = (hint or near(pattern, names)).removesuffix("?")
+    return f"no site matches {pattern!r}{hint}"
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:
