@@ -1,4 +1,4 @@
-"""Image sources: a folder, CIFAR-10, or crops of scikit-learn's two photographs.
+"""Image sources: a folder, CIFAR-10, crops of scikit-learn's two photographs, or a moving dot.
 
 Each is read lazily, image by image, and can be iterated again.
 """
@@ -18,6 +18,7 @@ import numpy as np
 
 from polycode_plugins.data.digest import ContentDigest
 from polycode_plugins.data.files import files_in
+from polycode_plugins.data.stimuli import MovingDot, moving_dot
 from polycode_plugins.errors import DataError
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def image_pictures(
       of the two photographs (427 x 640) that scikit-learn ships, drawn with `seed`;
     - `"cifar10"` or `"cifar10:FOLDER"` (the folder `data` unless given): the `split` `test` or
       `train` of CIFAR-10, labelled, fetched only with `download`;
+    - `"moving-dot"`, `"moving-dot:FRAMES"` or `"moving-dot:FRAMES:RADIUS"`: the frames in order
+      (100 unless given), `size` pixels wide (64 unless given), of `stimuli.moving_dot` in 8 bits;
     - the path of a folder: its files with one of `SUFFIXES`, hidden ones aside, sorted by path and
       recursively. Where each is in a sub-folder, the first sub-folders are the labels, numbered in
       sorted order.
@@ -104,11 +107,14 @@ def image_pictures(
     if name == "cifar10" or name.startswith("cifar10:"):
         root = name.partition(":")[2] or "data"
         return Pictures(name, lambda: _fitted(_cifar10(root, split, download), size))
+    if name == "moving-dot" or name.startswith("moving-dot:"):
+        dot = _dot(name, 64 if size is None else size)
+        return Pictures(name, lambda: _moving_dot(dot))
     if os.path.isdir(name):
         return Pictures(f"the folder {name}", lambda: _fitted(_folder(Path(name)), size))
     raise DataError(
-        f"the image source {name!r} is not a folder; name one that exists, 'embedded', or "
-        f"'cifar10:FOLDER'"
+        f"the image source {name!r} is not a folder; name one that exists, 'embedded', "
+        f"'moving-dot', or 'cifar10:FOLDER'"
     )
 
 
@@ -196,6 +202,25 @@ def _crops(size: int, count: int, seed: int) -> Iterator[_Raw]:
         pixels = photographs[which, top : top + size, left : left + size].copy()
         origin = f"{names[which]}[{top}:{top + size}, {left}:{left + size}]"
         yield origin, None, pixels.tobytes(), partial(pillow.fromarray, pixels)
+
+
+def _dot(name: str, size: int) -> MovingDot:
+    """The stimulus that "moving-dot:FRAMES:RADIUS" names; both numbers may be left out."""
+    frames, _, radius = name.partition(":")[2].partition(":")
+    try:
+        return moving_dot(int(frames or 100), size=size, radius=float(radius) if radius else None)
+    except ValueError as error:
+        raise DataError(
+            f"the image source {name!r} is not moving-dot:FRAMES:RADIUS, a whole number and a "
+            "radius in pixels"
+        ) from error
+
+
+def _moving_dot(dot: MovingDot) -> Iterator[_Raw]:
+    pillow = _pillow()
+    for index, frame in enumerate(dot.frames):
+        pixels = (frame * 255).round().byte().permute(1, 2, 0).numpy()
+        yield f"moving-dot[{index}]", None, pixels.tobytes(), partial(pillow.fromarray, pixels)
 
 
 def _pillow() -> ModuleType:
