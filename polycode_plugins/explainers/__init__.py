@@ -1,0 +1,1 @@
+"""Explaining units of a network and scoring the explanations: neurons, projections, directions."""
