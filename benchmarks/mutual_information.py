@@ -8,10 +8,10 @@ benchmark-mi (Czyz et al. 2023) pins old libraries, so it lives in an environmen
     PEER/bin/pip install benchmark-mi==0.1.3 jax==0.4.30 jaxlib==0.4.30
 
 For every task and seed the peer draws the samples and runs its MINE with its defaults; the panel
-then reads the same samples. Both run on one and the same core, one after the other, and seconds are
-of the estimate alone, without imports. Without --peer-python a few tasks with closed forms are
-drawn here and the panel is shown alone. The estimators' settings and the rule of recommendation
-were settled on other tasks and other seeds.
+then reads the same samples. Both run on one and the same core, one after the other; seconds are of
+that core's time in the estimate alone, without imports. Without --peer-python a few tasks with
+closed forms are drawn here and the panel is shown alone. The estimators' settings and the rule of
+recommendation were settled on other tasks and other seeds.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ for line in sys.stdin:
     task = bmi.benchmark.BENCHMARK_TASKS[name]
     x, y = task.sample(n, seed=seed)
     np.savez(path, x=np.asarray(x, dtype=np.float64), y=np.asarray(y, dtype=np.float64))
-    start = time.perf_counter()
+    start = time.process_time()
     nats = float(bmi.estimators.MINEEstimator(verbose=False, seed=seed).estimate(x, y))
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     print(json.dumps(["result", float(task.mutual_information), nats, seconds]), flush=True)
 """
 
@@ -117,14 +117,14 @@ def table(tasks: Iterator[Task], seeds: int) -> str:
     """The table in markdown, averaged over the seeds of a task, and its summary."""
     found: dict[str, list[list[float]]] = {}
     for name, x, y, truth, peer, peer_seconds in tasks:
-        start = time.perf_counter()
+        start = time.process_time()
         result = estimate(x, y, seed=len(found.get(name, [])))
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         values = [result.estimates.get(k, float("nan")) for k in DEFAULT]
         row = [truth, *values, result.nats, peer, seconds, peer_seconds]
         found.setdefault(name, []).append(row)
         print(f"{name}: {result.nats:.3f} (true {truth:.3f})", file=sys.stderr, flush=True)
-    heads = ["task", "true", *DEFAULT, "**recommended**", "peer's MINE", "s", "peer's s"]
+    heads = ["task", "true", *DEFAULT, "**recommended**", "peer's MINE", "CPU s", "peer's"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, rows in found.items():
         mean = np.mean(rows, axis=0)
@@ -146,7 +146,7 @@ def table(tasks: Iterator[Task], seeds: int) -> str:
     ):
         largest = np.abs(every[:, i] - every[:, 0]).max()
         lines.append(
-            f"| {name} | {error:.4f} | {largest:.3f} | {every[:, time_column].sum():.0f} |"
+            f"| {name} | {error:.3f} | {largest:.3f} | {every[:, time_column].sum():.0f} |"
         )
     return "\n".join(lines)
 

@@ -78,6 +78,8 @@ def analyze(
     """
     made = make_metrics(metrics)
     source = load(model, adapter, **options)
+    for metric in made:
+        metric.admit(source.model, train_mode=train_mode)
     data_options = DataOptions(
         batch_size=_positive("batch_size", batch_size),
         context=_positive("context", context),
@@ -184,6 +186,7 @@ class _Run:
                 raise StateError("the interrupted run used other batches; start again with --fresh")
             return
         sites = list(self.statistics.sites.values())
+        self.statistics.begin(batch.labels)
         self.adapter.run(batch, sites, self.statistics.receive, seed=self.described["seed"])
         self.statistics.batches += 1
         self.rows = self.rows.extended(batch.rows, batch.inputs)

@@ -86,7 +86,10 @@ def attach(
         print(probe.compute().to_dataframe())
     """
     source = load(model, adapter, **options)
-    statistics = Statistics(make_metrics(metrics), source.resolve(sites, None))
+    made = make_metrics(metrics)
+    for metric in made:
+        metric.admit(source.model, train_mode=True)
+    statistics = Statistics(made, source.resolve(sites, None))
     with source.capture(list(statistics.sites.values()), statistics.receive) as capture:
         yield Probe(source, statistics, capture)
 

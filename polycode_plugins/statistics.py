@@ -37,10 +37,17 @@ class Statistics:
             held = self._held.setdefault(site.name, {})
             keys = self._keys.setdefault(site.name, {})
             for metric in self.metrics:
+                metric.partner_of(site, sites)  # refuses a missing one before any data is read
                 keys[metric.label] = {}
                 for name, accumulator in metric.accumulators().items():
                     held.setdefault(accumulator.key(), accumulator)
                     keys[metric.label][name] = accumulator.key()
+
+    def begin(self, labels: Tensor | None) -> None:
+        """Tell the accumulators of a batch to come, and its `labels` [batch] where it has some."""
+        for held in self._held.values():
+            for accumulator in held.values():
+                accumulator.begin(labels)
 
     def receive(self, site: str, activations: Activations) -> None:
         """Take in one batch of one site; the sink of a capture."""
@@ -76,7 +83,11 @@ class Statistics:
             DataError: where it is undefined; the message names the site.
         """
         try:
-            return metric.compute(self.accumulators(site, metric.label), self.sites[site])
+            return metric.compute_among(
+                self.sites[site],
+                list(self.sites.values()),
+                lambda name: self.accumulators(name, metric.label),
+            )
         except PolycodeError as error:
             raise type(error)(f"{metric.label} of site {site!r}: {error}") from error
 

@@ -29,7 +29,7 @@ class Training:
     average: decay of the running mean of the weights, which is what is valued and kept.
     """
 
-    steps: int = 800
+    steps: int = 700
     batch: int = 192
     rate: float = 4e-3
     check: int = 50

@@ -85,9 +85,4 @@ def remarks(estimates: dict[str, Estimate], chosen: str, setting: Setting) -> li
             f"{n} samples are few for {width} coordinates; the estimate may be far too low, so "
             "repeat it with more."
         )
-    if chosen != "gaussian" and chosen in (*LOWER_BOUNDS, "ksg") and setting.labels < 2:
-        said.append(
-            f"The recommended value is that of {chosen}, which errs downwards; the interval covers "
-            "sampling error, not that."
-        )
     return said

@@ -5,17 +5,23 @@ from polycode_plugins.metrics.base import Accumulator, Metric, MetricHook, Resul
 from polycode_plugins.metrics.capacity import Capacity
 from polycode_plugins.metrics.capacity_result import CapacityResult
 from polycode_plugins.metrics.feature_capacity import FeatureCapacity
+from polycode_plugins.metrics.joint import Reservoir
+from polycode_plugins.metrics.mine import MINE
+from polycode_plugins.metrics.mine_result import MINEResult
 from polycode_plugins.metrics.spectrum import Spectrum, SpectrumResult
 from polycode_plugins.metrics.weight_capacity import capacity_of_weights
 
 __all__ = [
+    "MINE",
     "Accumulator",
     "Capacity",
     "CapacityResult",
     "Covariance",
     "FeatureCapacity",
+    "MINEResult",
     "Metric",
     "MetricHook",
+    "Reservoir",
     "Result",
     "Spectrum",
     "SpectrumResult",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -37,6 +37,10 @@ class Accumulator(ABC):
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic, as JSON values: the arguments to make it with."""
+
+    def begin(self, labels: Tensor | None) -> None:
+        """Told of each batch before its activations come: `labels` [batch], where it has some."""
+        return
 
     @abstractmethod
     def update(self, activations: Activations) -> None:
@@ -138,6 +142,48 @@ class Metric(ABC):
             DataError: where the quantity is undefined (too few samples, a constant layer).
         """
 
+    def admit(self, model: Any, *, train_mode: bool) -> None:
+        """Refuse, before any data is read, a model about which the question has no answer.
+
+        Args:
+            model: the live model that will run.
+            train_mode: whether it runs in the mode it is in, not in evaluation mode.
+
+        Raises:
+            DataError: saying why, and what to do.
+        """
+        return
+
+    def partner_of(self, site: Site, sites: Sequence[Site]) -> Site | None:
+        """The other one of `sites` that the result at `site` needs; None for metrics of one site.
+
+        Raises:
+            SiteError: for a partner that is not among `sites`.
+        """
+        return None
+
+    def compute_pair(
+        self,
+        accumulators: Mapping[str, Accumulator],
+        partners: Mapping[str, Accumulator],
+        site: Site,
+        partner: Site,
+    ) -> Result:
+        """The result at one site from its own accumulators and its partner's; see `partner_of`."""
+        raise NotImplementedError(f"{type(self).__name__} names a partner and computes no pair")
+
+    def compute_among(
+        self,
+        site: Site,
+        sites: Sequence[Site],
+        accumulators: Callable[[str], Mapping[str, Accumulator]],
+    ) -> Result:
+        """The result at `site`, one of `sites`, given every site's accumulators by name."""
+        partner = self.partner_of(site, sites)
+        if partner is None:
+            return self.compute(accumulators(site.name), site)
+        return self.compute_pair(accumulators(site.name), accumulators(partner.name), site, partner)
+
     def options(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return {f.name: _to_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
@@ -226,9 +272,10 @@ class MetricHook:
             raise DataError(
                 "the hook was never called; pass it as fwd_hooks=[(name, hook)] and run the model"
             )
+        sites = [Site(name, depth) for depth, name in enumerate(self._accumulators)]
         return {
-            name: self.metric.compute(accumulators, Site(name))
-            for name, accumulators in self._accumulators.items()
+            site.name: self.metric.compute_among(site, sites, self._accumulators.__getitem__)
+            for site in sites
         }
 
 

@@ -1,0 +1,281 @@
+"""`Reservoir`: the same few thousand samples of every site, so that sites can be compared jointly.
+
+A covariance knows one site; what two sites say about each other needs the samples themselves, of
+both, side by side. A reservoir keeps a bounded number of them. Which ones is decided by a hash of
+the sample's row and position alone (bottom-k sampling, Cohen & Kaplan 2007), so every site keeps
+the same ones, and so does any split of the data into batches, shards or merged parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polycode_plugins.activations import POSITION_AXES, Activations
+from polycode_plugins.errors import DataError, StateError
+from polycode_plugins.metrics.base import Accumulator
+
+Integers = NDArray[np.int64]
+
+#: Places drawn per image at most; each is a share of height and width, the same at every site.
+PLACES = 64
+
+
+class Chosen(NamedTuple):
+    """Candidates of a batch, or what a reservoir holds, all int64 [samples].
+
+    draw: the row's how-many-eth sample; hash: of the row; place: position within the row; at: line
+    of the batch's matrix, or of what is held.
+    """
+
+    draw: Integers
+    hash: Integers
+    row: Integers
+    place: Integers
+    at: Integers
+
+    def lines(self, kept: Any) -> Chosen:
+        """Those of `kept` alone."""
+        return Chosen(*(column[kept] for column in self))
+
+
+class Reservoir(Accumulator):
+    """At most `size` samples of a site, float32, the same ones at every site.
+
+    A sample is a position of a row (a token of a window, a place in an image) or a row of a site
+    without positions. Rows come first: every row gives one sample before any gives a second, so
+    that as many as possible are independent; beyond `size` rows, a random choice of rows is kept.
+    In a text a row's samples are its unmasked positions in random order. In an image they are
+    random places, given as shares of height and width, so that maps of different resolution are
+    read at corresponding pixels.
+
+    Activations without row numbers (somebody else's forward passes, plain arrays) are numbered as
+    they come, and such reservoirs cannot be merged.
+
+    Args:
+        size: most samples kept.
+        seed: of the choice.
+    """
+
+    name = "reservoir"
+
+    def __init__(self, size: int = 4096, seed: int = 0) -> None:
+        if size < 1:
+            raise DataError(f"a reservoir holds at least 1 sample, and size is {size}")
+        self.size = size
+        self.seed = seed
+        self._seen = 0
+        self._unnumbered = 0  # rows that came without a number
+        self._labels: Tensor | None = None  # of the batch under way
+        self._held = Chosen(*[np.empty(0, dtype=np.int64)] * 5)
+        self._values: list[Tensor] = []
+        self._classes: list[Tensor] = []
+        self._limit: tuple[int, int, int] | None = None  # of the last sample that is kept
+
+    def options(self) -> dict[str, Any]:
+        """The settings that define the statistic."""
+        return {"size": self.size, "seed": self.seed}
+
+    @property
+    def n_samples(self) -> int:
+        """Samples seen, not those kept."""
+        return self._seen
+
+    def begin(self, labels: Tensor | None) -> None:
+        """Keep the labels [batch] of the batch to come."""
+        self._labels = labels
+
+    def update(self, activations: Activations) -> None:
+        """Take in one batch; of it only the samples that may stay are copied."""
+        mask = _mask(activations)
+        self._seen += int(mask.sum())
+        rows = self._rows(activations)
+        found = _candidates(rows, mask, activations.axes, activations.values.shape, self.seed)
+        if self._limit is not None:
+            found = found.lines(_before(found, self._limit))
+        if not len(found.row):
+            return
+        samples = replace(activations, mask=None).matrix("samples")
+        at = torch.from_numpy(found.at).to(samples.device)
+        if self._values and samples.shape[1] != self._values[0].shape[1]:
+            raise DataError(
+                f"activations of width {samples.shape[1]} follow ones of width "
+                f"{self._values[0].shape[1]}; a site must keep its width"
+            )
+        labels = torch.full((len(at),), -1, dtype=torch.int64)
+        if self._labels is not None and len(self._labels) == mask.shape[0]:
+            labels = self._labels.cpu().long()[torch.from_numpy(found.at // mask.shape[1])]
+        # float32 rounds what was computed in float64; what overflows it is refused when read.
+        self._add(found, samples[at].detach().float().cpu(), labels)
+
+    def merge(self, other: Self) -> None:
+        """Take in everything `other` has kept."""
+        if other.key() != self.key():
+            raise StateError(f"{other.key()} cannot be merged into {self.key()}")
+        if self._unnumbered and other._unnumbered:
+            raise StateError(
+                "joint samples of activations without row numbers cannot be merged; use "
+                "pc.analyze, which numbers the rows of its data"
+            )
+        self._seen += other._seen
+        self._unnumbered += other._unnumbered
+        if other._values:
+            self._add(other._held, torch.cat(other._values), torch.cat(other._classes))
+
+    def samples(self) -> tuple[Chosen, Tensor, Tensor]:
+        """What is kept: which samples, their values float32 [samples, width], labels (-1: none)."""
+        self._cut()
+        if not self._values:
+            raise DataError("no sample came; give data, or check that the mask leaves some")
+        return self._held, self._values[0], self._classes[0]
+
+    def state(self) -> dict[str, Tensor]:
+        """Counts, keys, values and labels of what is kept."""
+        self._cut()
+        state = {"count": torch.tensor([self._seen, self._unnumbered])}
+        if self._values:
+            keys = np.stack([self._held.draw, self._held.hash, self._held.row, self._held.place])
+            state |= {"keys": torch.from_numpy(keys), "values": self._values[0].clone()}
+            state["labels"] = self._classes[0].clone()
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Replace what has been kept by `state`."""
+        fresh = self.fresh()
+        try:
+            fresh._seen, fresh._unnumbered = (int(v) for v in state["count"])
+            if "values" in state:
+                draw, hashed, row, place = state["keys"].numpy()
+                values, labels = state["values"], state["labels"]
+                if not len(row) == len(values) == len(labels):
+                    raise StateError("the saved reservoir has keys and values of unequal length")
+                held = Chosen(draw, hashed, row, place, np.arange(len(row)))
+                fresh._add(held, values.clone(), labels.clone())
+        except (KeyError, ValueError, IndexError, RuntimeError) as error:
+            raise StateError(f"the saved reservoir is damaged: {error}") from error
+        self.__dict__.update(fresh.__dict__)
+
+    def _rows(self, activations: Activations) -> Integers:
+        n = activations.values.shape[0]
+        if activations.rows is not None:
+            return np.asarray(activations.rows.cpu().numpy(), dtype=np.int64)
+        rows = np.arange(self._unnumbered, self._unnumbered + n)
+        self._unnumbered += n
+        return rows
+
+    def _add(self, found: Chosen, values: Tensor, labels: Tensor) -> None:
+        self._held = Chosen(*(np.concatenate(pair) for pair in zip(self._held, found, strict=True)))
+        self._values.append(values)
+        self._classes.append(labels)
+        if len(self._held.row) >= 2 * self.size:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Sort what is held and drop all but the first `size`."""
+        if not self._values:
+            return
+        order = np.lexsort((self._held.row, self._held.hash, self._held.draw))[: self.size]
+        kept = self._held.lines(order)
+        self._held = kept._replace(at=np.arange(len(order)))
+        picked = torch.from_numpy(order)
+        self._values = [torch.cat(self._values)[picked]]
+        self._classes = [torch.cat(self._classes)[picked]]
+        if len(order) == self.size:
+            self._limit = int(kept.draw[-1]), int(kept.hash[-1]), int(kept.row[-1])
+
+
+def aligned(
+    x: Reservoir, y: Reservoir, *, same_places: bool = False
+) -> tuple[Tensor, Tensor, Integers]:
+    """Samples that both sites kept: x and y float32 [samples, width], and the row of each int64.
+
+    Raises:
+        DataError: where with `same_places` (tokens) the places of the two sites differ.
+    """
+    left, x_values, _ = x.samples()
+    right, y_values, _ = y.samples()
+    keys = np.concatenate([np.stack([c.row, c.draw], axis=1) for c in (left, right)])
+    names = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    split = len(left.row)
+    _, i, j = np.intersect1d(names[:split], names[split:], True, return_indices=True)
+    if same_places and not np.array_equal(left.place[i], right.place[j]):
+        raise DataError("the two sites see different positions of a row, so no sample has a pair")
+    # Where a map is coarse, two places of an image may fall on one pixel at both sites.
+    places = np.stack([left.row[i], left.place[i], right.place[j]], axis=1)
+    _, first = np.unique(places, axis=0, return_index=True)
+    first.sort()
+    i, j = i[first], j[first]
+    return x_values[torch.from_numpy(i)], y_values[torch.from_numpy(j)], left.row[i]
+
+
+def _mask(activations: Activations) -> NDArray[np.bool_]:
+    """bool [batch, positions], True where the sample counts."""
+    shape = [
+        n
+        for n, axis in zip(activations.values.shape, activations.axes, strict=True)
+        if axis == "batch" or axis in POSITION_AXES
+    ]
+    whole = np.ones((shape[0], int(np.prod(shape[1:], dtype=np.int64))), dtype=bool)
+    if activations.mask is None:
+        return whole
+    given = activations.mask.cpu().numpy().reshape(shape[0], -1)
+    return np.asarray(whole & given)
+
+
+def _candidates(
+    rows: Integers,
+    mask: NDArray[np.bool_],
+    axes: tuple[str, ...],
+    shape: torch.Size,
+    seed: int,
+) -> Chosen:
+    """The samples of a batch in the order of each row's draws."""
+    n_rows, n_places = mask.shape
+    hashed = _hash(rows, _hash(np.array([seed]), np.zeros(1, dtype=np.uint64)))
+    grid = [n for n, a in zip(shape, axes, strict=True) if a in ("depth", "height", "width")]
+    if n_places == 1:
+        places = np.zeros((n_rows, 1), dtype=np.int64)
+    elif grid:
+        places = _grid_places(hashed, grid)
+    else:
+        order = _hash(np.arange(n_places)[None], hashed[:, None])
+        # Masked positions go last, so that the draws that count are 0, 1, 2, ...
+        places = np.lexsort((order, ~mask), axis=1)
+    counts = np.take_along_axis(mask, places, axis=1)
+    line, draw = np.nonzero(counts)
+    place = places[line, draw]
+    row_hash = (hashed >> np.uint64(1)).astype(np.int64)
+    return Chosen(draw, row_hash[line], rows[line], place, line * n_places + place)
+
+
+def _grid_places(hashed: NDArray[np.uint64], grid: list[int]) -> Integers:
+    """Flat pixels [rows, draws] at shares of each axis that depend on the row and draw alone."""
+    draws = np.arange(min(PLACES, int(np.prod(grid))))
+    place = np.zeros((len(hashed), len(draws)), dtype=np.int64)
+    for axis, size in enumerate(grid):
+        bits = _hash(draws[None] * len(grid) + axis + 1, hashed[:, None])
+        share = (bits >> np.uint64(11)).astype(np.float64) / 2**53
+        place = place * size + np.minimum((share * size).astype(np.int64), size - 1)
+    return place
+
+
+def _before(found: Chosen, limit: tuple[int, int, int]) -> NDArray[np.bool_]:
+    draw, hashed, row = limit
+    same = found.draw == draw
+    tie = same & (found.hash == hashed) & (found.row < row)
+    return np.asarray((found.draw < draw) | (same & (found.hash < hashed)) | tie)
+
+
+def _hash(values: NDArray[Any], key: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64 (Steele et al. 2014) of `values` under `key`: uniform in 64 bits."""
+    with np.errstate(over="ignore"):
+        z = values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+        return np.asarray(z ^ (z >> np.uint64(31)))
