@@ -148,10 +148,12 @@ class Adapter(ABC):
         """
         available = self.sites(example)
         default = self.default_sites(available)
-        try:
-            return choose(default if patterns is None else patterns, available, default)
-        except SiteError as error:
-            raise SiteError(f"{error}; list them with 'polycode sites'") from None
+        wanted = default if patterns is None else patterns
+        return choose(wanted, available, default, self._unknown)
+
+    def _unknown(self, pattern: str, available: Sequence[Site]) -> str:
+        """Why a pattern finds no site."""
+        return f"{unknown(pattern, available)}; list them with 'polycode sites'"
 
     def stream(
         self,
@@ -247,10 +249,29 @@ class Capture:
             )
 
 
+def unknown(pattern: str, available: Sequence[Site]) -> str:
+    """Why a pattern finds no site, with near names."""
+    names = [s.name for s in available]
+    hint = ""
+    if any(c in pattern for c in "*?["):
+        loose = re.compile(_glob(pattern.replace("**", "*").replace("*", "**")))
+        wider = next((n for n in names if loose.fullmatch(n)), None)
+        if wider is not None:
+            hint = f"; '*' stays within one dotted part, '**' crosses them: {wider!r}"
+    hint = (hint or near(pattern, names)).removesuffix("?")
+    return f"no site matches {pattern!r}{hint}"
+
+
 def choose(
-    patterns: Sequence[str] | str, available: Sequence[Site], default: Sequence[str]
+    patterns: Sequence[str] | str,
+    available: Sequence[Site],
+    default: Sequence[str],
+    why: Callable[[str, Sequence[Site]], str] = unknown,
 ) -> list[Site]:
     """The sites that names and globs mean, in order of depth; `default` where all are "!globs".
+
+    Args:
+        why: the message for a pattern that finds nothing.
 
     Raises:
         SiteError: for a pattern that finds nothing; near names are suggested.
@@ -263,7 +284,7 @@ def choose(
     for pattern in wanted or default:
         found = match(pattern, available)
         if not found:
-            raise SiteError(_unknown(pattern, available))
+            raise SiteError(why(pattern, available))
         for site in found:
             chosen.setdefault(site.name, site)
     for pattern in unwanted:
@@ -276,18 +297,6 @@ def choose(
         raise SiteError("no sites were asked for, and there are none by default")
     order = sorted(chosen.values(), key=lambda s: s.depth)
     return [replace(site, depth=i) for i, site in enumerate(order)]
-
-
-def _unknown(pattern: str, available: Sequence[Site]) -> str:
-    names = [s.name for s in available]
-    hint = ""
-    if any(c in pattern for c in "*?["):
-        loose = re.compile(_glob(pattern.replace("**", "*").replace("*", "**")))
-        wider = next((n for n in names if loose.fullmatch(n)), None)
-        if wider is not None:
-            hint = f"; '*' stays within one dotted part, '**' crosses them: {wider!r}"
-    hint = (hint or near(pattern, names)).removesuffix("?")
-    return f"no site matches {pattern!r}{hint}"
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:

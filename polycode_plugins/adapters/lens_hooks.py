@@ -48,6 +48,7 @@ class Tap:
         self._order.remove()
         self._handle.hook.remove()
         self._point.fwd_hooks[:] = [h for h in self._point.fwd_hooks if h is not self._handle]
+        del self._receive, self._handle, self._order  # which refer back to here
 
 
 class Passes:
@@ -105,10 +106,10 @@ class Passes:
 
     def remove(self) -> None:
         """Take every hook of this watch and its taps off the model."""
-        for handle in self._handles:
-            handle.remove()
-        for tap in self.taps:
-            tap.remove()
+        while self._handles:
+            self._handles.pop().remove()
+        while self.taps:  # each refers back to this watch, which would wait for the collector
+            self.taps.pop().remove()
 
     # -- where a pass begins ---------------------------------------------------------------------
 
