@@ -84,9 +84,7 @@ class Increments(Accumulator):
     @property
     def positions(self) -> Positions:
         """Whether positions are "samples" or "features", once `path` is known."""
-        if self._positions is None:
-            return "features" if self.path == "rows" else "samples"
-        return self._positions
+        return self._positions or _positions_on(self.path)
 
     @property
     def n_samples(self) -> int:
@@ -120,16 +118,10 @@ class Increments(Accumulator):
         """
         if not activations.values.numel():
             return
-        path = self._path_of(activations.axes)
+        path, points, mask = lay_out(activations, self._asked, self._positions)
         if self.path is not None and path != self.path:
             raise DataError(f"a path along {path} follows ones along {self.path}; keep the layout")
         self.path = path
-        # Masked values may be anything, NaN too: they are left out only after the layout.
-        whole = replace(activations, mask=None).matrix(self.positions)
-        points = whole.reshape(activations.values.shape[0], -1, whole.shape[1]).detach()
-        mask = activations.mask
-        if mask is not None:
-            mask = mask.to(points.device).reshape(points.shape[0], -1)
         self._check_width(points.shape[2])
         if path == "position":
             for rows, kept in _parts(points, mask):
@@ -162,7 +154,7 @@ class Increments(Accumulator):
                     "masked; use path='position' or data without padding"
                 )
             kept = torch.nonzero(whole).flatten().tolist()
-        for start, stop in _consecutive([numbers[i] for i in kept]):
+        for start, stop in consecutive([numbers[i] for i in kept]):
             block = points[kept[start] : kept[stop - 1] + 1]
             first, last = numbers[kept[start]], numbers[kept[stop - 1]]
             head = block[0].clone()
@@ -336,28 +328,44 @@ class Increments(Accumulator):
             raise StateError(f"the saved increments are damaged: {error}") from error
         self.__dict__.update(fresh.__dict__)
 
-    # -- layout ----------------------------------------------------------------------------------
-
-    def _path_of(self, axes: tuple[str, ...]) -> Along:
-        """The path that activations with these axes have."""
-        along = self._asked
-        if along is None:
-            free = self._positions != "features"
-            along = "position" if free and "position" in axes else "rows"
-        places = [axis for axis in axes if axis in POSITION_AXES]
-        if along == "position" and places != ["position"]:
-            raise DataError(
-                f"a path along positions needs one position axis, and the axes are "
-                f"{', '.join(axes)}; use path='rows'"
-            )
-        return along
-
     def _check_width(self, width: int) -> None:
         if self.width not in (None, width):
             raise DataError(
                 f"points of width {width} follow ones of width {self.width}; a site must keep its "
                 "width (inputs of one size, or positions='samples')"
             )
+
+
+def lay_out(
+    activations: Activations, path: Along | None, positions: Positions | None
+) -> tuple[Along, Tensor, Tensor | None]:
+    """The direction of the paths, points [rows, places, width], mask [rows, places or 1] or None.
+
+    `path` and `positions` are those asked for, see `Increments`.
+
+    Raises:
+        DataError: for axes without the path asked for.
+    """
+    axes = activations.axes
+    if path is None:
+        path = "position" if positions != "features" and "position" in axes else "rows"
+    places = [axis for axis in axes if axis in POSITION_AXES]
+    if path == "position" and places != ["position"]:
+        raise DataError(
+            f"a path along positions needs one position axis, and the axes are {', '.join(axes)}; "
+            "use path='rows'"
+        )
+    # Masked values may be anything, NaN too: they are left out only after the layout.
+    whole = replace(activations, mask=None).matrix(positions or _positions_on(path))
+    points = whole.reshape(activations.values.shape[0], -1, whole.shape[1]).detach()
+    mask = activations.mask
+    if mask is not None:
+        mask = mask.to(points.device).reshape(points.shape[0], -1)
+    return path, points, mask
+
+
+def _positions_on(path: Along | None) -> Positions:
+    return "features" if path == "rows" else "samples"
 
 
 def _descending(symmetric: Tensor) -> Tensor:
@@ -378,7 +386,7 @@ def _parts(
         yield points[start:stop], None if mask is None else mask[start:stop]
 
 
-def _consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:
+def consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:
     """Slices (start, stop) of `numbers` within which each is one more than the one before."""
     start = 0
     for at in range(1, len(numbers) + 1):

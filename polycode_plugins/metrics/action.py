@@ -1,0 +1,378 @@
+"""The `action` metric: how much a layer's code moves, seen through random projections.
+
+Marshall & Kirchner 2024, section on the action and figure 4; supplement 1 defines the energy of a
+path, supplement 2.5 an action without a difference ("static" here). A projection r [width, k] has
+independent entries N(0, 1/width), and both actions are 1/2 tr(r^T S r) for a scatter matrix S, so
+that their mean and variance over projections are exact (`theory.action_moments`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polycode_plugins import theory
+from polycode_plugins.activations import Positions, Site
+from polycode_plugins.errors import DataError
+from polycode_plugins.metrics.accumulators import Covariance, Precision
+from polycode_plugins.metrics.base import Accumulator, Metric, Result
+from polycode_plugins.metrics.first_path import FirstPath
+from polycode_plugins.metrics.increments import Along, Increments
+from polycode_plugins.theory.action import Kind
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.float64]
+
+CHUNK_VALUES = 4_000_000  # entries of the projections drawn at a time
+# Keeps the projections apart from data that somebody else drew with the same seed.
+STREAM = 0xAC7104
+
+
+@dataclass(frozen=True, eq=False)
+class ActionResult(Result):
+    """Action of random projections at one site. Actions are in units of activation squared.
+
+    For kind "path" they are those of one path, 1/2 sum_t ||(a_{t+1} - a_t) r||^2, averaged over the
+    paths; for "static" 1/2 mean_t ||(a_t - mean) r||^2.
+
+    Attributes:
+        expected: exact mean over projections, (k / 2 width) tr S.
+        sd: exact standard deviation from one projection to the next, sqrt(k tr(S^2) / 2) / width.
+        monte_carlo: mean of the `projections` actions drawn; tends to `expected`.
+        monte_carlo_sd: their standard deviation; tends to `sd`.
+        monte_carlo_se: standard error of `monte_carlo`, monte_carlo_sd / sqrt(projections).
+        normalised: expected / total_variance, to compare layers of different scale (and one width);
+            None where the layer is constant, which has action 0. For "static" it is k / 2 width
+            (1 - 1/n_samples) for every code.
+        von_neumann_ratio: mean squared step over total variance, mean ||d_t||^2 / total_variance:
+            near 0 for a smooth path, 2 for points without order, towards 4 for a path that
+            alternates. Free of scale, width and number of steps; None for "static" and constants.
+        per_step: expected action of one step; None for "static".
+        interval: 95% interval (low, high) of `expected` over paths drawn like these, Student's t;
+            None unless there are several paths along positions.
+        total_variance: sum over features of the variance of the points (divided by n - 1).
+        n_samples: points, on paths or not.
+        n_steps, n_paths: increments, and paths of at least two points; None for "static".
+        width: features per point.
+        dimensions: k, of a projection.
+        kind: "path" or "static".
+        path: "position" or "rows", the direction of the paths; None for "static".
+        positions: whether positions were "samples" or "features".
+        actions: float64 [projections], the actions drawn.
+        trajectories: float64 [8, time, k], the beginning (100 points) of the first path in the
+            first 8 projections of `trajectories`, in units of activation; None for "static".
+    """
+
+    reading: ClassVar[str] = (
+        "The action is how far the code moves from one input to the next: a von Neumann ratio well "
+        "below 2 means a smooth code, in which neighbouring inputs have neighbouring codes, and "
+        "2 a code in which the order of the inputs cannot be seen."
+    )
+    headline: ClassVar[tuple[str, ...]] = (
+        "expected",
+        "monte_carlo",
+        "normalised",
+        "von_neumann_ratio",
+        "n_steps",
+        "path",
+    )
+    units: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        (
+            "expected",
+            "interval_low",
+            "interval_high",
+            "sd",
+            "monte_carlo",
+            "monte_carlo_sd",
+            "monte_carlo_se",
+            "per_step",
+            "total_variance",
+        ),
+        "activation²",
+    )
+
+    expected: float
+    sd: float
+    monte_carlo: float
+    monte_carlo_sd: float
+    monte_carlo_se: float
+    normalised: float | None
+    von_neumann_ratio: float | None
+    per_step: float | None
+    interval: tuple[float, float] | None
+    total_variance: float
+    n_samples: int
+    n_steps: int | None
+    n_paths: int | None
+    width: int
+    dimensions: int
+    kind: str
+    path: str | None
+    positions: str
+    actions: Floats
+    trajectories: Floats | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What keeps the numbers from meaning what they seem to."""
+        if not self.total_variance:
+            return (
+                "every point is the same: the action is 0 and there is no variance to divide it by",
+            )
+        ratio, n = self.von_neumann_ratio, self.n_steps
+        # Points in random order have a ratio of 2 with a deviation of at most 2 / sqrt(n).
+        if self.path == "rows" and ratio is not None and n and ratio > 2 - 3.29 / n**0.5:
+            return (
+                f"the order of the rows cannot be seen in the code (von Neumann ratio {ratio:.2f} "
+                f"over {n} steps, 2 without order): if the data have no order, rows are no path; "
+                "give inputs that move, such as the image source moving-dot",
+            )
+        return ()
+
+    @property
+    def variance(self) -> float:
+        """Exact variance over projections, sd^2; in units of activation to the fourth."""
+        return self.sd**2
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ActionResult:
+        """The result whose `to_dict` gave `fields`."""
+        values = dict(fields)
+        values["actions"] = np.asarray(values["actions"], dtype=np.float64)
+        if values["interval"] is not None:
+            low, high = values["interval"]
+            values["interval"] = (float(low), float(high))
+        if values["trajectories"] is not None:
+            values["trajectories"] = np.asarray(values["trajectories"], dtype=np.float64)
+        return cls(**values)
+
+    def scalars(self) -> dict[str, float | int | str | bool | None]:
+        """What fits into a table: all numbers, and the interval, if any, in two columns."""
+        values = super().scalars()
+        first = {"expected": values.pop("expected")}
+        if self.interval is not None:
+            first["interval_low"], first["interval_high"] = self.interval
+        return {**first, **values, "projections": self.actions.size}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The trajectory of smallest action among those kept, coloured by time.
+
+        Without trajectories, the actions drawn as a histogram with their exact mean and deviation.
+        """
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(layout="constrained")
+        exact = f"{self.expected:,.4g} ± {self.sd:,.3g} activation²"
+        if self.trajectories is None:
+            ax.hist(self.actions, bins="sturges", color="#4c72b0", alpha=0.6)
+            low, high = self.expected - self.sd, self.expected + self.sd
+            ax.axvspan(low, high, color="#c44e52", alpha=0.15, lw=0)
+            ax.axvline(self.expected, color="#c44e52", label=f"exact {exact}")
+            ax.set_xlabel(f"{self.kind} action of a projection [activation²]")
+            ax.set_ylabel(f"projections (of {self.actions.size})")
+            ax.legend(frameon=False)
+            return ax
+        from polycode_plugins.metrics.trajectory_plot import draw_one
+
+        energies = np.square(np.diff(self.trajectories, axis=1)).sum(axis=(1, 2))
+        draw_one(ax, self.trajectories[energies.argmin()])
+        ax.set_title(f"mean action {exact}", fontsize="medium")
+        return ax
+
+
+@dataclass(frozen=True)
+class Action(Metric):
+    """How far the code moves along its inputs, in random projections.
+
+    A matrix [time, width] is one path along its rows, [batch, position, width] are `batch` paths
+    along positions. Data whose rows have no order (photographs) has no path along rows: its number
+    says how different two random inputs are, a von Neumann ratio near 2.
+
+    Attributes:
+        projections: how many to draw; the exact mean and deviation do not depend on it.
+        dimensions: k, of a projection.
+        kind: "path" (energy of the path, the default) or "static" (supplement 2.5, from the
+            covariance that `Spectrum` needs too).
+        path: "position" or "rows"; None takes the positions where a site has them, see
+            `Increments`. Several paths give the mean action of one.
+        positions: whether positions are "samples" or "features"; None is "features" for paths along
+            rows, where a whole frame is a point, and "samples" otherwise.
+        precision: of the products, see `Covariance`.
+        seed: of the projections. The global random state is neither used nor changed.
+    """
+
+    name: ClassVar[str] = "action"
+    result: ClassVar[type[Result]] = ActionResult
+
+    projections: int = 1000
+    dimensions: int = 3
+    kind: Kind = "path"
+    path: Along | None = None
+    positions: Positions | None = None
+    precision: Precision = "float64"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("projections", 2), ("dimensions", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise DataError(f"{name} must be a whole number from {least}, not {value!r}")
+        if self.kind not in get_args(Kind):
+            raise DataError(f"kind is 'path' or 'static', not {self.kind!r}")
+        if self.kind == "static" and self.path is not None:
+            raise DataError("the static action has no path; leave path out, or use kind='path'")
+        self.accumulators()  # they check the rest
+
+    def accumulators(self) -> Mapping[str, Accumulator]:
+        """The increments, or for the static action the covariance."""
+        if self.kind == "path":
+            return {
+                "increments": Increments(self.path, self.positions, self.precision),
+                "first": FirstPath(self.path, self.positions, self.dimensions, self.seed),
+            }
+        return {"covariance": Covariance(self.positions or "samples", self.precision)}
+
+    def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> ActionResult:
+        """The action at one site.
+
+        Raises:
+            DataError: where no two points follow one another; for "static", below two samples.
+        """
+        if self.kind == "path":
+            first = cast(FirstPath, accumulators["first"])
+            return self._of_path(cast(Increments, accumulators["increments"]), first.points())
+        return self._of_covariance(cast(Covariance, accumulators["covariance"]))
+
+    def _of_path(self, increments: Increments, trajectories: Floats | None) -> ActionResult:
+        n, width = increments.n_steps, increments.width or 0
+        scatter = increments.eigenvalues() if n <= width else increments.second_moment()
+        paths, total = increments.n_paths, increments.total_variance()
+        constant = _is_constant(total, increments.mean())
+        return self._result(
+            scatter,
+            width,
+            1 / paths,
+            total_variance=0.0 if constant else total,
+            n_samples=increments.n_samples,
+            positions=increments.positions,
+            n_steps=n,
+            n_paths=paths,
+            path=increments.path,
+            interval=self._interval(increments),
+            trajectories=trajectories,
+        )
+
+    def _of_covariance(self, covariance: Covariance) -> ActionResult:
+        total, n, width = covariance.total_variance(), covariance.n_samples, covariance.width or 0
+        few = n <= width
+        mean = covariance.state()["rows"].double().mean(dim=0) if few else covariance.mean()
+        return self._result(
+            covariance.eigenvalues() if few else covariance.covariance(),
+            width,
+            (n - 1) / n,  # the mean over time divides by n
+            total_variance=0.0 if _is_constant(total, mean) else total,
+            n_samples=n,
+            positions=covariance.positions,
+        )
+
+    def _result(
+        self,
+        scatter: Tensor,
+        width: int,
+        scale: float,
+        *,
+        total_variance: float,
+        n_samples: int,
+        positions: str,
+        n_steps: int | None = None,
+        n_paths: int | None = None,
+        path: str | None = None,
+        interval: tuple[float, float] | None = None,
+        trajectories: Floats | None = None,
+    ) -> ActionResult:
+        """The result for S = `scale` times `scatter` (a matrix or its eigenvalues)."""
+        moments = theory.action_moments(scatter, self.dimensions, width)
+        trace = moments.expected * 2 * width / self.dimensions
+        actions = scale * sampled_actions(
+            scatter,
+            width,
+            projections=self.projections,
+            dimensions=self.dimensions,
+            seed=self.seed,
+        )
+        expected, drawn_sd = scale * moments.expected, float(actions.std(ddof=1))
+        ratio = trace / n_steps / total_variance if n_steps and total_variance else None
+        return ActionResult(
+            expected=expected,
+            sd=scale * moments.variance**0.5,
+            monte_carlo=float(actions.mean()),
+            monte_carlo_sd=drawn_sd,
+            monte_carlo_se=drawn_sd / self.projections**0.5,
+            normalised=expected / total_variance if total_variance else None,
+            von_neumann_ratio=ratio,
+            per_step=moments.expected / n_steps if n_steps else None,
+            interval=interval,
+            total_variance=total_variance,
+            n_samples=n_samples,
+            n_steps=n_steps,
+            n_paths=n_paths,
+            width=width,
+            dimensions=self.dimensions,
+            kind=self.kind,
+            path=path,
+            positions=positions,
+            actions=actions,
+            trajectories=trajectories,
+        )
+
+    def _interval(self, increments: Increments) -> tuple[float, float] | None:
+        count, mean, variance = increments.path_energies()
+        if count < 2:
+            return None
+        from scipy.stats import t
+
+        assert increments.width is not None
+        unit = self.dimensions / (2 * increments.width)
+        half = float(t.ppf(0.975, count - 1)) * (variance / count) ** 0.5
+        return unit * (mean - half), unit * (mean + half)
+
+
+def sampled_actions(
+    scatter: Tensor, width: int, *, projections: int, dimensions: int, seed: int
+) -> Floats:
+    """Actions 1/2 tr(r^T S r) of seeded random projections, float64 [projections].
+
+    `scatter` is S [width, width], or its eigenvalues [components], the rest being 0. An isotropic
+    Gaussian looks alike in every orthonormal basis, so with eigenvalues the projections are drawn
+    in the basis of eigenvectors and only along components that are there: 100 frames of a layer of
+    200,000 neurons need 100 normal numbers per projection and dimension. Memory is bounded by S and
+    a few times 32 MB.
+    """
+    generator = np.random.default_rng((STREAM, seed))
+    components = scatter.shape[0]
+    chunk = max(1, CHUNK_VALUES // (components * dimensions))
+    actions = np.empty(projections)
+    for start in range(0, projections, chunk):
+        count = min(chunk, projections - start)
+        drawn = generator.standard_normal((count, dimensions, components))
+        r = torch.from_numpy(drawn).to(scatter.device).reshape(-1, components)
+        weighted = r * scatter if scatter.dim() == 1 else r @ scatter
+        energy = (weighted * r).sum(dim=1).reshape(count, dimensions).sum(dim=1)
+        actions[start : start + count] = (energy / (2 * width)).cpu().numpy()
+    return actions
+
+
+def _is_constant(total_variance: float, mean: Tensor) -> bool:
+    """Whether the variance is no more than what rounding of the mean leaves."""
+    rounding = 16 * np.finfo(np.float64).eps
+    return bool(total_variance <= rounding**2 * float(mean.square().sum()))
