@@ -37,7 +37,8 @@ class Training:
     average: float = 0.98
 
 
-#: The training of a critic that starts from another bound's.
+#: The training of a critic from scratch, and of one that starts from another bound's.
+TRAINING = Training()
 REFINEMENT = Training(steps=100, rate=1e-3, patience=2)
 
 
@@ -67,7 +68,7 @@ def fit(
 
     Raises `DataError` if the bound diverges.
     """
-    bound, plan = BOUNDS[name], training or (REFINEMENT if start else Training())
+    bound, plan = BOUNDS[name], training or (REFINEMENT if start else TRAINING)
     generator = torch.Generator().manual_seed(seed)
     device = folds.x.device
     critics = SeparableCritics(

@@ -40,7 +40,8 @@ GROWTH = 0.5
 class Pair:
     """Both sides, their normal scores [samples, width], and the warnings so far.
 
-    The scores of a label are an empty array. atoms: whether values repeat.
+    Beside a label the scores are the values themselves, standardised, unless these have heavy
+    tails. The scores of a label are an empty array. atoms: whether values repeat.
     """
 
     x: Samples
@@ -57,11 +58,10 @@ class Pair:
 
     def critic_arrays(self) -> tuple[Floats, Floats]:
         """What critics see: scores made Gaussian along their principal axes too, or one-hot."""
-        x, y = (
-            one_hot(side.labels) if side.labels is not None else regaussianise(scores)
-            for side, scores in ((self.x, self.x_scores), (self.y, self.y_scores))
-        )
-        return x, y
+        x, y = (one_hot(s.labels) if s.labels is not None else None for s in (self.x, self.y))
+        if x is None and y is None:
+            return regaussianise(self.x_scores), regaussianise(self.y_scores)
+        return self.x_scores if x is None else x, self.y_scores if y is None else y
 
     def queries(self) -> int:
         """At how many samples to ask for neighbours; a tree is no help in many dimensions."""
@@ -100,8 +100,8 @@ def prepare(x: Any, y: Any, channel: Channel | None, seed: int) -> Pair:
         said += _of_one_side(side)
     if left.constant or right.constant:
         return Pair(left, right, left.values, right.values, False, tuple(said))
-    x_scores, x_said = _scores(left)
-    y_scores, y_said = _scores(right)
+    x_scores, x_said = _scores(left, right)
+    y_scores, y_said = _scores(right, left)
     said += x_said + y_said
     atoms = max(repeated(side.values) if side.width else 0.0 for side in (left, right)) > ATOMS
     if not left.discrete and not right.discrete:
@@ -142,10 +142,14 @@ def _of_one_side(side: Samples) -> list[str]:
     return said
 
 
-def _scores(side: Samples) -> tuple[Floats, list[str]]:
+def _scores(side: Samples, other: Samples) -> tuple[Floats, list[str]]:
     if side.labels is not None:
         return side.values, []
-    scores = normal_scores(side.values)
+    if other.labels is not None and not heavy_tailed(side.values):
+        # Ranks close the gaps between classes, and gaps are what tells the classes apart.
+        scores = standardise(side.values)
+    else:
+        scores = normal_scores(side.values)
     if scores.shape[1] <= MAXIMUM_WIDTH:
         return scores, []
     reduced, share = principal_components(scores, MAXIMUM_WIDTH)

@@ -1,0 +1,254 @@
+"""The panel on planted truths: closed forms recovered, nothing found where nothing is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from polycode_plugins.errors import DataError
+from polycode_plugins.information import (
+    AdditiveGaussian,
+    AdditiveUniform,
+    MutualInformation,
+    Quantisation,
+    estimate,
+    estimate_as_published,
+    mine,
+)
+from polycode_plugins.information import channels as closed
+from polycode_plugins.information.folds import split
+from polycode_plugins.information.samples import Floats
+
+FAST = ("gaussian", "ksg")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Critics are small: a second thread on a busy machine only waits for the first."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train for a moment only, where the last digits do not matter."""
+    monkeypatch.setattr(mine, "TRAINING", mine.Training(steps=100))
+    monkeypatch.setattr(mine, "REFINEMENT", mine.Training(steps=50, rate=1e-3))
+
+
+def gaussian_pair(correlations: list[float], n: int, seed: int) -> tuple[Floats, Floats, float]:
+    """Coordinates with these canonical correlations, rotated on both sides, and their truth."""
+    rng = np.random.default_rng(seed)
+    r = np.array(correlations)
+    x = rng.normal(size=(n, len(r)))
+    y = r * x + np.sqrt(1 - r**2) * rng.normal(size=x.shape)
+    left, right = (np.linalg.qr(rng.normal(size=(len(r), len(r))))[0] for _ in range(2))
+    return x @ left, y @ right, float(-0.5 * np.log1p(-(r**2)).sum())
+
+
+@cache
+def sparse() -> tuple[MutualInformation, float]:
+    x, y, truth = gaussian_pair([0.8, 0.8, 0, 0, 0], 5000, 11)
+    return estimate(x, y, seed=1), truth
+
+
+def test_five_by_five_sparse_gaussian_by_every_estimator() -> None:
+    found, truth = sparse()
+    assert abs(found.nats - truth) < 0.1 * truth
+    for name in ("gaussian", "mine", "infonce", "smile"):
+        assert abs(found.estimates[name] - truth) < 0.1 * truth, name
+    assert found.nats <= found.estimates["gaussian"]
+    assert found.interval[0] < truth < found.interval[1]
+    assert found.spread == max(found.estimates.values()) - min(found.estimates.values())
+    # The neighbours fail in ten dimensions, and that is said.
+    assert any("disagree" in w and "ksg" in w for w in found.warnings)
+
+
+def test_learning_curves_are_kept() -> None:
+    found, _ = sparse()
+    assert set(found.curves) == {"mine", "infonce", "smile"}
+    steps = found.curves["mine"][:, 0]
+    assert len(steps) >= 3
+    assert (np.diff(steps) > 0).all()
+    assert np.isfinite(found.curves["mine"]).all()
+
+
+def test_the_value_is_that_of_the_best_weights_not_the_last() -> None:
+    """Few samples of a wide pair overfit: the held-out bound falls, the value stays at its best."""
+    x, y, _ = gaussian_pair([0.5] + [0.0] * 9, 400, 3)
+    folds = split(x, y, folds=4, seed=0, gaussian=False, device="cpu")
+    found = mine.fit(
+        "mine", folds, seed=0, training=mine.Training(steps=200, patience=100)
+    ).estimate
+    held_out = found.curve[:, 2]
+    assert held_out[-1] < held_out.max() - 0.1  # it did overfit
+    assert found.nats > held_out[-1] + 0.1
+    assert found.nats > -0.05
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.75, 0.95])
+def test_one_by_one_gaussians(rho: float) -> None:
+    x, y, truth = gaussian_pair([rho], 5000, 5)
+    found = estimate(x, y, estimators=FAST)
+    assert abs(found.nats - truth) < 0.05
+    assert found.nats <= found.estimates["gaussian"]
+
+
+def test_additive_uniform_noise_on_a_uniform() -> None:
+    x = np.random.default_rng(2).uniform(size=10_000)
+    found = estimate(x, x, estimators=FAST, channel=AdditiveUniform(0.1))
+    truth = 0.1 - math.log(0.2)
+    assert abs(found.nats - truth) < 0.05
+    assert found.recommended == "ksg"  # a Gaussian does not suffice here
+    wrapped = estimate(x, x, estimators=FAST, channel=AdditiveUniform(0.25, period=1.0))
+    assert abs(wrapped.nats - closed.wrapped_uniform(0.25, 1.0)) < 0.05
+
+
+def test_additive_gaussian_channel() -> None:
+    x = torch.randn(10_000, 1, generator=torch.Generator().manual_seed(0)) * 2
+    found = estimate(x, x, estimators=FAST, channel=AdditiveGaussian(1.0))
+    assert abs(found.nats - closed.additive_gaussian(4.0, 1.0)) < 0.05
+    assert "standard deviation 1" in str(found.channel)
+
+
+def test_heavy_tails_go_by_ranks() -> None:
+    """A Cauchy pair (bivariate t, one degree of freedom): 0.2242 nats; covariances say nothing."""
+    rng = np.random.default_rng(7)
+    z = rng.normal(size=(10_000, 2)) / np.sqrt(rng.chisquare(1, size=(10_000, 1)))
+    found = estimate(z[:, :1], z[:, 1:], estimators=FAST)
+    assert abs(found.nats - 0.2242) < 0.05
+    assert any("heavy tails" in w for w in found.warnings)
+    warped = estimate(np.sinh(z[:, :1] / 50), np.arctan(z[:, 1:]), estimators=FAST)
+    assert abs(warped.nats - found.nats) < 1e-9  # ranks are all that counts
+
+
+def test_binary_symmetric_channel_and_erasure() -> None:
+    rng = np.random.default_rng(4)
+    bit = rng.integers(2, size=20_000)
+    flipped = bit ^ (rng.random(20_000) < 0.1)
+    found = estimate(bit, flipped, estimators=["ksg"])
+    assert abs(found.nats - closed.binary_symmetric(0.1)) < 0.01
+    erased = np.where(rng.random(20_000) < 0.3, 2, bit)
+    assert abs(estimate(bit, erased, estimators=["ksg"]).nats - 0.7 * math.log(2)) < 0.01
+    assert closed.erasure(0.3) == pytest.approx(0.7 * math.log(2))
+
+
+@pytest.mark.usefixtures("brief")
+def test_erasure_by_critics() -> None:
+    rng = np.random.default_rng(6)
+    bit = rng.integers(2, size=4000)
+    erased = np.where(rng.random(4000) < 0.3, 2, bit)
+    found = estimate(bit, erased, estimators=["mine", "nwj"])
+    for name, nats in found.estimates.items():
+        assert abs(nats - 0.7 * math.log(2)) < 0.03, name
+
+
+def test_quantisation() -> None:
+    x = torch.rand(10_000, generator=torch.Generator().manual_seed(1))
+    cells = Quantisation(2, 0.0, 1.0).cells(x)
+    found = estimate(x, cells, estimators=["ksg"])
+    assert abs(found.nats - closed.quantised_uniform(2)) < 0.05
+    assert found.nats <= math.log(4) + 1e-3  # never above the entropy of the labels
+
+
+@pytest.mark.usefixtures("brief")
+def test_labels_and_separable_clusters() -> None:
+    rng = np.random.default_rng(8)
+    label = rng.integers(4, size=2000)
+    values = rng.normal(size=(2000, 3)) + 12 * np.eye(4)[label][:, :3]
+    found = estimate(label, values)
+    assert abs(found.nats - math.log(4)) < 0.05
+    shuffled = estimate(rng.permutation(label), values)
+    assert shuffled.nats < 0.02
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_independent_and_shuffled_give_nothing(seed: int) -> None:
+    x, y, _ = gaussian_pair([0.9, 0.9], 2000, seed)
+    found = estimate(x, np.random.default_rng(seed).permutation(y), seed=seed)
+    assert found.nats < 0.02
+    assert min(found.estimates.values()) >= 0
+    assert any(v < 0 for v in found.unclipped.values()) or found.nats == 0
+
+
+@pytest.mark.usefixtures("brief")
+def test_seeds_decide_and_global_random_states_are_left_alone() -> None:
+    x, y, _ = gaussian_pair([0.6], 500, 1)
+    torch.manual_seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    one = estimate(x, y, estimators=["mine"], seed=3)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+    torch.manual_seed(6)
+    assert estimate(x, y, estimators=["mine"], seed=3).unclipped == one.unclipped
+    assert estimate(x, y, estimators=["mine"], seed=4).unclipped != one.unclipped
+
+
+def test_dependent_samples_are_held_out_together() -> None:
+    """Planted: every sample occurs 8 times. Apart, critics know the held-out ones by heart."""
+    rng = np.random.default_rng(0)
+    x, y = np.repeat(rng.normal(size=(2, 150, 4)), 8, axis=1)
+    jitter = 1e-3 * rng.normal(size=(2, *x.shape))
+    group = np.repeat(np.arange(150), 8)
+    apart = estimate(x + jitter[0], y + jitter[1], estimators=["mine"])
+    together = estimate(x + jitter[0], y + jitter[1], estimators=["mine"], groups=group)
+    assert apart.nats > 0.5  # the fault that groups are there for
+    assert together.nats < 0.1
+
+
+def test_infinite_information_is_refused_or_flagged() -> None:
+    x = np.random.default_rng(1).normal(size=(2000, 2))
+    with pytest.raises(DataError, match="infinite"):
+        estimate(x, x @ np.array([[1.0, 2.0], [0.5, -1.0]]))
+    with pytest.raises(DataError, match="infinite"):
+        estimate(x[:, 0], np.exp(x[:, 0]), estimators=FAST)
+    smooth = estimate(x[:, 0], np.sin(5 * x[:, 0]), estimators=FAST)
+    assert any("without noise" in w for w in smooth.warnings)
+
+
+def test_much_information_is_flagged() -> None:
+    x = np.random.default_rng(1).uniform(size=1000)
+    found = estimate(x, x, estimators=["ksg"], channel=AdditiveUniform(1e-3))
+    assert any("ln N" in w for w in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros((50, 2)), np.zeros(49), "paired"),
+        (np.full(50, np.nan), np.zeros(50), "NaN"),
+        (np.zeros(8), np.zeros(8), "8 samples"),
+        (np.zeros((50, 2, 2)), np.zeros(50), "shape"),
+        (np.array(["a"] * 50), np.zeros(50), "not real numbers"),
+    ],
+)
+def test_mistakes_are_one_sentence(x: Floats, y: Floats, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        estimate(x, y)
+
+
+def test_unknown_estimators_and_constant_sides() -> None:
+    x = np.random.default_rng(0).normal(size=100)
+    with pytest.raises(DataError, match="infonce"):
+        estimate(x, x, estimators=["infonec"])
+    found = estimate(x, np.ones(100))
+    assert found.nats == 0
+    assert any("constant" in w for w in found.warnings)
+
+
+def test_published_mine_is_faithful_in_its_defects() -> None:
+    x, y, truth = gaussian_pair([0.9], 4000, 2)
+    found = estimate_as_published(x, y, stages=((1e-3, 30, 256), (5e-6, 5, 512)))
+    assert len(found.curve) == 35
+    assert found.nats == pytest.approx(found.curve[-10:, 2].mean())
+    assert abs(found.nats - truth) < 0.15
+    with pytest.raises(DataError, match="overflowed"):  # the naive logarithm
+        estimate_as_published(1e4 * x, 1e4 * y, stages=((1.0, 5, 256),))
