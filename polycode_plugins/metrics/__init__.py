@@ -2,6 +2,7 @@
 
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.metrics.action import Action, ActionResult
+from polycode_plugins.metrics.action_power_law import PowerLawAction, power_law_action
 from polycode_plugins.metrics.base import Accumulator, Metric, MetricHook, Result
 from polycode_plugins.metrics.capacity import Capacity
 from polycode_plugins.metrics.capacity_result import CapacityResult
@@ -9,10 +10,9 @@ from polycode_plugins.metrics.feature_capacity import FeatureCapacity
 from polycode_plugins.metrics.joint import Reservoir
 from polycode_plugins.metrics.mine import MINE
 from polycode_plugins.metrics.mine_result import MINEResult
-from polycode_plugins.metrics.power_law_action import PowerLawAction, power_law_action
 from polycode_plugins.metrics.spectrum import Spectrum, SpectrumResult
-from polycode_plugins.metrics.stimulus_correlation import StimulusCorrelation, stimulus_correlation
-from polycode_plugins.metrics.trajectories import Trajectories, trajectories
+from polycode_plugins.metrics.stimulus import StimulusCorrelation, stimulus_correlation
+from polycode_plugins.metrics.trajectory import Trajectories, trajectories
 from polycode_plugins.metrics.weight_capacity import capacity_of_weights
 
 __all__ = [

@@ -13,7 +13,7 @@ from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import StateError
 from polycode_plugins.metrics.base import Accumulator
 from polycode_plugins.metrics.increments import Along, consecutive, lay_out
-from polycode_plugins.metrics.trajectories import Floats, projected
+from polycode_plugins.metrics.trajectory import Floats, projected
 
 PROJECTIONS = 8
 MAX_POINTS = 100

@@ -138,7 +138,8 @@ class Trajectories:
             StateError: for a file that is missing, damaged, or holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here, since numpy leaves a damaged archive open.
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 labels = json.loads(str(file["labels"])) if "labels" in file else None
                 return cls(
                     points=file["points"],
@@ -263,9 +264,10 @@ def _write(target: Path, writer: Callable[[Path], Any]) -> None:
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        writer(draft)
-        os.replace(draft, target)
+        try:
+            writer(draft)
+            os.replace(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise StateError(f"cannot write {str(target)!r}: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
