@@ -233,6 +233,18 @@ class Action(Metric):
             raise DataError("the static action has no path; leave path out, or use kind='path'")
         self.accumulators()  # they check the rest
 
+    def admit(self, model: Any, *, train_mode: bool) -> None:
+        """Refuse to guess where the positions of a model are patches of an image."""
+        config = getattr(model, "config", None)
+        owners = (model, config, getattr(config, "vision_config", None))
+        guess = self.kind == "path" and self.path is None and self.positions != "features"
+        if guess and any(hasattr(owner, "patch_size") for owner in owners):
+            raise DataError(
+                "the positions of this model are patches of an image, so name the path: "
+                "path='rows' for images that follow one another, path='position' from patch to "
+                "patch (--set action.path=rows)"
+            )
+
     def accumulators(self) -> Mapping[str, Accumulator]:
         """The increments, or for the static action the covariance."""
         if self.kind == "path":

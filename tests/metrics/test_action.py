@@ -255,6 +255,20 @@ def test_a_moving_dot_through_an_image_model():
     assert "order of the rows" in crops.warnings[0]
 
 
+def test_patches_are_no_path_unless_one_says_so():
+    models = pytest.importorskip("torchvision.models")
+    model = models.VisionTransformer(
+        image_size=16, patch_size=8, num_layers=1, num_heads=1, hidden_dim=6, mlp_dim=8
+    )
+    options = {"size": 16, "sites": "encoder.layers.encoder_layer_0"}
+    with pytest.raises(DataError, match="name the path"):
+        pc.analyze(model, "moving-dot:9", metrics=["action"], **options)
+    for path, steps in (("rows", 8), ("position", 9 * 4)):
+        found = pc.analyze(model, "moving-dot:9", metrics=[Action(path=path)], **options)
+        (result,) = [r for site in found.results.values() for r in site.values()]
+        assert (result.path, result.n_steps) == (path, steps)
+
+
 # -- results ---------------------------------------------------------------------------------------
 
 
