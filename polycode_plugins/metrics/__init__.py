@@ -1,8 +1,9 @@
 """The built-in metrics and what one needs to write another."""
 
 from polycode_plugins.metrics.accumulators import Covariance
-from polycode_plugins.metrics.action import Action, ActionResult
+from polycode_plugins.metrics.action import Action
 from polycode_plugins.metrics.action_power_law import PowerLawAction, power_law_action
+from polycode_plugins.metrics.action_result import ActionResult
 from polycode_plugins.metrics.base import Accumulator, Metric, MetricHook, Result
 from polycode_plugins.metrics.capacity import Capacity
 from polycode_plugins.metrics.capacity_result import CapacityResult
