@@ -83,8 +83,13 @@ class Result:
 
     #: One plain sentence on how to read the result, shown in reports.
     reading: ClassVar[str] = ""
-    #: The scalars that say most, in order: what a terminal shows. All of them when empty.
+    #: What a report calls it; the metric's label unless given.
+    title: ClassVar[str] = ""
+    #: The scalars that say most, in order: what a terminal shows, and the first one in a report's
+    #: chart by depth. All of them when empty.
     headline: ClassVar[tuple[str, ...]] = ()
+    #: Units of fields of `scalars()`.
+    units: ClassVar[Mapping[str, str]] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; arrays become lists, undefined numbers become None."""

@@ -111,6 +111,15 @@ class CapacityResult(Result):
         "entropy",
         "n_samples",
     )
+    units: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        (
+            *("redundancy", "redundancy_low", "redundancy_high", "entropy", "flat_entropy"),
+            *("lost_to_correlation", "lost_to_unequal_units", "information", "capacity"),
+            *("power_law_entropy", "power_law_entropy_as_published", "power_law_bits"),
+            *("dropout_capacity", "dropout_lower", "dropout_upper"),
+        ),
+        "bits",
+    ) | {"step": "activation", "total_variance": "activation²"}
 
     redundancy: float
     interval: tuple[float, float] | None

@@ -48,16 +48,19 @@ class View:
     @property
     def title(self) -> str:
         """The section's heading."""
+        title: str = self.results[0].title
+        if title and self.label == self.metric.name:
+            return title
         return self.label[:1].upper() + self.label[1:]
 
 
 def generic_parts(view: View) -> list[Part]:
-    """How to read it, the first number of `scalars()` by depth, a table of all, the plots.
+    """How to read it, the first of its headline by depth, a table of all scalars, the plots.
 
-    A result class may say more than its base asks for: `units` ({field of scalars(): unit}) for
-    axes and headings, `interval` (low, high) around its first number, `warnings` (sentences).
+    A result class may say more than its base asks for: `interval` (low, high) around its first
+    scalar, `warnings` (sentences).
     """
-    units: Mapping[str, str] = getattr(view.results[0], "units", None) or {}
+    units: Mapping[str, str] = view.results[0].units
     rows = [_plain(result.scalars()) for result in view.results]
     # Every picture costs a tenth of a second and 20 kB: of many sites, a sample over all depths.
     step = -(-len(view.sites) // _PICTURES)
@@ -70,9 +73,11 @@ def generic_parts(view: View) -> list[Part]:
         parts.append(Prose([view.results[0].reading]))
     if warnings := [*own_warnings(view), *failures]:
         parts.append(Warnings(warnings))
-    main = main_scalar(rows)
+    main = main_scalar(rows, view.results[0].headline)
     if main is not None:
-        intervals = [interval_of(result) for result in view.results]
+        known = [interval_of(result) for result in view.results]
+        # An interval is of the first scalar, which a headline may not begin with.
+        intervals = known if main == main_scalar(rows) else [None for _ in known]
         bars = "; the bars are its intervals" if any(intervals) else ""
         name = main.replace("_", " ")
         parts.append(
@@ -98,9 +103,9 @@ def generic_parts(view: View) -> list[Part]:
     return parts
 
 
-def main_scalar(rows: Sequence[dict[str, Scalar]]) -> str | None:
+def main_scalar(rows: Sequence[dict[str, Scalar]], headline: Sequence[str] = ()) -> str | None:
     """The field to plot by depth: the first that is a number at some site, None without one."""
-    for field in dict.fromkeys(field for row in rows for field in row):
+    for field in dict.fromkeys([*headline, *(field for row in rows for field in row)]):
         values = [row.get(field) for row in rows]
         known = [v for v in values if defined(v)]
         if known and all(is_number(v) for v in known):
