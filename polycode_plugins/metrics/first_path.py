@@ -67,16 +67,18 @@ class FirstPath(Accumulator):
         """Take in one batch; see `Increments.update` for what it refuses."""
         if not activations.values.numel():
             return
-        path, points, mask = lay_out(activations, self._asked, self._positions)
-        self._limit = 1 if path == "position" else MAX_POINTS
-        count = points.shape[0]
+        count = activations.values.shape[0]
         if activations.rows is not None:
             numbers = activations.rows.tolist()
         else:
             numbers = list(range(self._next or 0, (self._next or 0) + count))
             self._next = numbers[-1] + 1
-        wanted: dict[int, Tensor] = {}
         held = sorted(self._kept)
+        if self._too_late(min(numbers), held):
+            return
+        path, points, mask = lay_out(activations, self._asked, self._positions)
+        self._limit = 1 if path == "position" else MAX_POINTS
+        wanted: dict[int, Tensor] = {}
         for row in sorted(range(count), key=numbers.__getitem__):
             if len(wanted) == self._limit or self._too_late(numbers[row], held):
                 break
