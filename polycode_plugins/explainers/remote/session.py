@@ -1,0 +1,250 @@
+"""Asking many requests at once: out of the store where they were answered, within the budget.
+
+A worker thread for each request under way, since the time goes into waiting and since threads work
+where an event loop runs already, as in a notebook.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from polycode_plugins.errors import DataError
+from polycode_plugins.explainers.base import FREE, Cost
+from polycode_plugins.explainers.remote.failures import BudgetError, Refused, Transient
+from polycode_plugins.explainers.remote.prices import Prices
+from polycode_plugins.explainers.remote.request import Request, usage_of
+from polycode_plugins.explainers.remote.server import Backend
+from polycode_plugins.explainers.remote.store import Store
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What came of a request: the answer, or the reason why there is none."""
+
+    raw: dict[str, Any] | None
+    reason: str
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What requests would take at most, before anything is sent.
+
+    Attributes:
+        requests: to be sent, {purpose: number}.
+        stored: answered already.
+        prompt_tokens: tokens sent, estimated; completion_tokens: tokens received at most.
+        dollars: their price; None without prices.
+    """
+
+    requests: dict[str, int]
+    stored: int
+    prompt_tokens: int
+    completion_tokens: int
+    dollars: float | None
+
+    def __add__(self, other: Plan) -> Plan:
+        priced = self.dollars is not None and other.dollars is not None
+        return Plan(
+            dict(Counter(self.requests) + Counter(other.requests)),
+            self.stored + other.stored,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            (self.dollars or 0.0) + (other.dollars or 0.0) if priced else None,
+        )
+
+    @property
+    def cost(self) -> Cost:
+        """The same as a `Cost`."""
+        return Cost(
+            sum(self.requests.values()), self.stored, self.prompt_tokens, self.completion_tokens
+        )
+
+
+class Session:
+    """One backend, its store, and what may be spent.
+
+    Args:
+        backend: what answers.
+        store: where answers are kept.
+        prices: dollars per million tokens, needed for a budget.
+        budget: dollars that everything in the store together may cost; None for no limit. What is
+            under way counts at its highest price, so the budget is not exceeded.
+        concurrency: requests under way at most.
+        attempts: how often a request is sent at most, where it fails for a passing reason.
+        progress: show a bar on standard error.
+
+    Raises:
+        DataError: for a budget without prices, and numbers that are out of range.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        store: Store,
+        *,
+        prices: Prices | None = None,
+        budget: float | None = None,
+        concurrency: int = 32,
+        attempts: int = 6,
+        progress: bool = False,
+    ) -> None:
+        if budget is not None and prices is None:
+            raise DataError("a budget needs prices: give the table of prices as well")
+        if budget is not None and not budget >= 0:
+            raise DataError(f"the budget is {budget}; give dollars of at least 0")
+        if concurrency < 1 or attempts < 1:
+            raise DataError("concurrency and attempts must be at least 1")
+        self.backend, self.store, self.prices, self.budget = backend, store, prices, budget
+        self._concurrency, self._attempts, self._progress = concurrency, attempts, progress
+        self._stop = threading.Event()
+        self._money = threading.Condition()
+        self._spent, self._reserved = store.spent().dollars, 0.0
+        self._quiet_until = 0.0  # on the monotonic clock: when a server asked us to wait, all wait
+
+    def plan(self, requests: Iterable[Request]) -> Plan:
+        """What `ask` would take at most; nothing is sent."""
+        counts: Counter[str] = Counter()
+        stored = sent = received = 0
+        dollars = 0.0
+        seen: set[str] = set()
+        for request in requests:
+            key = request.key(self.backend.identity)
+            if key in seen or self.store.holds(key):
+                stored += 1
+                continue
+            seen.add(key)
+            counts[request.purpose] += 1
+            tokens_in = request.estimated_in()
+            sent, received = sent + tokens_in, received + request.most_out
+            dollars += self._price(request, tokens_in, request.most_out)
+        return Plan(dict(counts), stored, sent, received, None if self.prices is None else dollars)
+
+    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+        """An answer or a failure for each request, in order.
+
+        Raises:
+            BudgetError: when the next request could exceed the budget.
+            RemoteError: when no request can succeed. In both cases, and when it is interrupted,
+                what is under way is waited for and kept.
+        """
+        keys = [request.key(self.backend.identity) for request in requests]
+        todo = dict(zip(keys, requests, strict=True))
+        found = {key: raw for key in todo if (raw := self.store.answer(key)) is not None}
+        replies = {key: Reply(raw, "", Cost(stored=1)) for key, raw in found.items()}
+        new = {key: request for key, request in todo.items() if key not in found}
+        replies.update(self._send_all(new))
+        first: set[str] = set()
+        answers = []
+        for key in keys:  # what was asked twice was sent once, and is counted once
+            reply = replies[key]
+            if key in first:
+                reply = Reply(
+                    reply.raw, reply.reason, FREE if reply.raw is None else Cost(stored=1)
+                )
+            answers.append(reply)
+            first.add(key)
+        return answers
+
+    def _send_all(self, new: dict[str, Request]) -> dict[str, Reply]:
+        if not new:
+            return {}
+        from tqdm import tqdm
+
+        self._stop.clear()
+        bar = tqdm(total=len(new), unit="request", disable=not self._progress, leave=False)
+        pool = ThreadPoolExecutor(min(self._concurrency, len(new)))
+        try:
+            futures = {key: pool.submit(self._send, key, request) for key, request in new.items()}
+            for future in futures.values():
+                future.add_done_callback(lambda _: bar.update())
+            done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()  # raises what stopped the run
+            return {key: future.result() for key, future in futures.items()}
+        finally:
+            self._stop.set()
+            with self._money:
+                self._money.notify_all()
+            pool.shutdown(wait=True, cancel_futures=True)
+            bar.close()
+
+    def _send(self, key: str, request: Request) -> Reply:
+        most = self._price(request, request.estimated_in(), request.most_out)
+        reason = "the run was stopped"
+        for attempt in range(self._attempts):
+            if self._stop.wait(max(0.0, self._quiet_until - time.monotonic())):
+                break
+            self._reserve(most)
+            if self._stop.is_set():
+                self._settle(most, 0.0)
+                break
+            number = self.store.begin(key, request.purpose, most)
+            paid = 0.0
+            try:
+                raw = self.backend.send(request, key)
+                usage = usage_of(raw, request)
+                paid = self._price(request, *usage[:2])
+                self.store.finish(
+                    number, key, self.backend.identity, request, raw, usage=usage, dollars=paid
+                )
+                return Reply(raw, "", Cost(1, 0, usage[0], usage[1]))
+            except Refused as failure:
+                paid = most if failure.lost else 0.0
+                self.store.fail(number, f"{failure.reason}: {failure.detail}", lost=failure.lost)
+                return Reply(None, failure.reason, Cost(requests=attempt + 1))
+            except Transient as failure:
+                paid = most if failure.lost else 0.0
+                self.store.fail(number, f"{failure.reason}: {failure.detail}", lost=failure.lost)
+                reason = failure.reason
+                if failure.retry_after is not None:
+                    until = time.monotonic() + failure.retry_after
+                    self._quiet_until = max(self._quiet_until, until)
+                elif attempt + 1 < self._attempts:
+                    longest = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)
+                    self._stop.wait(longest * random.uniform(0.5, 1.0))
+            except BaseException as error:
+                self.store.fail(number, type(error).__name__)
+                raise
+            finally:
+                self._settle(most, paid)
+        return Reply(None, reason, FREE)
+
+    def _price(self, request: Request, tokens_in: int, tokens_out: int) -> float:
+        if self.prices is None:
+            return 0.0
+        return self.prices.dollars(request.model, tokens_in, tokens_out)
+
+    def _reserve(self, dollars: float) -> None:
+        """Set the highest price aside; over the budget, wait for what is under way."""
+        with self._money:
+            while self.budget is not None and not self._stop.is_set():
+                if self._spent + self._reserved + dollars <= self.budget:
+                    break
+                if self._reserved == 0:
+                    raise BudgetError(
+                        f"the budget of ${self.budget:g} is spent: ${self._spent:.4f} so far, and "
+                        f"the next request may take ${dollars:.4f}; all "
+                        f"{self.store.spent().answers} answers are saved in "
+                        f"{str(self.store.path)!r}, so repeat the same command with a larger "
+                        "budget to go on"
+                    )
+                self._money.wait(1.0)
+            self._reserved += dollars
+
+    def _settle(self, reserved: float, paid: float) -> None:
+        with self._money:
+            self._reserved -= reserved
+            self._spent += paid
+            if self._reserved < 1e-12:  # what is left is rounding
+                self._reserved = 0.0
+            self._money.notify_all()

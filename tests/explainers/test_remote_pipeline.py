@@ -1,0 +1,158 @@
+"""Planted units get their right explanation and exact expected values, whatever the server gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from openai_rules import EXPECTED_FIRES, EXPECTED_SILENT, fires
+from planted_units import UNITS
+
+from polycode_plugins.explainers.base import JudgeTask, SimulationTask
+from polycode_plugins.explainers.remote import RemoteError
+
+
+def tasks(explanations):
+    return [
+        SimulationTask(e, tuple(r.tokens for r in u.score.all()))
+        for e, u in zip(explanations, UNITS, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "simulator", "method", "values"),
+    [
+        ("plain", "auto", "prompt-logprobs", (EXPECTED_SILENT, EXPECTED_FIRES)),
+        ("few", "auto", "prompt-logprobs", (EXPECTED_SILENT, EXPECTED_FIRES)),
+        ("generated", "auto", "generated-logprobs", (EXPECTED_SILENT, EXPECTED_FIRES)),
+        ("noecho", "auto", "generated-logprobs", (EXPECTED_SILENT, EXPECTED_FIRES)),
+        ("shift", "auto", "generated-logprobs", (EXPECTED_SILENT, EXPECTED_FIRES)),
+        ("chance", "auto", "generated-logprobs", (EXPECTED_SILENT, EXPECTED_FIRES)),
+        ("text", "auto", "text", (0, 10)),
+        ("strict", "text", "text", (0, 10)),
+    ],
+)
+def test_planted_units_are_explained_and_simulated(explainer, fault, simulator, method, values):
+    one = explainer(fault, simulator=simulator)
+    explanations = one.explain_many(UNITS)
+    assert [e.text for e in explanations] == [u.unit for u in UNITS]
+    simulate = one.simulator()
+    assert simulate.name == method
+    for unit, found in zip(UNITS, simulate.simulate_many(tasks(explanations)), strict=True):
+        for record, simulation in zip(unit.score.all(), found, strict=True):
+            assert simulation.state == "ok", simulation.reason
+            expected = [values[fires(unit.unit, t)] for t in record.tokens]
+            np.testing.assert_allclose(simulation.expected, expected, atol=1e-9)
+            assert simulation.cost.requests == 1
+
+
+def test_token_by_token_gives_the_same_values(explainer):
+    one = explainer("plain", simulator="token-by-token", probe_again=True)
+    # The server has chat, so its generated log-probabilities were judged there.
+    explanation = one.explain(UNITS[0])
+    record = UNITS[0].score.top[0]
+    simulation = one.simulator().simulate(explanation, [record.tokens])[0]
+    expected = [(EXPECTED_SILENT, EXPECTED_FIRES)[fires(UNITS[0].unit, t)] for t in record.tokens]
+    np.testing.assert_allclose(simulation.expected, expected, atol=1e-9)
+    assert simulation.cost.requests == len(record.tokens)
+
+
+@pytest.mark.parametrize(
+    ("fault", "probed", "reason"),
+    [
+        ("prose", "text", "the answer is not JSON"),
+        ("counts", "text", "the answer has too many or too few rows"),
+        ("other", "text", "the answer belongs to another request"),
+        ("cut", "text", "the answer was cut off"),
+        ("garbage", "text", "the answer was not JSON"),
+        ("down", "text", "the server answered 500 again and again"),
+        ("400", "text", "the server refused the request (400)"),
+        ("counts", "prompt-logprobs", "the log-probabilities do not belong to the tokens"),
+        ("other", "prompt-logprobs", "the answer belongs to another request"),
+        ("noecho", "prompt-logprobs", "the log-probabilities do not belong to the tokens"),
+        ("prose", "generated-logprobs", "the answer is not JSON"),
+        ("counts", "generated-logprobs", "the answer has too many or too few rows"),
+    ],
+)
+def test_a_server_that_breaks_after_the_probe_gives_failures_not_numbers(
+    explainer, server, fault, probed, reason
+):
+    one = explainer("plain", simulator=probed, attempts=2)
+    explanations = one.explain_many(UNITS)
+    simulate = one.simulator()
+    one.session.backend._client.base_url = server.url(fault)
+    for found in simulate.simulate_many(tasks(explanations)):
+        assert {(s.state, s.reason) for s in found} == {("failed", reason)}
+        assert all(s.expected is None for s in found)
+
+
+@pytest.mark.parametrize("task", ["detection", "fuzzing"])
+def test_the_judge_tells_texts_apart(explainer, task):
+    one = explainer("text")
+    explanations = one.explain_many(UNITS)
+    judge = one.judge()
+    asked, truth = [], []
+    for unit, explanation in zip(UNITS, explanations, strict=True):
+        texts = [r.tokens for r in unit.score.all()]
+        hits = [[i for i, t in enumerate(text) if fires(unit.unit, t)] for text in texts]
+        if task == "fuzzing":  # every other text is marked at a silent token
+            hits = [h if k % 2 == 0 else [] for k, h in enumerate(hits)]
+        marked = tuple(tuple(h or [0]) for h in hits)
+        truth.append([bool(h) for h in hits])
+        asked.append(
+            JudgeTask(explanation, task, tuple(texts), marked if task == "fuzzing" else ())
+        )
+    verdicts = judge.judge_many(asked)
+    assert [[v.answer for v in found] for found in verdicts] == truth
+    assert True in truth[0]
+    assert False in truth[0]
+    assert sum(v.cost.requests for found in verdicts for v in found) == 2 * len(UNITS)
+
+
+@pytest.mark.parametrize("fault", ["prose", "other", "counts"])
+def test_a_judge_that_does_not_answer_gives_no_verdict(explainer, server, fault):
+    one = explainer("text")
+    explanation = one.explain(UNITS[0])
+    judge = one.judge()
+    one.session.backend._client.base_url = server.url(fault)
+    texts = tuple(r.tokens for r in UNITS[0].score.all())
+    verdicts = judge.judge_many([JudgeTask(explanation, "detection", texts)])[0]
+    assert {v.answer for v in verdicts} == {None}
+    assert len(verdicts) == len(texts)
+    assert all(v.reason for v in verdicts)
+
+
+def test_a_failed_explanation_is_not_asked_about(explainer, server):
+    one = explainer("text")
+    simulate = one.simulator()
+    before = len(server.bodies)
+    failed = type(one.explain(UNITS[0])).failed("u", "openai", "why")
+    asked = len(server.bodies)
+    found = simulate.simulate(failed, [("a", "b")])
+    assert (found[0].state, len(server.bodies)) == ("failed", asked)
+    assert asked > before
+
+
+def test_results_of_two_simulators_do_not_meet_in_one_store(explainer):
+    first = explainer("plain", simulator="text", again=True)
+    first.simulator()
+    first.close()
+    with pytest.raises(RemoteError, match=r"by 'text'.*'prompt-logprobs'.*another store"):
+        explainer("plain", again=True).simulator()
+
+
+def test_what_the_backend_lacks_cannot_be_forced(explainer):
+    with pytest.raises(RemoteError, match=r"can serve text"):
+        explainer("text", simulator="prompt-logprobs").simulator()
+
+
+def test_the_explainer_sees_the_explaining_records_alone(explainer, server):
+    explainer("text").explain(UNITS[1])
+    sent = server.bodies[-1]["messages"][-1]["content"]
+    shown = {r.tokens for r in UNITS[1].explain.all()}
+    assert all("\n".join(f"{t}\t" for t in tokens[:1]) in sent for tokens in shown)
+    lines = [line for line in sent.splitlines() if "\t" in line]
+    total = sum(len(tokens) for tokens in shown)
+    active = sum(int(v > 0) for r in UNITS[1].explain.all() for v in r.activations)
+    assert len(lines) == total + active  # few are active, so those are listed again
+    assert server.bodies[-1]["temperature"] == 1.0
+    assert server.bodies[-1]["max_tokens"] == 60
