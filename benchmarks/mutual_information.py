@@ -5,7 +5,8 @@
 benchmark-mi (Czyz et al. 2023) pins old libraries, so it lives in an environment of its own:
 
     python3.11 -m venv PEER
-    PEER/bin/pip install benchmark-mi==0.1.3 jax==0.4.30 jaxlib==0.4.30
+    PEER/bin/pip install benchmark-mi==0.1.3 jax==0.4.30 jaxlib==0.4.30 \\
+        equinox==0.10.11 optax==0.1.9 numpy==1.26.4 pandas==1.5.3
 
 For every task and seed the peer draws the samples and runs its MINE with its defaults; the panel
 then reads the same samples. Both run on one and the same core, one after the other; seconds are of

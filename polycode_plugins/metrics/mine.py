@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from polycode_plugins.activations import Site
+from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.errors import DataError, SiteError, near
 from polycode_plugins.information import Channel, Quantisation, channels, estimate
 from polycode_plugins.information.neighbours import entropy
@@ -63,7 +64,7 @@ class MINE(Metric):
     noise: float = 0.5
     bits: int = 3
     dims: int = 4
-    partner_dims: int = 16
+    partner_dims: int = 8
     samples: int = 4096
     estimators: tuple[str, ...] | None = None
     mode: Literal["corrected", "as_published"] = "corrected"
@@ -314,9 +315,9 @@ def leading_components(values: Tensor, width: int) -> tuple[Floats, float]:
 
 def _draws(model: Any) -> bool:
     """Whether a forward pass of `model`, as it is, draws dropout."""
-    return isinstance(model, nn.Module) and any(
-        m.training and float(getattr(m, "p", 0.0)) > 0
-        for m in model.modules()
+    return any(
+        m.training and m.p > 0
+        for m in modules_of(model)
         if isinstance(m, nn.modules.dropout._DropoutNd)
     )
 

@@ -55,7 +55,6 @@ class MINEResult(Result):
         "interval_high",
         "ceiling",
         "recommended",
-        "partner",
         "n_samples",
     )
 
