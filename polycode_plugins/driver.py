@@ -10,6 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from polycode_plugins import distributed, storage
 from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
 from polycode_plugins.adapters.undisturbed import undisturbed
@@ -186,7 +188,7 @@ class _Run:
                 raise StateError("the interrupted run used other batches; start again with --fresh")
             return
         sites = list(self.statistics.sites.values())
-        self.statistics.begin(batch.labels)
+        self.statistics.begin(batch.labels, _floats(batch))
         self.adapter.run(batch, sites, self.statistics.receive, seed=self.described["seed"])
         self.statistics.batches += 1
         self.rows = self.rows.extended(batch.rows, batch.inputs)
@@ -265,6 +267,16 @@ def _bar(total: int | None, what: str, unit: str, progress: bool | None) -> Iter
     show = sys.stderr.isatty() if progress is None else progress
     with tqdm(total=total, desc=what, unit=unit, disable=not show, file=sys.stderr) as bar:
         yield bar
+
+
+def _floats(batch: Batch) -> Tensor | None:
+    """The one tensor of floats [batch, ..] that the model is called with; None for others."""
+    inputs = batch.inputs
+    if isinstance(inputs, tuple | list) and len(inputs) == 1:
+        inputs = inputs[0]
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        return None
+    return inputs if inputs.dim() > 1 and len(inputs) == len(batch) else None
 
 
 def _lasting(options: DataOptions) -> dict[str, Any]:

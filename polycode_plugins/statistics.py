@@ -43,11 +43,11 @@ class Statistics:
                     held.setdefault(accumulator.key(), accumulator)
                     keys[metric.label][name] = accumulator.key()
 
-    def begin(self, labels: Tensor | None) -> None:
-        """Tell the accumulators of a batch to come, and its `labels` [batch] where it has some."""
+    def begin(self, labels: Tensor | None, inputs: Tensor | None) -> None:
+        """Tell the accumulators of a batch to come; see `Accumulator.begin`."""
         for held in self._held.values():
             for accumulator in held.values():
-                accumulator.begin(labels)
+                accumulator.begin(labels, inputs)
 
     def receive(self, site: str, activations: Activations) -> None:
         """Take in one batch of one site; the sink of a capture."""

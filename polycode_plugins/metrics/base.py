@@ -38,8 +38,13 @@ class Accumulator(ABC):
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic, as JSON values: the arguments to make it with."""
 
-    def begin(self, labels: Tensor | None) -> None:
-        """Told of each batch before its activations come: `labels` [batch], where it has some."""
+    def begin(self, labels: Tensor | None, inputs: Tensor | None) -> None:
+        """Told of each batch before its activations come.
+
+        Args:
+            labels: int64 [batch], where the data has some.
+            inputs: [batch, ..], where the model is called with one tensor of floats.
+        """
         return
 
     @abstractmethod

@@ -8,7 +8,7 @@ the same ones, and so does any split of the data into batches, shards or merged 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -23,6 +23,8 @@ from polycode_plugins.metrics.base import Accumulator
 
 Integers = NDArray[np.int64]
 
+#: Widest input of which a copy is kept with every sample.
+WIDEST_INPUT = 4096
 #: Places drawn per image at most; each is a share of height and width, the same at every site.
 PLACES = 64
 
@@ -45,6 +47,23 @@ class Chosen(NamedTuple):
         return Chosen(*(column[kept] for column in self))
 
 
+class Samples(NamedTuple):
+    """What is known of each sample.
+
+    values: float32 [samples, width]. labels: int64 [samples], -1 for none. inputs: float32
+    [samples, input width], of width 0 where none are kept.
+    """
+
+    values: Tensor
+    labels: Tensor
+    inputs: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """All parts, one after the other."""
+        return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
 class Reservoir(Accumulator):
     """At most `size` samples of a site, float32, the same ones at every site.
 
@@ -61,35 +80,43 @@ class Reservoir(Accumulator):
     Args:
         size: most samples kept.
         seed: of the choice.
+        inputs: whether to keep the model's input of each sample's row beside it.
     """
 
     name = "reservoir"
 
-    def __init__(self, size: int = 4096, seed: int = 0) -> None:
+    def __init__(self, size: int = 4096, seed: int = 0, inputs: bool = False) -> None:
         if size < 1:
             raise DataError(f"a reservoir holds at least 1 sample, and size is {size}")
         self.size = size
         self.seed = seed
+        self.inputs = inputs
         self._seen = 0
         self._unnumbered = 0  # rows that came without a number
-        self._labels: Tensor | None = None  # of the batch under way
+        self._batch: tuple[Tensor | None, Tensor | None] = (None, None)  # labels, inputs
         self._held = Chosen(*[np.empty(0, dtype=np.int64)] * 5)
-        self._values: list[Tensor] = []
-        self._classes: list[Tensor] = []
+        self._columns: list[Samples] = []
         self._limit: tuple[int, int, int] | None = None  # of the last sample that is kept
 
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic."""
-        return {"size": self.size, "seed": self.seed}
+        return {"size": self.size, "seed": self.seed, "inputs": self.inputs}
 
     @property
     def n_samples(self) -> int:
         """Samples seen, not those kept."""
         return self._seen
 
-    def begin(self, labels: Tensor | None) -> None:
-        """Keep the labels [batch] of the batch to come."""
-        self._labels = labels
+    def begin(self, labels: Tensor | None, inputs: Tensor | None) -> None:
+        """Keep the labels [batch] and inputs [batch, ..] of the batch to come."""
+        if self.inputs and inputs is not None:
+            inputs = inputs.detach().flatten(1).float().cpu()
+            if inputs.shape[1] > WIDEST_INPUT:
+                raise DataError(
+                    f"inputs of {inputs.shape[1]} values are too wide to keep beside the samples "
+                    f"(at most {WIDEST_INPUT}); name the first layer as partner instead"
+                )
+        self._batch = labels, inputs if self.inputs else None
 
     def update(self, activations: Activations) -> None:
         """Take in one batch; of it only the samples that may stay are copied."""
@@ -103,16 +130,25 @@ class Reservoir(Accumulator):
             return
         samples = replace(activations, mask=None).matrix("samples")
         at = torch.from_numpy(found.at).to(samples.device)
-        if self._values and samples.shape[1] != self._values[0].shape[1]:
+        if self._columns and samples.shape[1] != self._columns[0].values.shape[1]:
             raise DataError(
                 f"activations of width {samples.shape[1]} follow ones of width "
-                f"{self._values[0].shape[1]}; a site must keep its width"
+                f"{self._columns[0].values.shape[1]}; a site must keep its width"
             )
-        labels = torch.full((len(at),), -1, dtype=torch.int64)
-        if self._labels is not None and len(self._labels) == mask.shape[0]:
-            labels = self._labels.cpu().long()[torch.from_numpy(found.at // mask.shape[1])]
-        # float32 rounds what was computed in float64; what overflows it is refused when read.
-        self._add(found, samples[at].detach().float().cpu(), labels)
+        of = torch.from_numpy(found.at // mask.shape[1])
+        labels, inputs = (
+            known[of] if known is not None and len(known) == mask.shape[0] else None
+            for known in self._batch
+        )
+        self._add(
+            found,
+            Samples(
+                # float32 rounds what was computed in float64; an overflow is refused when read.
+                samples[at].detach().float().cpu(),
+                torch.full((len(at),), -1) if labels is None else labels.cpu().long(),
+                torch.empty(len(at), 0) if inputs is None else inputs,
+            ),
+        )
 
     def merge(self, other: Self) -> None:
         """Take in everything `other` has kept."""
@@ -125,24 +161,29 @@ class Reservoir(Accumulator):
             )
         self._seen += other._seen
         self._unnumbered += other._unnumbered
-        if other._values:
-            self._add(other._held, torch.cat(other._values), torch.cat(other._classes))
+        if other._columns:
+            self._add(other._held, Samples.joined(other._columns))
 
-    def samples(self) -> tuple[Chosen, Tensor, Tensor]:
-        """What is kept: which samples, their values float32 [samples, width], labels (-1: none)."""
+    def samples(self) -> tuple[Chosen, Samples]:
+        """Which samples are kept, and what is known of each.
+
+        Raises:
+            DataError: when there is none.
+        """
         self._cut()
-        if not self._values:
+        if not self._columns:
             raise DataError("no sample came; give data, or check that the mask leaves some")
-        return self._held, self._values[0], self._classes[0]
+        return self._held, self._columns[0]
 
     def state(self) -> dict[str, Tensor]:
-        """Counts, keys, values and labels of what is kept."""
+        """Counts, keys and columns of what is kept."""
         self._cut()
         state = {"count": torch.tensor([self._seen, self._unnumbered])}
-        if self._values:
+        if self._columns:
             keys = np.stack([self._held.draw, self._held.hash, self._held.row, self._held.place])
-            state |= {"keys": torch.from_numpy(keys), "values": self._values[0].clone()}
-            state["labels"] = self._classes[0].clone()
+            state["keys"] = torch.from_numpy(keys)
+            columns = self._columns[0]._asdict().items()
+            state |= {k: v.clone() for k, v in columns if v.numel()}
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -152,11 +193,11 @@ class Reservoir(Accumulator):
             fresh._seen, fresh._unnumbered = (int(v) for v in state["count"])
             if "values" in state:
                 draw, hashed, row, place = state["keys"].numpy()
-                values, labels = state["values"], state["labels"]
-                if not len(row) == len(values) == len(labels):
+                inputs = state.get("inputs", torch.empty(len(row), 0))
+                columns = Samples(state["values"].clone(), state["labels"].clone(), inputs.clone())
+                if any(len(column) != len(row) for column in columns):
                     raise StateError("the saved reservoir has keys and values of unequal length")
-                held = Chosen(draw, hashed, row, place, np.arange(len(row)))
-                fresh._add(held, values.clone(), labels.clone())
+                fresh._add(Chosen(draw, hashed, row, place, np.arange(len(row))), columns)
         except (KeyError, ValueError, IndexError, RuntimeError) as error:
             raise StateError(f"the saved reservoir is damaged: {error}") from error
         self.__dict__.update(fresh.__dict__)
@@ -169,23 +210,21 @@ class Reservoir(Accumulator):
         self._unnumbered += n
         return rows
 
-    def _add(self, found: Chosen, values: Tensor, labels: Tensor) -> None:
+    def _add(self, found: Chosen, columns: Samples) -> None:
         self._held = Chosen(*(np.concatenate(pair) for pair in zip(self._held, found, strict=True)))
-        self._values.append(values)
-        self._classes.append(labels)
+        self._columns.append(columns)
         if len(self._held.row) >= 2 * self.size:
             self._cut()
 
     def _cut(self) -> None:
         """Sort what is held and drop all but the first `size`."""
-        if not self._values:
+        if not self._columns:
             return
         order = np.lexsort((self._held.row, self._held.hash, self._held.draw))[: self.size]
         kept = self._held.lines(order)
         self._held = kept._replace(at=np.arange(len(order)))
         picked = torch.from_numpy(order)
-        self._values = [torch.cat(self._values)[picked]]
-        self._classes = [torch.cat(self._classes)[picked]]
+        self._columns = [Samples(*(c[picked] for c in Samples.joined(self._columns)))]
         if len(order) == self.size:
             self._limit = int(kept.draw[-1]), int(kept.hash[-1]), int(kept.row[-1])
 
@@ -198,8 +237,7 @@ def aligned(
     Raises:
         DataError: where with `same_places` (tokens) the places of the two sites differ.
     """
-    left, x_values, _ = x.samples()
-    right, y_values, _ = y.samples()
+    (left, one), (right, two) = x.samples(), y.samples()
     keys = np.concatenate([np.stack([c.row, c.draw], axis=1) for c in (left, right)])
     names = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     split = len(left.row)
@@ -211,7 +249,7 @@ def aligned(
     _, first = np.unique(places, axis=0, return_index=True)
     first.sort()
     i, j = i[first], j[first]
-    return x_values[torch.from_numpy(i)], y_values[torch.from_numpy(j)], left.row[i]
+    return one.values[torch.from_numpy(i)], two.values[torch.from_numpy(j)], left.row[i]
 
 
 def _mask(activations: Activations) -> NDArray[np.bool_]:

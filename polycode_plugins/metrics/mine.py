@@ -23,11 +23,11 @@ from polycode_plugins.information import Channel, Quantisation, channels, estima
 from polycode_plugins.information.neighbours import entropy
 from polycode_plugins.information.samples import Floats
 from polycode_plugins.metrics.base import Accumulator, Metric
-from polycode_plugins.metrics.joint import Reservoir, aligned
+from polycode_plugins.metrics.joint import Integers, Reservoir, aligned
 from polycode_plugins.metrics.mine_result import MINEResult
 
-#: The partner that is no site: the class of each row.
-LABEL = "label"
+#: The partners that are no site: the class of each row, and what the model is called with.
+LABEL, INPUT = "label", "input"
 #: Quantised components are cut at so many standard deviations.
 _RANGE = 3.0
 
@@ -41,7 +41,8 @@ class MINE(Metric):
 
     Attributes:
         partner: name of the site that plays x, out of those asked for; None for the shallowest;
-            "label" for the class of each row.
+            "label" for the class of each row; "input" for the tensor of floats that the model is
+            called with.
         channel: noise on y: "gaussian", "quantisation", "dropout" (the network's own: it must be
             in train mode and draw), None (refused between sites of a network). "auto" is
             "gaussian" between sites, and none for labels and for arrays.
@@ -146,9 +147,7 @@ class MINE(Metric):
 
     def admit(self, model: Any, *, train_mode: bool) -> None:
         """Refuse a question without an answer before any data is read; see `Metric.admit`."""
-        if self.partner == LABEL:
-            return
-        if self.channel is None:
+        if self.channel is None and self.partner != LABEL:
             raise DataError(_infinite("the sites of this network"))
         if self.channel == "dropout" and not (train_mode and _draws(model)):
             raise DataError(
@@ -159,11 +158,11 @@ class MINE(Metric):
 
     def accumulators(self) -> Mapping[str, Accumulator]:
         """One reservoir, which keeps the same samples at every site."""
-        return {"reservoir": Reservoir(self.samples, self.seed)}
+        return {"reservoir": Reservoir(self.samples, self.seed, self.partner == INPUT)}
 
     def partner_of(self, site: Site, sites: Sequence[Site]) -> Site | None:
-        """The site named, or the shallowest of all; None for labels."""
-        if self.partner == LABEL:
+        """The site named, or the shallowest of all; None for labels and inputs."""
+        if self.partner in (LABEL, INPUT):
             return None
         if self.partner is None:
             return min(sites, key=lambda s: s.depth)
@@ -177,14 +176,23 @@ class MINE(Metric):
         return found
 
     def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> MINEResult:
-        """Information between the labels and the site; y's components number `partner_dims`.
+        """Information between the site and the input, or the labels.
+
+        Of labels y's components number `partner_dims`.
 
         Raises:
-            DataError: where rows have no labels, or too few samples came.
+            DataError: where inputs or labels are missing, or too few samples came.
         """
-        if self.partner != LABEL:
+        if self.partner not in (LABEL, INPUT):
             return self.compute_pair(accumulators, accumulators, site, site)
-        chosen, values, labels = cast(Reservoir, accumulators["reservoir"]).samples()
+        chosen, (values, labels, inputs) = cast(Reservoir, accumulators["reservoir"]).samples()
+        if self.partner == INPUT:
+            if not inputs.shape[1]:
+                raise DataError(
+                    "the inputs are unknown: pc.analyze knows them where the model is called with "
+                    "one tensor of floats; elsewhere name a site as partner (the embedding)"
+                )
+            return self._between(inputs, values, chosen.row, INPUT, f"site {site.name!r}")
         if bool((labels < 0).any()):
             raise DataError(
                 "the data has no label for every row; give (inputs, labels) pairs or a folder of "
@@ -223,14 +231,20 @@ class MINE(Metric):
         Raises:
             DataError: without a noise channel, for a constant site, or for too few samples.
         """
-        if self.channel is None:
-            raise DataError(_infinite(f"site {site.name!r}"))
         own, other = (cast(Reservoir, a["reservoir"]) for a in (accumulators, partners))
         tokens = "position" in site.axes and "position" in partner.axes
         x, y, rows = aligned(other, own, same_places=tokens)
-        n_rows = len(np.unique(rows))
         if self.channel == "dropout" and site.name == partner.name:
-            return _itself(partner.name, len(rows), n_rows)
+            return _itself(partner.name, len(rows), len(np.unique(rows)))
+        return self._between(x, y, rows, partner.name, f"site {site.name!r}")
+
+    def _between(
+        self, x: Tensor, y: Tensor, rows: Integers, partner: str, where: str
+    ) -> MINEResult:
+        """Information between samples x of the partner and y of a site, through the channel."""
+        if self.channel is None:
+            raise DataError(_infinite(where))
+        n_rows = len(np.unique(rows))
         x_scores, x_kept = leading_components(x, self.partner_dims)
         y_scores, y_kept = leading_components(y, self.dims)
         channel, ceiling = self._noise(y_scores.shape[1])
@@ -255,7 +269,7 @@ class MINE(Metric):
             )
         return MINEResult.of(
             found,
-            partner=partner.name,
+            partner=partner,
             n_rows=n_rows,
             channel=self._described(channel),
             ceiling=ceiling,

@@ -35,7 +35,7 @@ class MINEResult(Result):
         channel: the noise on y, in words; None for arrays and labels taken as they are.
         ceiling: the most [nats] that this noise lets through, whatever x is, or the entropy of the
             labels; None where there is no such limit.
-        partner: name of x: a site, or "label".
+        partner: name of x: a site, "input" or "label".
         n_samples: pairs that were used. n_rows: rows of the data that they come from.
         dims: coordinates of x and y that were used.
         variance_kept: share of each one's variance in them; None for labels.

@@ -31,10 +31,10 @@ def masked(rows: torch.Tensor, length: int = 6) -> torch.Tensor:
 
 
 def filled(chunks: Any, size: int = 20, seed: int = 3) -> Reservoir:
-    reservoir = Reservoir(size, seed)
+    reservoir = Reservoir(size, seed, inputs=True)
     for rows in chunks:
         rows = torch.as_tensor(rows)
-        reservoir.begin(rows % 5)
+        reservoir.begin(rows % 5, 3.0 * rows[:, None])
         reservoir.update(Activations(text(rows), TOKENS, mask=masked(rows), rows=rows))
     return reservoir
 
@@ -67,18 +67,19 @@ def test_any_split_order_and_merge_gives_the_same_samples(
 
 
 def test_what_is_kept_is_what_was_seen_under_its_own_key() -> None:
-    chosen, values, labels = filled([range(24)], size=1000).samples()
+    chosen, (values, labels, inputs) = filled([range(24)], size=1000).samples()
     counts = masked(torch.arange(24)).sum()
     assert len(values) == counts  # everything fits
     assert np.array_equal(values[:, 0].numpy(), 100.0 * chosen.row + chosen.place)
     assert np.array_equal(labels.numpy(), chosen.row % 5)
+    assert np.array_equal(inputs[:, 0].numpy(), 3.0 * chosen.row)
     assert len({*zip(chosen.row.tolist(), chosen.place.tolist(), strict=True)}) == counts
 
 
 def test_every_row_gives_a_sample_before_any_gives_two() -> None:
-    chosen, _, _ = filled([range(24)], size=24).samples()
+    chosen, _ = filled([range(24)], size=24).samples()
     assert sorted(chosen.row.tolist()) == list(range(24))
-    fewer, _, _ = filled([range(24)], size=10).samples()
+    fewer, _ = filled([range(24)], size=10).samples()
     assert len(set(fewer.row.tolist())) == 10
 
 
@@ -158,22 +159,22 @@ def test_memory_is_bounded_and_the_callers_tensor_is_not_kept() -> None:
         rows = torch.arange(start, start + 4)
         values.copy_(text(rows, width=3))
         reservoir.update(Activations(values, TOKENS, rows=rows))
-        assert sum(len(v) for v in reservoir._values) <= 2 * 10 + 24
+        assert sum(len(part.values) for part in reservoir._columns) <= 2 * 10 + 24
     values.fill_(-1)
-    assert float(reservoir.samples()[1].min()) >= 0
+    assert float(reservoir.samples()[1].values.min()) >= 0
 
 
 def test_damaged_state_and_changed_width_are_refused() -> None:
     reservoir = filled([range(8)])
     state = reservoir.state()
     with pytest.raises(StateError, match="damaged"):
-        Reservoir(20, 3).load_state({k: v for k, v in state.items() if k != "keys"})
+        Reservoir(20, 3, True).load_state({k: v for k, v in state.items() if k != "keys"})
     with pytest.raises(StateError, match="unequal"):
-        Reservoir(20, 3).load_state(state | {"labels": state["labels"][1:]})
+        Reservoir(20, 3, True).load_state(state | {"labels": state["labels"][1:]})
     rows = torch.arange(8, 10)
     with pytest.raises(DataError, match="width"):
         reservoir.update(Activations(text(rows, width=3), TOKENS, rows=rows))
     with pytest.raises(StateError, match="cannot be merged"):
-        reservoir.merge(Reservoir(20, 4))
+        reservoir.merge(Reservoir(20, 4, True))
     with pytest.raises(DataError, match="no sample"):
         Reservoir(3).samples()

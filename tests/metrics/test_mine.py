@@ -170,6 +170,25 @@ def test_the_networks_own_dropout_is_a_channel_in_train_mode() -> None:
         pc.analyze(linear().train(), normal(100, 2), metrics=[metric], train_mode=True)
 
 
+def test_the_input_as_partner() -> None:
+    """Planted: of the input's three directions the network sees two."""
+    model = nn.Sequential(nn.Linear(3, 5, bias=False), nn.Linear(5, 5))
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].weight[0, 0] = model[0].weight[1, 1] = 1.0
+    metric = MINE(partner="input", estimators=PLAIN)
+    found = pc.analyze(model.eval(), normal(4000, 3), metrics=[metric])
+    for site in found:
+        assert abs(found[site, "mine"].nats - TWO) < 0.06, site
+        assert found[site, "mine"].dims == (3, 2)
+        assert found[site, "mine"].partner == "input"
+    with pytest.raises(DataError, match="inputs are unknown"):
+        pc.measure({"a": normal(100, 2)}, [metric])
+    wide = nn.Sequential(nn.Linear(5000, 2))
+    with pytest.raises(DataError, match="too wide"):
+        pc.analyze(wide, torch.randn(40, 5000), metrics=[metric])
+
+
 def test_labels_on_separable_data_and_on_none() -> None:
     label = torch.randint(3, (900,), generator=torch.Generator().manual_seed(0))
     x = normal(900, 2) * 0.05 + torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])[label]
