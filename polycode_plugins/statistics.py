@@ -43,7 +43,7 @@ class Statistics:
                     held.setdefault(accumulator.key(), accumulator)
                     keys[metric.label][name] = accumulator.key()
 
-    def begin(self, labels: Tensor | None, inputs: Tensor | None) -> None:
+    def begin(self, labels: Tensor | None, inputs: Tensor | None = None) -> None:
         """Tell the accumulators of a batch to come; see `Accumulator.begin`."""
         for held in self._held.values():
             for accumulator in held.values():

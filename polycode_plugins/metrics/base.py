@@ -38,7 +38,7 @@ class Accumulator(ABC):
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic, as JSON values: the arguments to make it with."""
 
-    def begin(self, labels: Tensor | None, inputs: Tensor | None) -> None:
+    def begin(self, labels: Tensor | None, inputs: Tensor | None = None) -> None:
         """Told of each batch before its activations come.
 
         Args:

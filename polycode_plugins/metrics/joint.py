@@ -107,7 +107,7 @@ class Reservoir(Accumulator):
         """Samples seen, not those kept."""
         return self._seen
 
-    def begin(self, labels: Tensor | None, inputs: Tensor | None) -> None:
+    def begin(self, labels: Tensor | None, inputs: Tensor | None = None) -> None:
         """Keep the labels [batch] and inputs [batch, ..] of the batch to come."""
         if self.inputs and inputs is not None:
             inputs = inputs.detach().flatten(1).float().cpu()
