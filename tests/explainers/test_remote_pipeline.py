@@ -1,4 +1,4 @@
-"""Planted units get their right explanation and exact expected values, whatever the server gives."""
+"""Planted units get their explanation and exact expected values, whatever the server gives."""
 
 from __future__ import annotations
 

@@ -99,15 +99,20 @@ class OpenAIExplainer(Explainer):
         self._wanted, self._limit, self._again = simulator, explanation_tokens, probe_again
         if backend is None:
             backend = OpenAIServer(base_url, key_variable=key_variable, timeout=timeout)
-        self.session = Session(
-            backend,
-            Store(store),
-            prices=table,
-            budget=budget,
-            concurrency=concurrency,
-            attempts=attempts,
-            progress=progress,
-        )
+        answers = Store(store)
+        try:
+            self.session = Session(
+                backend,
+                answers,
+                prices=table,
+                budget=budget,
+                concurrency=concurrency,
+                attempts=attempts,
+                progress=progress,
+            )
+        except DataError:
+            answers.close()
+            raise
         self._known: dict[str, Capabilities] = {}
 
     def capabilities(self, model: str | None = None) -> Capabilities:

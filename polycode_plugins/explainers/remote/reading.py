@@ -149,7 +149,7 @@ def explanation(text: str) -> str:
     """The phrase of an explainer's answer, on one line, without the beginning it goes on from."""
     found = text.strip().partition("\n")[0].strip()
     found = re.sub(rf"^(unit \d+ )?{PREFIX}:?\s+", "", found, flags=re.IGNORECASE)
-    found = found.strip().strip('"').strip().removesuffix(".")
+    found = found.strip(' "').removesuffix(".").strip(' "')
     if not re.search(r"\w", found):
         raise Unreadable("the explanation is empty")
     return found

@@ -80,12 +80,24 @@ class Store:
                 "folder that can be written"
             ) from error
         try:
-            self._db = sqlite3.connect(
-                self.path, timeout=30, isolation_level=None, check_same_thread=False
-            )
+            self._open(shown)
+        except BaseException:
+            self._held.close()
+            raise
+
+    def _open(self, shown: str) -> None:
+        self._db = sqlite3.connect(
+            self.path, timeout=30, isolation_level=None, check_same_thread=False
+        )
+        try:
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > FORMAT:
+                raise StateError(
+                    f"{shown} has format {version} and this version reads up to {FORMAT}; update "
+                    "polycode-plugins"
+                )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 # One transaction: a process killed here leaves an empty file, not half a store.
                 self._db.executescript(
@@ -94,14 +106,13 @@ class Store:
             # What was under way when the last process died was never answered.
             self._db.execute("UPDATE attempts SET state='lost' WHERE state='sent'")
         except sqlite3.Error as error:
+            self._db.close()
             raise StateError(
                 f"{shown} is not a store of answers ({error}); give another file"
             ) from error
-        if version > FORMAT:
-            raise StateError(
-                f"{shown} has format {version} and this version reads up to {FORMAT}; update "
-                "polycode-plugins"
-            )
+        except StateError:
+            self._db.close()
+            raise
 
     def answer(self, key: str) -> dict[str, Any] | None:
         """The stored answer; None where there is none."""

@@ -1,0 +1,224 @@
+"""Requests under way together, tried again or not, within a budget, and no key anywhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+import pytest
+from conftest import KEY
+from planted_units import UNITS
+
+from polycode_plugins.errors import DataError
+from polycode_plugins.explainers.base import SimulationTask
+from polycode_plugins.explainers.remote import BudgetError, OpenAIServer, RemoteError, Store
+from polycode_plugins.explainers.remote.request import CHAT, Request, estimated_tokens
+from polycode_plugins.explainers.remote.server import retry_after
+from polycode_plugins.explainers.remote.session import Session
+
+PRICES = {"planted": {"in": 1000.0, "out": 2000.0}}
+
+
+def requests(count: int) -> list[Request]:
+    return [
+        Request(
+            CHAT,
+            {
+                "model": "planted",
+                "messages": [{"role": "user", "content": f"x{i}"}],
+                "max_tokens": 5,
+            },
+            "explain",
+            "v",
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "slow", "hangup"])
+def test_what_passes_is_tried_again(explainer, server, fault):
+    session = explainer(fault, timeout=1).session
+    replies = session.ask(requests(3))
+    assert all(r.raw is not None for r in replies)
+    assert set(server.seen.values()) == {2 if fault in ("slow", "hangup") else 3}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("401", "refuses the key in \\$OPENAI_API_KEY"),
+        ("404", "does not know the model"),
+        ("quota", "no credit left .* repeat the same command"),
+    ],
+)
+def test_what_makes_the_run_pointless_stops_it_at_once(explainer, server, fault, message):
+    session = explainer(fault, concurrency=4).session
+    with pytest.raises(RemoteError, match=message) as caught:
+        session.ask(requests(50))
+    assert KEY not in str(caught.value)
+    assert max(server.seen.values()) == 1
+    assert len(server.seen) < 50
+
+
+@pytest.mark.parametrize("fault", ["400", "cut", "garbage"])
+def test_what_will_not_pass_is_sent_once_and_fails_alone(explainer, server, fault):
+    session = explainer(fault).session
+    replies = session.ask(requests(3))
+    assert [r.raw for r in replies] == [None] * 3
+    assert set(server.seen.values()) == {1}
+    spent = session.store.spent()
+    assert spent.answers == 0
+    assert (spent.failures, spent.lost) == ((3, 0) if fault == "400" else (0, 3))
+
+
+def test_no_server_is_an_error_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    store = Store(tmp_path / "s.sqlite")
+    session = Session(OpenAIServer("http://127.0.0.1:9/v1"), store)
+    with pytest.raises(RemoteError, match="cannot be reached"):
+        session.ask(requests(2))
+    store.close()
+
+
+def test_everyone_waits_when_the_server_asks_to(explainer, server):
+    session = explainer("429", concurrency=1).session
+    start = time.monotonic()
+    session.ask(requests(1))
+    assert time.monotonic() - start >= 2 * 0.05  # Retry-After, twice
+
+
+def test_retry_after_is_seconds_or_a_date():
+    assert retry_after({"retry-after": "2.5"}) == 2.5
+    assert retry_after({"retry-after-ms": "1500"}) == 1.5
+    assert retry_after({"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"}) == 0
+    assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({}) is None
+
+
+def test_at_most_so_many_are_under_way(explainer, server):
+    server.delay = 0.05
+    explainer(concurrency=7).session.ask(requests(30))
+    assert server.most_open == 7
+
+
+def test_the_same_is_sent_and_paid_once(explainer, server):
+    one = explainer(prices=PRICES, again=True)
+    three = requests(3)
+    first = one.session.ask(three + three)
+    assert [r.cost.requests for r in first] == [1, 1, 1, 0, 0, 0]
+    assert [r.cost.stored for r in first] == [0, 0, 0, 1, 1, 1]
+    spent = one.spent()
+    assert spent.answers == 3
+    assert spent.dollars == pytest.approx((spent.tokens_in * 1000 + spent.tokens_out * 2000) / 1e6)
+    one.close()
+    again = explainer(prices=PRICES, again=True)
+    assert [r.raw for r in again.session.ask(three)] == [r.raw for r in first[:3]]
+    assert max(server.seen.values()) == 1
+    assert again.spent() == spent
+
+
+def test_the_budget_holds_and_a_larger_one_goes_on(explainer, server):
+    limited = explainer(prices=PRICES, budget=0.06, again=True)
+    with pytest.raises(BudgetError, match=r"budget of \$0\.06 .* saved .* larger budget"):
+        limited.session.ask(requests(40))
+    spent = limited.spent()
+    assert 0 < spent.answers < 40
+    assert 0.03 < spent.dollars <= 0.06
+    limited.close()
+    more = explainer(prices=PRICES, budget=10, again=True)
+    replies = more.session.ask(requests(40))
+    assert all(r.raw for r in replies)
+    assert sum(r.cost.stored for r in replies) == spent.answers
+    assert max(server.answered.values()) == 1
+
+
+def test_what_may_have_been_paid_counts_as_spent(explainer):
+    session = explainer("cut", prices=PRICES, budget=0.05).session
+    with pytest.raises(BudgetError):
+        session.ask(requests(40))
+    assert session.store.spent().dollars > 0.03
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 1}, "a budget needs prices"),
+        ({"budget": -1, "prices": PRICES}, "dollars of at least 0"),
+        ({"prices": {"plantd": PRICES["planted"]}}, "did you mean 'plantd'"),
+        ({"prices": {"planted": {"in": "x", "out": 1}}}, "no prices 'in' and 'out'"),
+        ({"prices": {"planted": {"in": -1, "out": 1}}}, "not a number of at least 0"),
+        ({"prices": "/nowhere.json"}, "cannot be read"),
+        ({"simulator": "promt"}, "no simulator is called"),
+        ({"concurrency": 0}, "at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_used(explainer, options, message):
+    with pytest.raises(DataError, match=message):
+        explainer(**options)
+
+
+@pytest.mark.parametrize("name", ["prices.json", "prices.toml"])
+def test_prices_from_a_file(explainer, tmp_path, name):
+    text = json.dumps(PRICES) if name.endswith("json") else "[planted]\nin = 1000\nout = 2000\n"
+    (tmp_path / name).write_text(text)
+    one = explainer(prices=tmp_path / name)
+    assert one.session.prices.dollars("planted", 1_000_000, 500_000) == 2000
+
+
+def test_a_plan_sends_nothing_and_is_no_less_than_what_is_used(explainer, server):
+    one = explainer("text", prices=PRICES, simulator="text")
+    plan = one.plan(UNITS)
+    assert not server.bodies
+    texts = [len(u.score.all()) for u in UNITS]
+    assert plan.requests == {"explain": len(UNITS), "simulate": sum(texts)}
+    explanations = one.explain_many(UNITS)
+    one.simulator().simulate_many(
+        [
+            SimulationTask(e, tuple(r.tokens for r in u.score.all()))
+            for e, u in zip(explanations, UNITS, strict=True)
+        ]
+    )
+    assert one.spent().dollars <= plan.dollars
+    after = one.plan(UNITS)
+    assert after.requests == {}
+    assert after.stored == len(UNITS) + sum(texts)
+    assert after.dollars == 0
+
+
+def test_the_estimate_of_tokens_is_of_the_right_size():
+    text = "The unit fires 1234 times, at\tnumbers\t10\nand words like counterrevolutionary. " * 50
+    # 23 words and marks and 2 longer words, by the tokenizer of GPT-2: about 28 a line.
+    assert 25 * 50 < estimated_tokens(text) < 40 * 50
+
+
+def test_the_key_is_nowhere(explainer, server, tmp_path, caplog, capsys):
+    caplog.set_level(logging.DEBUG)
+    one = explainer(prices=PRICES)
+    one.explain_many(UNITS)
+    one.simulator()
+    with pytest.raises(RemoteError) as caught:
+        explainer("401").explain(UNITS[0])
+    shown = capsys.readouterr()
+    said = [str(caught.value), repr(one.session.backend), json.dumps(one.describe()), caplog.text]
+    said += [json.dumps(one.simulator().describe()), shown.out, shown.err]
+    assert "[key]" in str(caught.value)
+    assert not any(KEY in text for text in said)
+    assert KEY in server.headers[-1]  # it was sent, so there was something to leak
+    one.close()
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@host/v1", "http://host/v1?key=secret", "host"])
+def test_a_url_that_would_leak_or_is_none(url):
+    with pytest.raises(DataError, match="base_url") as caught:
+        OpenAIServer(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_openai_without_a_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(RemoteError, match="set the environment variable OPENAI_API_KEY"):
+        OpenAIServer()
