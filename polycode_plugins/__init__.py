@@ -25,11 +25,13 @@ from polycode_plugins.errors import (
 )
 
 if TYPE_CHECKING:
-    from polycode_plugins import metrics, theory
+    from polycode_plugins import explainers, metrics, theory
     from polycode_plugins.activations import Activations, Site
     from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions
     from polycode_plugins.analysis import Analysis
     from polycode_plugins.driver import analyze
+    from polycode_plugins.explainers.comparing import compare
+    from polycode_plugins.explainers.comparison import Comparison
     from polycode_plugins.loading import load
     from polycode_plugins.metrics.base import Accumulator, Metric, Result
     from polycode_plugins.probe import Probe, attach, measure
@@ -41,6 +43,7 @@ _HOMES = {
     "Analysis": "analysis",
     "Batch": "adapters.base",
     "Capture": "adapters.base",
+    "Comparison": "explainers.comparison",
     "DataOptions": "adapters.base",
     "Metric": "metrics.base",
     "Probe": "probe",
@@ -48,10 +51,11 @@ _HOMES = {
     "Site": "activations",
     "analyze": "driver",
     "attach": "probe",
+    "compare": "explainers.comparing",
     "load": "loading",
     "measure": "probe",
 }
-_MODULES = ("metrics", "theory")
+_MODULES = ("explainers", "metrics", "theory")
 
 __all__ = [
     "Accumulator",
@@ -60,6 +64,7 @@ __all__ = [
     "Analysis",
     "Batch",
     "Capture",
+    "Comparison",
     "DataError",
     "DataOptions",
     "Metric",
@@ -74,6 +79,8 @@ __all__ = [
     "__version__",
     "analyze",
     "attach",
+    "compare",
+    "explainers",
     "load",
     "measure",
     "metrics",

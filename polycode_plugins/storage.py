@@ -32,11 +32,11 @@ def save(folder: Path, state: dict[str, Tensor], table: Table, run: dict[str, An
         StateError: where the folder cannot be written, is a file, or holds files of others.
     """
     prepare(folder)
-    files = {STATE: _write(folder / STATE, lambda path: _write_state(path, state))}
+    files = {STATE: write_file(folder / STATE, lambda path: _write_state(path, state))}
     if table:
-        files[RESULTS] = _write(folder / RESULTS, lambda path: _write_table(path, table))
+        files[RESULTS] = write_file(folder / RESULTS, lambda path: _write_table(path, table))
     text = json.dumps({"format": FORMAT, **run, "files": files}, indent=1, sort_keys=True)
-    _write(folder / RUN, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_file(folder / RUN, lambda path: path.write_text(text + "\n", encoding="utf-8"))
     return folder
 
 
@@ -67,7 +67,7 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], list[tuple[st
             f"the run in {str(folder)!r} was interrupted; repeat its command to finish it"
         )
     state = load_state(folder, run)
-    return run, state, _read_table(_checked(folder, RESULTS, run))
+    return run, state, _read_table(checked(folder, RESULTS, run))
 
 
 def load_run(folder: Path) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def load_state(folder: Path, run: dict[str, Any]) -> dict[str, Tensor]:
     """The accumulators' tensors."""
     from safetensors.torch import load_file
 
-    path = _checked(folder, STATE, run)
+    path = checked(folder, STATE, run)
     try:
         return dict(load_file(path))
     except Exception as error:  # safetensors raises its own type, which it does not export
@@ -139,12 +139,16 @@ def write_text(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(f"cannot write {str(path)!r}: {_reason(error)}") from error
-    _write(path, lambda p: p.write_text(text, encoding="utf-8"))
+    write_file(path, lambda p: p.write_text(text, encoding="utf-8"))
     return path
 
 
-def _write(path: Path, writer: Callable[[Path], Any]) -> str:
-    """Write through a temporary neighbour; return the file's checksum."""
+def write_file(path: Path, writer: Callable[[Path], Any]) -> str:
+    """Write through a temporary neighbour, so that the file appears whole; return its checksum.
+
+    Raises:
+        StateError: when the file cannot be written.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         writer(draft)
@@ -168,7 +172,12 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _checked(folder: Path, name: str, run: dict[str, Any]) -> Path:
+def checked(folder: Path, name: str, run: dict[str, Any]) -> Path:
+    """The path of a file of a run, if it is the one whose checksum the run's record holds.
+
+    Raises:
+        StateError: when it is missing or another one.
+    """
     path = folder / name
     expected = run["files"].get(name)
     try:
@@ -178,8 +187,8 @@ def _checked(folder: Path, name: str, run: dict[str, Any]) -> Path:
         raise StateError(f"{str(path)!r} cannot be read: {_reason(error)}") from error
     if found != expected:
         raise StateError(
-            f"{str(path)!r} is not the file that {RUN} was written with (its checksum differs): it "
-            "is damaged or from another run"
+            f"{str(path)!r} is not the file that its run was written with (its checksum differs): "
+            "it is damaged or from another run"
         )
     return path
 

@@ -59,15 +59,14 @@ def records_of(
         DataError: where the texts hold too few documents.
     """
     pooled, lengths = collector.pool.stacked()
+    shown = _Shown(texts, strings)
     for units, tops in zip(collector.units, collector.tops, strict=True):
         ranked = {sign: top.ranked() for sign, top in tops.items()}
         for start in range(0, len(units), _UNITS_AT_ONCE):
             chunk = list(range(start, min(start + _UNITS_AT_ONCE, len(units))))
             read = units.select(chunk).project(pooled).cpu().numpy()
             for column, i in enumerate(chunk):
-                maker = _Maker(
-                    collector, texts, strings, protocol, units, i, read[:, column], lengths, seed
-                )
+                maker = _Maker(collector, shown, protocol, units, i, read[:, column], lengths, seed)
                 maker.both = signs == "both"
                 made = {s: maker.make(s, tops[s], ranked[s][i]) for s in tops}
                 for sign in _chosen(made, signs):
@@ -93,14 +92,27 @@ def _chosen(made: dict[int, UnitRecords], signs: Signs) -> list[int]:
     return [1 if height(1) >= height(-1) else -1]
 
 
+class _Shown:
+    """The tokens of a text as strings, and the mask of those that count; each made once."""
+
+    def __init__(self, texts: Texts, strings: TokenStrings) -> None:
+        self._texts, self._strings = texts, strings
+        self._made: dict[int, tuple[tuple[str, ...], Tensor]] = {}
+
+    def __getitem__(self, row: int) -> tuple[tuple[str, ...], Tensor]:
+        if row not in self._made:
+            ids, mask = self._texts[row]
+            self._made[row] = self._strings(ids), mask
+        return self._made[row]
+
+
 class _Maker:
     """The records of one unit."""
 
     def __init__(
         self,
         collector: SiteCollector,
-        texts: Texts,
-        strings: TokenStrings,
+        shown: _Shown,
         protocol: Protocol,
         units: Units,
         unit: int,
@@ -108,7 +120,7 @@ class _Maker:
         lengths: list[int],
         seed: int,
     ) -> None:
-        self.collector, self.texts, self.strings = collector, texts, strings
+        self.collector, self.shown = collector, shown
         self.protocol, self.units, self.unit = protocol, units, unit
         self.pooled = np.split(pooled, np.cumsum(lengths)[:-1])
         self.both = False
@@ -129,9 +141,9 @@ class _Maker:
         held = sign * top.activations[self.unit, keep].cpu()
         tops = []
         for place, (row, document) in enumerate(zip(rows, documents.tolist(), strict=True)):
-            ids, mask = self.texts[row]
+            tokens, mask = self.shown[row]
             values = held[place, : len(mask)][mask].numpy()
-            tops.append(Record(self.strings(ids), values, name, document, row))
+            tops.append(Record(tokens, values, name, document, row))
         random, quantile = self._others(sign, name, {r.document for r in tops})
         return split(
             name,
@@ -161,6 +173,6 @@ class _Maker:
 
     def _record(self, i: int, sign: int, name: str) -> Record:
         pool = self.collector.pool
-        ids, _ = self.texts[pool.rows[i]]
+        tokens, _ = self.shown[pool.rows[i]]
         values = (sign * self.pooled[i]).astype(np.float32)
-        return Record(self.strings(ids), values, name, pool.documents[i], pool.rows[i])
+        return Record(tokens, values, name, pool.documents[i], pool.rows[i])

@@ -16,6 +16,7 @@ from polycode_plugins.explainers.base import (
     LEVELS,
     Explainer,
     Explanation,
+    Floats,
     Simulation,
     SimulationTask,
     Simulator,
@@ -36,10 +37,11 @@ class TokenLookupSimulator(Simulator):
 
     def simulate_many(self, tasks: Sequence[SimulationTask]) -> list[list[Simulation]]:
         """One look-up per token."""
-        return [
-            [Simulation(_looked_up(task.explanation.data, tokens)) for tokens in task.texts]
-            for task in tasks
-        ]
+        made = []
+        for task in tasks:
+            table = _Table(task.explanation.data)
+            made.append([Simulation(table.read(tokens)) for tokens in task.texts])
+        return made
 
 
 class TokenLookupExplainer(Explainer):
@@ -81,19 +83,18 @@ def folded(token: str) -> str:
     return token.strip().casefold()
 
 
-def _looked_up(data: Mapping[str, Any], tokens: Sequence[str]) -> np.ndarray[Any, Any]:
-    table: Mapping[str, float] = data.get("levels", {})
-    alike: dict[str, list[float]] = defaultdict(list)
-    for token, level in table.items():
-        alike[folded(token)].append(level)
-    return np.array(
-        [
-            table[t]
-            if t in table
-            else float(np.mean(alike[folded(t)]))
-            if folded(t) in alike
-            else 0
-            for t in tokens
-        ],
-        dtype=np.float64,
-    )
+class _Table:
+    """The levels of one explanation."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self._levels: Mapping[str, float] = data.get("levels", {})
+        alike: dict[str, list[float]] = defaultdict(list)
+        for token, level in self._levels.items():
+            alike[folded(token)].append(level)
+        self._alike = {token: float(np.mean(levels)) for token, levels in alike.items()}
+
+    def read(self, tokens: Sequence[str]) -> Floats:
+        """float64 [tokens]."""
+        exact, alike = self._levels, self._alike
+        found = [exact[t] if t in exact else alike.get(folded(t), 0.0) for t in tokens]
+        return np.array(found, dtype=np.float64)

@@ -69,12 +69,14 @@ def auprc_score(fires: ArrayLike, simulated: ArrayLike) -> float | None:
     Chance is the share of tokens that fire. Args: `fires`, bool, and `simulated`, any scale, over
     the same tokens. None where no token fires or all do.
     """
-    from sklearn.metrics import average_precision_score
-
     y, x = _joined(fires, simulated)
     if _constant(y):
         return None
-    return float(average_precision_score(y > 0, x))
+    order = np.argsort(-x, kind="stable")
+    hits, ranked = np.cumsum(y[order] > 0), x[order]
+    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of equal simulations
+    recall = hits[ends] / hits[-1]
+    return float((np.diff(recall, prepend=0.0) * hits[ends] / (ends + 1)).sum())
 
 
 def balanced_accuracy(truth: Sequence[bool], answers: Sequence[bool | None]) -> float | None:

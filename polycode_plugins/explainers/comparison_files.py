@@ -1,0 +1,209 @@
+"""The files of a comparison: comparison.json, units.parquet, records.safetensors. No pickle.
+
+comparison.json is written last and holds the checksums of the others, so a folder in which
+something is missing or damaged is refused whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from polycode_plugins import storage
+from polycode_plugins.errors import StateError
+from polycode_plugins.explainers.base import (
+    Cost,
+    Explanation,
+    Simulation,
+    UnitRecords,
+)
+from polycode_plugins.explainers.calibration import Calibration
+from polycode_plugins.explainers.collected import Shape
+from polycode_plugins.explainers.comparison_table import frame_of
+from polycode_plugins.explainers.evaluation import Evaluation
+from polycode_plugins.explainers.record_tensors import Packer, Unpacker
+from polycode_plugins.explainers.scores import Scores
+from polycode_plugins.explainers.units import Units
+
+if TYPE_CHECKING:
+    from polycode_plugins.explainers.comparison import ComparedUnit, Comparison
+
+COMPARISON, UNITS, RECORDS = "comparison.json", "units.parquet", "records.safetensors"
+FORMAT = 1
+
+
+def save(comparison: Comparison, folder: Path) -> Path:
+    """See `Comparison.save`."""
+    prepare(folder)
+    packer = Packer()
+    described = [_described(i, unit, packer) for i, unit in enumerate(comparison)]
+    tensors = packer.tensors()
+    groups = []
+    for i, (key, units) in enumerate(comparison.directions.items()):
+        tensors |= {f"directions/{i}": units.directions, f"offsets/{i}": units.offsets}
+        if units.index is not None:
+            tensors[f"index/{i}"] = units.index
+        groups.append(
+            {"key": key, "kind": units.kind, "names": units.names, "origin": dict(units.origin)}
+        )
+    frame = frame_of(comparison)
+    files = {
+        RECORDS: storage.write_file(folder / RECORDS, lambda path: _write_tensors(path, tensors)),
+        UNITS: storage.write_file(folder / UNITS, lambda p: frame.to_parquet(p, index=False)),
+    }
+    content = {
+        "format": FORMAT,
+        "files": files,
+        "run": dict(comparison.run),
+        "vocabulary": packer.vocabulary(),
+        "directions": groups,
+        "units": described,
+    }
+    text = json.dumps(content, ensure_ascii=True)  # half characters stay what they are
+    storage.write_text(folder / COMPARISON, text + "\n")
+    return folder
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder; refuse one that holds something other than a comparison.
+
+    Raises:
+        StateError: for such a folder, a file, or one that cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StateError(f"{str(folder)!r} is a file; give the name of a folder")
+    others = [p.name for p in folder.iterdir() if p.name[0] != "."] if folder.exists() else []
+    if others and COMPARISON not in others and not set(others) <= {UNITS, RECORDS}:
+        raise StateError(
+            f"{str(folder)!r} holds other files ({others[0]}) and no comparison; give a new folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
+
+
+def refuse_finished(folder: Path) -> None:
+    """Raise StateError when the folder holds a comparison, or something else that is in the way."""
+    prepare(folder)
+    if (folder / COMPARISON).exists():
+        raise StateError(
+            f"{str(folder)!r} holds a comparison; read it with Comparison.load, replace it with "
+            "--fresh, or give another folder"
+        )
+
+
+def load(folder: Path) -> Comparison:
+    """See `Comparison.load`."""
+    from safetensors.torch import load_file
+
+    from polycode_plugins.explainers.comparison import Comparison
+
+    path = folder / COMPARISON
+    if not path.is_file():
+        raise StateError(f"there is no comparison in {str(folder)!r} ({COMPARISON} is missing)")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        number = int(content["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{str(path)!r} is damaged: {error}") from error
+    if number > FORMAT:
+        raise StateError(
+            f"{str(folder)!r} has format {number} and this version reads up to {FORMAT}; "
+            "update polycode-plugins"
+        )
+    try:
+        tensors = load_file(storage.checked(folder, RECORDS, content))
+        unpacker = Unpacker(tensors, content["vocabulary"])
+        units = tuple(_restored(i, fields, unpacker) for i, fields in enumerate(content["units"]))
+        directions = {
+            tuple(g["key"]): Units(
+                g["kind"],
+                tuple(g["names"]),
+                tensors[f"directions/{i}"],
+                tensors[f"offsets/{i}"],
+                g["origin"],
+                tensors.get(f"index/{i}"),
+            )
+            for i, g in enumerate(content["directions"])
+        }
+        return Comparison(units, content["run"], directions)
+    except StateError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the readers raise
+        raise StateError(f"{str(folder)!r} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _described(number: int, unit: ComparedUnit, packer: Packer) -> dict[str, Any]:
+    """A unit as JSON values; its records go to the packer."""
+    made = unit.evaluation
+    records, fitted = made.records, made.calibration
+    packer.add(number, records, made.simulations)
+    return {
+        "unit": records.unit,
+        "site": records.site,
+        "depth": unit.depth,
+        "kind": records.kind,
+        "sign": records.sign,
+        "protocol": records.protocol,
+        "weights": unit.weights,
+        "shape": dataclasses.asdict(unit.shape),
+        "explanation": dataclasses.asdict(made.explanation),
+        "simulations": [[s.state, s.reason, dataclasses.asdict(s.cost)] for s in made.simulations],
+        "scores": dataclasses.asdict(made.scores),
+        "floors": {name: dataclasses.asdict(f) for name, f in made.floors.items()},
+        "calibration": {
+            "method": fitted.method,
+            "slope": fitted.slope,
+            "intercept": fitted.intercept,
+            "knots": None if fitted.knots is None else [k.tolist() for k in fitted.knots],
+        },
+        "cost": dataclasses.asdict(made.cost),
+    }
+
+
+def _restored(number: int, fields: Mapping[str, Any], unpacker: Unpacker) -> ComparedUnit:
+    """The unit that `_described` wrote."""
+    from polycode_plugins.explainers.comparison import ComparedUnit
+
+    records = UnitRecords(
+        fields["unit"],
+        fields["site"],
+        fields["kind"],
+        fields["sign"],
+        fields["protocol"],
+        *unpacker.sets(number, fields["unit"]),
+    )
+    simulations = tuple(
+        Simulation(expected if state == "ok" else None, state, reason, Cost(**cost))
+        for expected, (state, reason, cost) in zip(
+            unpacker.expected(number), fields["simulations"], strict=bool(fields["simulations"])
+        )
+    )
+    explanation = Explanation(
+        **{**fields["explanation"], "cost": Cost(**fields["explanation"]["cost"])}
+    )
+    saved = fields["calibration"]
+    knots = None if saved["knots"] is None else tuple(np.array(k) for k in saved["knots"])
+    evaluation = Evaluation(
+        records,
+        explanation,
+        simulations,
+        Scores(**fields["scores"]),
+        {name: Scores(**floor) for name, floor in fields["floors"].items()},
+        Calibration(**{**saved, "knots": knots}),
+        Cost(**fields["cost"]),
+    )
+    return ComparedUnit(fields["depth"], fields["weights"], evaluation, Shape(**fields["shape"]))
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    save_file({k: t.contiguous() for k, t in tensors.items()}, path)

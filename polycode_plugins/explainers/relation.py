@@ -1,0 +1,83 @@
+"""How the scores of a layer's units go with the layer's spectrum and action."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polycode_plugins.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from polycode_plugins.analysis import Analysis
+    from polycode_plugins.explainers.comparison import Comparison
+
+QUANTITIES = ("exponent", "participation_ratio", "expected", "normalised")
+FEWEST = 4  # sites of which a rank correlation says anything
+
+
+def relation(comparison: Comparison, analysis: Analysis, score: str) -> pd.DataFrame:
+    """See `Comparison.relation`."""
+    import pandas as pd
+
+    sites = [site for site in comparison.sites if site in analysis.results]
+    if not sites:
+        raise DataError(
+            f"the analysis has none of the sites {', '.join(comparison.sites[:3])}; analyse the "
+            "sites that were compared"
+        )
+    rows = []
+    for label in analysis.metrics:
+        scalars = {site: analysis[site, label].scalars() for site in sites}
+        for field in QUANTITIES:
+            known = {s: v.get(field) for s, v in scalars.items()}
+            known = {s: v for s, v in known.items() if isinstance(v, float | int)}
+            if known:
+                rows += _rows(comparison, f"{label}.{field}", known, score)
+    if not rows:
+        raise DataError(
+            "the analysis has no exponent or action; analyse the sites with "
+            "metrics=['spectrum', 'action']"
+        )
+    return pd.DataFrame(rows)
+
+
+def _rows(
+    comparison: Comparison, quantity: str, known: dict[str, Any], score: str
+) -> list[dict[str, Any]]:
+    rows = []
+    for weights in comparison.weights:
+        for kind in comparison.kinds:
+            pairs = []
+            for site, value in known.items():
+                found = [
+                    u.score(score)
+                    for u in comparison
+                    if (u.site, u.kind, u.weights) == (site, kind, weights)
+                ]
+                scores = [s for s in found if s is not None]
+                if scores:
+                    pairs.append((float(value), float(np.mean(scores))))
+            rows.append(
+                {
+                    "quantity": quantity,
+                    "kind": kind,
+                    "weights": weights,
+                    "rho": _rho(pairs),
+                    "sites": len(pairs),
+                }
+            )
+    return rows
+
+
+def _rho(pairs: list[tuple[float, float]]) -> float | None:
+    from scipy.stats import spearmanr
+
+    if len(pairs) < FEWEST:
+        return None
+    x, y = np.array(pairs).T
+    if (x == x[0]).all() or (y == y[0]).all():
+        return None
+    return float(spearmanr(x, y).statistic)

@@ -1,0 +1,305 @@
+"""The report of a comparison: the picture, the differences, and every unit with its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from polycode_plugins import storage
+from polycode_plugins.activations import Site
+from polycode_plugins.explainers.base import LEVELS
+from polycode_plugins.explainers.comparison_plot import NAMES, interval_of_mean
+from polycode_plugins.explainers.scores import SCORES
+from polycode_plugins.report.chart import Axis
+from polycode_plugins.report.depth import Quantity, by_depth
+from polycode_plugins.report.heat import HeatText, heat_texts, visible
+from polycode_plugins.report.page import Copyable, Facts, Page, Part, Prose, Section, Warnings
+from polycode_plugins.report.record import data_text, model_name, model_text, record_text
+from polycode_plugins.report.table import UNDEFINED, Cell, Table, column, names
+
+if TYPE_CHECKING:
+    from polycode_plugins.explainers.comparison import ComparedUnit, Comparison
+    from polycode_plugins.explainers.contrasts import Contrast
+
+#: Units whose texts are shown; of more, every n-th. A page of thousands would open slowly.
+MOST_UNITS = 240
+
+
+@dataclass(frozen=True)
+class UnitCard:
+    """One row of the units: its cells, the explanation, and the texts that unfold."""
+
+    cells: Sequence[Cell]
+    explanation: str
+    failed: bool
+    facts: Sequence[tuple[str, str]]
+    texts: Sequence[HeatText]
+
+
+@dataclass(frozen=True)
+class UnitCards:
+    """A sortable table of units, each with its heat maps."""
+
+    template: ClassVar[str] = "explanations.html.j2"
+    id: str
+    caption: str
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[UnitCard]
+    levels: ClassVar[Sequence[int]] = range(1, LEVELS + 1)
+
+
+def write(comparison: Comparison, path: Path) -> Path:
+    """Write the report of a comparison; the file appears whole or not at all.
+
+    Raises:
+        PluginError: when the report extra is not installed.
+        StateError: when the file cannot be written.
+    """
+    from polycode_plugins.report.page import render
+
+    return storage.write_text(path, render(page_of(comparison)))
+
+
+def page_of(comparison: Comparison) -> Page:
+    """The page that reports a comparison."""
+    run = dict(comparison.run)
+    sections = [
+        Section("compared", "What was compared", _overview(comparison)),
+        Section("picture", "Neuron or projection?", _picture(comparison)),
+        Section("units", "The units", _units(comparison)),
+        Section(
+            "record",
+            "Record",
+            [Copyable("run", "Versions, seed, data and options", record_text(run))],
+        ),
+    ]
+    title = f"Explanations of units of {model_name(run) or 'a network'}"
+    made = f"polycode-plugins {run.get('polycode-plugins', '')} · {run.get('created', '')}"
+    return Page(title, made, sections)
+
+
+def _overview(comparison: Comparison) -> list[Part]:
+    run = dict(comparison.run)
+    protocol = run["protocol"]
+    facts = [
+        ("Model", model_text(run)),
+        ("Texts", data_text(run)),
+        ("Sites", ", ".join(comparison.sites)),
+        ("Units", _counted(comparison)),
+        ("Explainer", _words(run["explainer"])),
+        ("Simulator", _words(run["simulator"])),
+        ("Protocol", f"{protocol['name']}, signs {run['signs']}, calibration {run['calibration']}"),
+        ("Seed", str(run["seed"])),
+    ]
+    parts: list[Part] = [
+        Facts(facts),
+        Prose(
+            [
+                "Each unit reads one number per token off a layer. An explainer sees some texts "
+                "with these numbers and says what the unit responds to; a simulator predicts the "
+                "numbers on other texts from what was said; the score is how well it does. No "
+                "document is among both.",
+                "A score means something beside its floors: the explanation of another unit "
+                "(shuffled), none (empty), one level throughout (constant), the mean level of each "
+                "token (token-lookup); and beside its ceiling, the true activations on the 0-10 "
+                "scale that explainers see (oracle).",
+            ]
+        ),
+    ]
+    warnings = _warnings(comparison)
+    return [*parts, Warnings(warnings)] if warnings else parts
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    total = len(comparison)
+    said = [
+        f"{n} of {total} units have no explanation and no score: {reason}."
+        for reason, n in comparison.failures.items()
+    ]
+    failed = sum(u.evaluation.scores.n_failed for u in comparison)
+    if failed:
+        records = sum(u.evaluation.scores.n_records for u in comparison)
+        said.append(
+            f"{failed} of {records} scoring texts could not be simulated; no score has them."
+        )
+    flipped = sum(bool(u.evaluation.calibration.warning) for u in comparison)
+    if flipped:
+        said.append(
+            f"The calibration of {flipped} units has a negative slope, so the sign of their "
+            "correlation is changed."
+        )
+    undefined = sum(
+        u.score("correlation") is None and u.evaluation.explanation.state == "ok"
+        for u in comparison
+    )
+    if undefined:
+        said.append(
+            f"The correlation of {undefined} explained units is undefined (a constant has none) "
+            "and left out of every mean."
+        )
+    return said
+
+
+def _picture(comparison: Comparison) -> list[Part]:
+    sites = [
+        Site(name, next(u.depth for u in comparison if u.site == name)) for name in comparison.sites
+    ]
+    quantities = []
+    for weights in comparison.weights:
+        for kind in comparison.kinds:
+            name = NAMES.get(kind, kind)
+            held = [
+                [
+                    s
+                    for u in comparison
+                    if (u.site, u.kind, u.weights) == (site.name, kind, weights)
+                    and (s := u.score("correlation")) is not None
+                ]
+                for site in sites
+            ]
+            label = name if weights == "trained" else f"{name}, random weights"
+            quantities.append(_quantity(label, held, int(comparison.run["seed"])))
+    for floor in dict.fromkeys(f for u in comparison for f in u.evaluation.floors):
+        held = [
+            [
+                s
+                for u in comparison
+                if u.site == site.name
+                and (s := u.evaluation.floors[floor].values["correlation"]) is not None
+            ]
+            for site in sites
+        ]
+        if any(held):
+            name = "ceiling" if floor == "oracle" else "floor"
+            quantities.append(_quantity(f"{name}: {floor}", held, 0))
+    chart = by_depth(
+        "scores",
+        "Explanation scores by depth",
+        "Mean correlation of the simulated with the true activations. Bars are 95% intervals, "
+        "bootstrapped over units; floors and the ceiling are means over all units of a site.",
+        Axis("correlation score"),
+        sites,
+        quantities,
+    )
+    parts: list[Part] = [chart]
+    contrasts = comparison.contrasts
+    if contrasts:
+        parts.append(_contrast_table(contrasts))
+    return parts
+
+
+def _quantity(name: str, held: Sequence[Sequence[float]], seed: int) -> Quantity:
+    means = [float(np.mean(scores)) if scores else None for scores in held]
+    bars = [interval_of_mean(list(scores), seed) for scores in held]
+    texts = [
+        [f"{name} {UNDEFINED if m is None else format(m, '.3f')}, {len(scores)} units"]
+        for m, scores in zip(means, held, strict=True)
+    ]
+    low = [None if b is None else b[0] for b in bars]
+    high = [None if b is None else b[1] for b in bars]
+    return Quantity(name, means, texts, low, high)
+
+
+def _contrast_table(contrasts: Sequence[Contrast]) -> Table:
+    intervals = [c.interval or (None, None) for c in contrasts]
+    adjusted = [c.adjusted_interval or (None, None) for c in contrasts]
+    return Table(
+        "contrasts",
+        "Differences between kinds of units",
+        [
+            names("site", [c.site or "all sites" for c in contrasts]),
+            column("first", [NAMES.get(c.first, c.first) for c in contrasts]),
+            column("second", [NAMES.get(c.second, c.second) for c in contrasts]),
+            column("difference", [c.difference for c in contrasts], digits=3),
+            column("low", [i[0] for i in intervals], digits=3, help="95% bootstrap over units"),
+            column("high", [i[1] for i in intervals], digits=3),
+            column("p", [c.p_value for c in contrasts], digits=4, help="permutation of the kinds"),
+            column(
+                "effect",
+                [c.effect for c in contrasts],
+                digits=2,
+                help="the difference in standard deviations within kinds (Cohen's d)",
+            ),
+            column(
+                "adjusted",
+                [c.adjusted for c in contrasts],
+                digits=3,
+                help="the difference at equal log kurtosis and sparsity",
+            ),
+            column("adjusted low", [i[0] for i in adjusted], digits=3),
+            column("adjusted high", [i[1] for i in adjusted], digits=3),
+        ],
+    )
+
+
+def _units(comparison: Comparison) -> list[Part]:
+    step = -(-len(comparison) // MOST_UNITS)
+    shown = comparison.units[::step]
+    floors = list(dict.fromkeys(f for u in shown for f in u.evaluation.floors))
+    columns = [("unit", False), ("site", False), ("kind", False), ("correlation", True)]
+    columns += [(floor, True) for floor in floors]
+    cards = [_card(unit, floors, comparison) for unit in shown]
+    which = "Every unit" if step == 1 else f"One unit in {step}"
+    return [
+        Prose(
+            [
+                "Open an explanation to see its texts: above each the true activations, below the "
+                "simulated ones. Blue is high, red is below zero."
+            ]
+        ),
+        UnitCards("cards", f"{which}: explanation, score, floors and ceiling", columns, cards),
+        Facts([(name.replace("_", " "), meaning) for name, meaning in SCORES.items()]),
+    ]
+
+
+def _card(unit: ComparedUnit, floors: Sequence[str], comparison: Comparison) -> UnitCard:
+    made = unit.evaluation
+    kind = unit.kind if unit.weights == "trained" else f"{unit.kind}, random weights"
+    sign = " (negative side)" if made.records.sign < 0 else ""
+    values = [unit.score("correlation")]
+    values += [made.floors[f].values["correlation"] if f in made.floors else None for f in floors]
+    cells = [Cell(f"{unit.name}{sign}", unit.name), Cell(unit.site, unit.site), Cell(kind, kind)]
+    cells += [_number(value) for value in values]
+    facts = [
+        (name.replace("_", " "), _number(value).text) for name, value in made.scores.values.items()
+    ]
+    facts += [
+        ("kurtosis", _number(unit.shape.kurtosis).text),
+        ("sparsity", _number(unit.shape.sparsity).text),
+    ]
+    if made.calibration.warning:
+        facts.append(("calibration", made.calibration.warning))
+    failed = made.explanation.state != "ok"
+    return UnitCard(
+        cells,
+        visible(f"no explanation: {made.explanation.reason}" if failed else made.explanation.text),
+        failed,
+        facts,
+        heat_texts(made.records, made.simulations),
+    )
+
+
+def _number(value: float | None) -> Cell:
+    if value is None:
+        return Cell(UNDEFINED)
+    return Cell(f"{value:.3f}".replace("-", "−"), repr(float(value)))
+
+
+def _counted(comparison: Comparison) -> str:
+    counts: dict[str, int] = {}
+    for unit in comparison:
+        name = NAMES.get(unit.kind, unit.kind)
+        label = name if unit.weights == "trained" else f"{name} with random weights"
+        counts[label] = counts.get(label, 0) + 1
+    return ", ".join(f"{n} {label}" for label, n in counts.items())
+
+
+def _words(described: dict[str, object]) -> str:
+    first, *rest = [
+        f"{v}" if k in ("explainer", "simulator") else f"{k} {v}" for k, v in described.items()
+    ]
+    return f"{first} ({', '.join(rest)})" if rest else first
