@@ -130,6 +130,7 @@ def table(tasks: Iterator[Task], seeds: int) -> str:
     for name, rows in found.items():
         mean = np.mean(rows, axis=0)
         cells = [f"{v:.3f}" for v in mean[:-2]] + [f"{v:.1f}" for v in mean[-2:]]
+        cells = [cell.replace("nan", "") for cell in cells]  # without a peer
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     every = np.array([row for rows in found.values() for row in rows])
     ours, theirs = (np.abs(every[:, i] - every[:, 0]).mean() for i in (-4, -3))
@@ -138,13 +139,15 @@ def table(tasks: Iterator[Task], seeds: int) -> str:
         f"Values in nats, means over {seeds} seed{'s' if seeds > 1 else ''}. Over all "
         f"{len(every)} draws:",
         "",
-        "| | mean absolute error [nats] | largest | total seconds |",
+        "| | mean absolute error [nats] | largest | total CPU seconds |",
         "|---|---|---|---|",
     ]
     for name, i, error, time_column in (
         ("recommended", -4, ours, -2),
         ("peer's MINE", -3, theirs, -1),
     ):
+        if np.isnan(error):
+            continue  # there was no peer
         largest = np.abs(every[:, i] - every[:, 0]).max()
         lines.append(
             f"| {name} | {error:.3f} | {largest:.3f} | {every[:, time_column].sum():.0f} |"
