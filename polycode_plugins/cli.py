@@ -62,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         "arguments it analyses the embedded tiny GPT-2 on the embedded texts.",
     )
     analyze.set_defaults(run=_analyze)
-    _add_model(analyze)
-    _add_data(analyze)
+    add_model(analyze)
+    add_data(analyze)
     analyze.add_argument(
         "--metrics", default="spectrum", help="names, comma-separated (default: %(default)s)"
     )
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sites = commands.add_parser("sites", help="list the sites of a model")
     sites.set_defaults(run=_sites)
-    _add_model(sites)
+    add_model(sites)
     sites.add_argument("--json", action="store_true")
 
     plugins = commands.add_parser(
@@ -101,10 +101,14 @@ def _parser() -> argparse.ArgumentParser:
         "--no-import", action="store_true", help="read metadata only: faster, finds nothing broken"
     )
 
-    report = commands.add_parser("report", help="write the report of a finished run")
+    report = commands.add_parser("report", help="write the report of a finished run or comparison")
     report.set_defaults(run=_report)
     report.add_argument("folder", type=Path, help="a run's folder")
     report.add_argument("--out", type=Path, help="default: report.html in the folder")
+
+    from polycode_plugins.cli_compare import add_commands
+
+    add_commands(commands)
 
     merge = commands.add_parser("merge", help="join runs over disjoint parts of the data")
     merge.set_defaults(run=_merge)
@@ -114,7 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name a model and its sites."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model", help="a name (gpt2-xl, resnet18) or a local folder (default: tiny-gpt2)"
@@ -136,7 +141,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which data are read, and how."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--text",
@@ -182,13 +188,13 @@ def _analyze(options: argparse.Namespace) -> int:
         fresh=options.fresh,
         progress=False if options.quiet else None,
         command=options.command_line,
-        **_assignments(options.option, "--option"),
+        **assignments(options.option, "--option"),
     )
     if int(os.environ.get("RANK", "0")):
         return 0  # one of several processes: the first one speaks
     _print_table(analysis, as_json=options.json)
     if options.out is not None and not options.no_report:
-        _say(f"report: {analysis.report(options.out / 'report.html')}")
+        say(f"report: {analysis.report(options.out / 'report.html')}")
     return 0
 
 
@@ -196,7 +202,7 @@ def _sites(options: argparse.Namespace) -> int:
     from polycode_plugins.adapters.undisturbed import undisturbed
     from polycode_plugins.loading import load
 
-    adapter = load(options.model, options.adapter, **_assignments(options.option, "--option"))
+    adapter = load(options.model, options.adapter, **assignments(options.option, "--option"))
     with undisturbed(adapter.model):
         sites = adapter.resolve(options.sites or ["**"], adapter.example())
     if options.json:
@@ -241,10 +247,10 @@ def _plugins(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from polycode_plugins.analysis import Analysis
+    from polycode_plugins.cli_compare import load_run
 
     path = options.out if options.out is not None else options.folder / "report.html"
-    print(Analysis.load(options.folder).report(path))
+    print(load_run(options.folder).report(path))
     return 0
 
 
@@ -260,7 +266,7 @@ def _merge(options: argparse.Namespace) -> int:
         joined = joined.merge(part)
     joined.save(options.out)
     if not options.no_report:
-        _say(f"report: {joined.report(options.out / 'report.html')}")
+        say(f"report: {joined.report(options.out / 'report.html')}")
     print(options.out)
     return 0
 
@@ -292,7 +298,8 @@ def _metrics(names: str, settings: Sequence[str]) -> list[Any]:
     return made
 
 
-def _assignments(texts: Sequence[str], flag: str) -> dict[str, Any]:
+def assignments(texts: Sequence[str], flag: str) -> dict[str, Any]:
+    """The values of a flag that is NAME=VALUE and may be repeated."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -336,5 +343,6 @@ def _print_table(analysis: Analysis, *, as_json: bool) -> None:
     print()
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A message for people, on standard error."""
     print(text, file=sys.stderr)

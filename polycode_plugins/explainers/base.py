@@ -272,6 +272,10 @@ class Judge(ABC):
         """JSON values that decide its answers; never a key."""
         return {"judge": self.name}
 
+    def estimate(self, tasks: Sequence[JudgeTask]) -> Cost:
+        """What `judge_many` would take at most, without sending anything."""
+        return Cost()
+
 
 class Explainer(ABC):
     """Says what a unit responds to, from its explaining records alone."""

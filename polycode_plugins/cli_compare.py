@@ -1,0 +1,257 @@
+"""The commands `polycode compare` and `polycode explain`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polycode_plugins.errors import DataError
+
+if TYPE_CHECKING:
+    from polycode_plugins.analysis import Analysis
+    from polycode_plugins.explainers.comparison import Comparison
+
+_EXPLAINED = 10  # units that `explain` explains unless it is told
+
+
+def add_commands(commands: Any) -> None:
+    """Add both to the parser's commands."""
+    compare = commands.add_parser(
+        "compare",
+        help="are neurons or projections easier to explain?",
+        description="Explain and score units of several kinds in one way, with floors and a "
+        "ceiling beside each score. Without arguments it compares neurons with random projections "
+        "of the embedded tiny GPT-2, explained by token look-up, offline.",
+    )
+    compare.set_defaults(run=_compare)
+    _add_arguments(compare)
+    compare.add_argument(
+        "--units",
+        default="neuron,projection",
+        help="kinds, comma-separated: neuron, projection, component, independent "
+        "(default: %(default)s)",
+    )
+    compare.add_argument(
+        "--n-units", type=int, default=50, help="of each kind at each site (default: %(default)s)"
+    )
+    compare.add_argument(
+        "--control", action="store_true", help="repeat with the weights in random order"
+    )
+    explain = commands.add_parser(
+        "explain",
+        help="explain some units",
+        description="Explain units of one kind and score the explanations.",
+    )
+    explain.set_defaults(run=_explain)
+    _add_arguments(explain)
+    explain.add_argument(
+        "--units",
+        default="neuron",
+        metavar="KIND",
+        help="neuron, projection, component or independent (default: %(default)s)",
+    )
+    explain.add_argument(
+        "--numbers", help="the neurons' numbers, comma-separated (default: drawn at random)"
+    )
+    explain.add_argument(
+        "--n-units", type=int, default=_EXPLAINED, help="how many are drawn (default: %(default)s)"
+    )
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    from polycode_plugins.cli import add_data, add_model
+
+    add_model(parser)
+    add_data(parser)
+    group = parser.add_argument_group("explaining")
+    group.add_argument("--explainer", default="token-lookup", help="default: %(default)s")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the explainer; may be repeated",
+    )
+    group.add_argument(
+        "--protocol", default="openai", help="openai or marshall-kirchner (default: %(default)s)"
+    )
+    group.add_argument("--signs", choices=("fixed", "positive", "both"), help="see the docs")
+    group.add_argument(
+        "--calibrate",
+        default="none",
+        choices=("none", "linear", "percentile"),
+        help="default: %(default)s",
+    )
+    group.add_argument(
+        "--floors",
+        help="comma-separated, or 'none' (default: shuffled,empty,constant,token-lookup,oracle)",
+    )
+    group.add_argument("--no-judge", action="store_true", help="no detection, no fuzzing")
+    group.add_argument(
+        "--dry-run", action="store_true", help="count requests and tokens, ask for no answer"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, help="folder for the results and the report")
+    parser.add_argument("--fresh", action="store_true", help="replace a comparison in --out")
+    parser.add_argument("--no-report", action="store_true", help="write no report.html")
+    parser.add_argument("--export", type=Path, help="write explanations as Neuronpedia's JSONL")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    kinds = [k.strip() for k in options.units.split(",") if k.strip()]
+    comparison = _run(options, kinds, options.n_units, control=options.control)
+    if comparison is None:
+        return 0
+    if options.json:
+        print(comparison.to_dataframe().to_json(orient="records"))
+        return 0
+    import pandas as pd
+
+    frame = comparison.to_dataframe()
+    numbers = ["correlation", *(c for c in frame.columns if c.startswith("floor."))]
+    means = frame.groupby(["weights", "site", "kind"], sort=False)[numbers].mean()
+    _print(means.reset_index())
+    if comparison.contrasts:
+        rows = [
+            {
+                "site": c.site or "all sites",
+                "first": c.first,
+                "second": c.second,
+                "difference": c.difference,
+                "low": c.interval and c.interval[0],
+                "high": c.interval and c.interval[1],
+                "p": c.p_value,
+                "effect": c.effect,
+                "adjusted": c.adjusted,
+            }
+            for c in comparison.contrasts
+        ]
+        _print(pd.DataFrame(rows))
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    numbers: Any = options.n_units
+    if options.numbers:
+        if options.units != "neuron":
+            raise DataError("--numbers names neurons; leave it out, or use --units neuron")
+        parts = options.numbers.split(",")
+        if not all(p.strip().isdigit() for p in parts):
+            raise DataError(f"--numbers {options.numbers!r} is not a list such as 3,17,40")
+        numbers = [int(p) for p in parts]
+    comparison = _run(options, [options.units.strip()], numbers, control=False)
+    if comparison is None:
+        return 0
+    if options.json:
+        print(comparison.to_dataframe().to_json(orient="records"))
+        return 0
+    for unit in comparison:
+        made = unit.evaluation
+        score = unit.score("correlation")
+        floors = ", ".join(
+            f"{name} {'undefined' if v is None else format(v, '.2f')}"
+            for name, floor in made.floors.items()
+            for v in [floor.values["correlation"]]
+        )
+        said = made.explanation.text or f"no explanation: {made.explanation.reason}"
+        print(f"{unit.site}  {unit.name}")
+        print(f"  {_shown(said)}")
+        print(f"  score {'undefined' if score is None else format(score, '.2f')} ({floors})")
+    return 0
+
+
+def _run(
+    options: argparse.Namespace, kinds: list[str], n_units: Any, *, control: bool
+) -> Comparison | None:
+    """The comparison that was asked for, written where it was asked; None for a dry run."""
+    from polycode_plugins.cli import assignments, say
+    from polycode_plugins.explainers.comparing import compare, make_explainer
+    from polycode_plugins.explainers.dry_run import DryRun
+    from polycode_plugins.explainers.floors import FLOORS
+
+    if options.shard != "0/1":
+        raise DataError("--shard does not apply here: a unit's records come from all of the texts")
+    explainer = make_explainer(options.explainer, assignments(options.set, "--set"))
+    dry = DryRun(explainer) if options.dry_run else None
+    floors = FLOORS if options.floors is None else tuple(options.floors.split(","))
+    comparison = compare(
+        options.model,
+        options.data,
+        options.sites,
+        units=kinds,
+        explainer=dry or explainer,
+        protocol=options.protocol,
+        n_units=n_units,
+        seed=options.seed,
+        adapter=options.adapter,
+        signs=options.signs,
+        calibrate=options.calibrate,
+        judge=not options.no_judge,
+        floors=() if floors == ("none",) else floors,
+        control=control,
+        batch_size=options.batch_size,
+        context=options.context,
+        limit=options.limit,
+        include_special=options.include_special,
+        text_field=options.text_field,
+        out=None if dry else options.out,
+        fresh=options.fresh,
+        progress=False if options.quiet else None,
+        command=options.command_line,
+        **assignments(options.option, "--option"),
+    )
+    if dry is not None:
+        cost = dry.cost
+        counted = {
+            "units": len(comparison),
+            "requests": cost.requests,
+            "prompt_tokens": cost.prompt_tokens,
+            "completion_tokens": cost.completion_tokens,
+        }
+        print(json.dumps(counted) if options.json else _worded(counted))
+        return None
+    if options.out is not None and not options.no_report:
+        say(f"report: {comparison.report(options.out / 'report.html')}")
+    if options.export is not None:
+        say(f"explanations: {comparison.export(options.export)}")
+    return comparison
+
+
+def load_run(folder: Path) -> Analysis | Comparison:
+    """The analysis or the comparison in a folder."""
+    from polycode_plugins.explainers.comparison_files import COMPARISON
+
+    if (folder / COMPARISON).is_file():
+        from polycode_plugins.explainers.comparison import Comparison
+
+        return Comparison.load(folder)
+    from polycode_plugins.analysis import Analysis
+
+    return Analysis.load(folder)
+
+
+def _worded(counted: dict[str, int]) -> str:
+    return (
+        f"{counted['units']} units: at most {counted['requests']:,} requests, "
+        f"{counted['prompt_tokens']:,} tokens sent and {counted['completion_tokens']:,} received"
+    )
+
+
+def _shown(text: str) -> str:
+    """Foreign text without what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _print(frame: Any) -> None:
+    width = shutil.get_terminal_size((100, 24)).columns
+    print(
+        "\n"
+        + frame.to_string(
+            index=False, na_rep="undefined", float_format=lambda v: f"{v:.3f}", line_width=width
+        )
+    )
