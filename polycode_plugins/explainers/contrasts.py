@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 BOOTSTRAPS = 2000
 PERMUTATIONS = 5000
+ADJUSTED_BOOTSTRAPS = 500
 
 
 @dataclass(frozen=True)
@@ -156,40 +157,34 @@ def _effect(values: Sequence[tuple[Floats, Floats]], difference: float) -> float
 def _adjusted(
     pairs: Sequence[tuple[Sample, Sample]], rng: np.random.Generator
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """The coefficient of the kind beside the covariates and one level for each site."""
-    found = _coefficient(pairs)
-    if found is None:
-        return None, None
-    draws = []
-    for _ in range(BOOTSTRAPS // 4):
-        drawn = [tuple(_redrawn(sample, rng) for sample in pair) for pair in pairs]
-        value = _coefficient([(a, b) for a, b in drawn])
-        if value is not None:
-            draws.append(value)
-    if 2 * len(draws) < BOOTSTRAPS // 4:
-        return found, None
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return found, (float(low), float(high))
+    """The coefficient of the kind beside the covariates and one level for each site.
 
-
-def _redrawn(sample: Sample, rng: np.random.Generator) -> Sample:
-    chosen = rng.integers(len(sample.scores), size=len(sample.scores))
-    return Sample(sample.scores[chosen], sample.covariates[chosen])
-
-
-def _coefficient(pairs: Sequence[tuple[Sample, Sample]]) -> float | None:
-    """Least squares; None where kind and covariates cannot be told apart."""
-    rows, targets = [], []
+    None where kind and covariates cannot be told apart. A bootstrap draw is a weight for each
+    unit, so that all draws are solved at once.
+    """
+    rows, targets, weights = [], [], []
     for i, pair in enumerate(pairs):
         for kind, sample in zip((1.0, 0.0), pair, strict=True):
-            n = len(sample.scores)
+            usable = np.isfinite(sample.covariates).all(axis=1)
+            n = int(usable.sum())
             level = np.zeros((n, len(pairs)))
             level[:, i] = 1
-            rows.append(np.column_stack([np.full(n, kind), sample.covariates, level]))
-            targets.append(sample.scores)
+            rows.append(np.column_stack([np.full(n, kind), sample.covariates[usable], level]))
+            targets.append(sample.scores[usable])
+            if n:
+                weights.append(rng.multinomial(n, np.full(n, 1 / n), size=ADJUSTED_BOOTSTRAPS))
     design, target = np.concatenate(rows), np.concatenate(targets)
-    usable = np.isfinite(design).all(axis=1)
-    design, target = design[usable], target[usable]
-    if len(target) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
-        return None
-    return float(np.linalg.lstsq(design, target, rcond=None)[0][0])
+    n, k = design.shape
+    if n <= k or np.linalg.matrix_rank(design) < k:
+        return None, None
+    found = float(np.linalg.lstsq(design, target, rcond=None)[0][0])
+    drawn = np.concatenate(weights, axis=1).astype(np.float64)
+    products = (design[:, :, None] * design[:, None, :]).reshape(n, k * k)
+    gram = (drawn @ products).reshape(-1, k, k)
+    solvable = np.linalg.cond(gram) < 1e12
+    if 2 * solvable.sum() < ADJUSTED_BOOTSTRAPS:
+        return found, None
+    right = drawn[solvable] @ (design * target[:, None])
+    draws = np.linalg.solve(gram[solvable], right[:, :, None])[:, 0, 0]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return found, (float(low), float(high))
