@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from polycode_plugins import storage
-from polycode_plugins.activations import Site
 from polycode_plugins.explainers.base import LEVELS
-from polycode_plugins.explainers.comparison_plot import NAMES, interval_of_mean
+from polycode_plugins.explainers.comparison_plot import NAMES
 from polycode_plugins.explainers.scores import SCORES
-from polycode_plugins.report.chart import Axis
-from polycode_plugins.report.depth import Quantity, by_depth
+from polycode_plugins.report.comparison_picture import picture
 from polycode_plugins.report.heat import HeatText, heat_texts, visible
 from polycode_plugins.report.page import Copyable, Facts, Page, Part, Prose, Section, Warnings
 from polycode_plugins.report.record import data_text, model_name, model_text, record_text
-from polycode_plugins.report.table import UNDEFINED, Cell, Table, column, names
+from polycode_plugins.report.table import UNDEFINED, Cell
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison import ComparedUnit, Comparison
-    from polycode_plugins.explainers.contrasts import Contrast
 
 #: Units whose texts are shown; of more, every n-th. A page of thousands would open slowly.
 MOST_UNITS = 240
@@ -66,10 +61,11 @@ def write(comparison: Comparison, path: Path) -> Path:
 
 def page_of(comparison: Comparison) -> Page:
     """The page that reports a comparison."""
+    comparison = _in_sight(comparison)
     run = dict(comparison.run)
     sections = [
         Section("compared", "What was compared", _overview(comparison)),
-        Section("picture", "Neuron or projection?", _picture(comparison)),
+        Section("picture", "Neuron or projection?", picture(comparison)),
         Section("units", "The units", _units(comparison)),
         Section(
             "record",
@@ -80,6 +76,17 @@ def page_of(comparison: Comparison) -> Page:
     title = f"Explanations of units of {model_name(run) or 'a network'}"
     made = f"polycode-plugins {run.get('polycode-plugins', '')} · {run.get('created', '')}"
     return Page(title, made, sections)
+
+
+def _in_sight(comparison: Comparison) -> Comparison:
+    """With nothing hidden in the names of units and sites."""
+
+    def named(unit: ComparedUnit) -> ComparedUnit:
+        records = unit.evaluation.records
+        records = replace(records, unit=visible(records.unit), site=visible(records.site))
+        return replace(unit, evaluation=replace(unit.evaluation, records=records))
+
+    return replace(comparison, units=tuple(named(unit) for unit in comparison))
 
 
 def _overview(comparison: Comparison) -> list[Part]:
@@ -142,98 +149,6 @@ def _warnings(comparison: Comparison) -> list[str]:
             "and left out of every mean."
         )
     return said
-
-
-def _picture(comparison: Comparison) -> list[Part]:
-    sites = [
-        Site(name, next(u.depth for u in comparison if u.site == name)) for name in comparison.sites
-    ]
-    quantities = []
-    for weights in comparison.weights:
-        for kind in comparison.kinds:
-            name = NAMES.get(kind, kind)
-            held = [
-                [
-                    s
-                    for u in comparison
-                    if (u.site, u.kind, u.weights) == (site.name, kind, weights)
-                    and (s := u.score("correlation")) is not None
-                ]
-                for site in sites
-            ]
-            label = name if weights == "trained" else f"{name}, random weights"
-            quantities.append(_quantity(label, held, int(comparison.run["seed"])))
-    for floor in dict.fromkeys(f for u in comparison for f in u.evaluation.floors):
-        held = [
-            [
-                s
-                for u in comparison
-                if u.site == site.name
-                and (s := u.evaluation.floors[floor].values["correlation"]) is not None
-            ]
-            for site in sites
-        ]
-        if any(held):
-            name = "ceiling" if floor == "oracle" else "floor"
-            quantities.append(_quantity(f"{name}: {floor}", held, 0))
-    chart = by_depth(
-        "scores",
-        "Explanation scores by depth",
-        "Mean correlation of the simulated with the true activations. Bars are 95% intervals, "
-        "bootstrapped over units; floors and the ceiling are means over all units of a site.",
-        Axis("correlation score"),
-        sites,
-        quantities,
-    )
-    parts: list[Part] = [chart]
-    contrasts = comparison.contrasts
-    if contrasts:
-        parts.append(_contrast_table(contrasts))
-    return parts
-
-
-def _quantity(name: str, held: Sequence[Sequence[float]], seed: int) -> Quantity:
-    means = [float(np.mean(scores)) if scores else None for scores in held]
-    bars = [interval_of_mean(list(scores), seed) for scores in held]
-    texts = [
-        [f"{name} {UNDEFINED if m is None else format(m, '.3f')}, {len(scores)} units"]
-        for m, scores in zip(means, held, strict=True)
-    ]
-    low = [None if b is None else b[0] for b in bars]
-    high = [None if b is None else b[1] for b in bars]
-    return Quantity(name, means, texts, low, high)
-
-
-def _contrast_table(contrasts: Sequence[Contrast]) -> Table:
-    intervals = [c.interval or (None, None) for c in contrasts]
-    adjusted = [c.adjusted_interval or (None, None) for c in contrasts]
-    return Table(
-        "contrasts",
-        "Differences between kinds of units",
-        [
-            names("site", [c.site or "all sites" for c in contrasts]),
-            column("first", [NAMES.get(c.first, c.first) for c in contrasts]),
-            column("second", [NAMES.get(c.second, c.second) for c in contrasts]),
-            column("difference", [c.difference for c in contrasts], digits=3),
-            column("low", [i[0] for i in intervals], digits=3, help="95% bootstrap over units"),
-            column("high", [i[1] for i in intervals], digits=3),
-            column("p", [c.p_value for c in contrasts], digits=4, help="permutation of the kinds"),
-            column(
-                "effect",
-                [c.effect for c in contrasts],
-                digits=2,
-                help="the difference in standard deviations within kinds (Cohen's d)",
-            ),
-            column(
-                "adjusted",
-                [c.adjusted for c in contrasts],
-                digits=3,
-                help="the difference at equal log kurtosis and sparsity",
-            ),
-            column("adjusted low", [i[0] for i in adjusted], digits=3),
-            column("adjusted high", [i[1] for i in adjusted], digits=3),
-        ],
-    )
 
 
 def _units(comparison: Comparison) -> list[Part]:

@@ -1,0 +1,66 @@
+"""`polycode compare`, `explain` and `report` as they are typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from polycode_plugins.cli import main
+
+SITE = ["--sites", "blocks.2.mlp.hook_post", "--limit", "250", "--quiet"]
+
+
+def test_compare_writes_a_run_a_report_and_an_export(tmp_path, capsys):
+    out, lines = tmp_path / "run", tmp_path / "x.jsonl"
+    arguments = ["compare", *SITE, "--n-units", "3", "--out", str(out), "--export", str(lines)]
+    assert main(arguments) == 0
+    printed, said = capsys.readouterr()
+    assert "neuron projection" in printed
+    assert "nan" not in printed.lower()
+    assert "report.html" in said
+    assert (out / "report.html").is_file()
+    assert len(lines.read_text().splitlines()) == 6
+    assert main(arguments) == 2
+    assert "holds a comparison" in capsys.readouterr().err
+    assert main(["report", str(out), "--out", str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_bytes() == (out / "report.html").read_bytes()
+
+
+def test_explain_says_what_units_respond_to(capsys):
+    arguments = ["explain", *SITE, "--numbers", "7,3", "--floors", "shuffled,oracle"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("blocks.2.mlp.hook_post  neuron") == 2
+    assert "oracle" in printed
+    assert "token-lookup " not in printed
+    assert main([*arguments, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [r["unit"] for r in rows] == ["neuron 7", "neuron 3"]
+
+
+def test_a_dry_run_counts(capsys):
+    assert main(["compare", *SITE, "--n-units", "3", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "units": 6,
+        "requests": 0,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["compare", "--units", "neuron,sae"], "no kind of units called 'sae'"),
+        (["explain", "--numbers", "1-3"], "is not a list such as"),
+        (["explain", "--units", "projection", "--numbers", "1"], "--numbers names neurons"),
+        (["compare", "--shard", "0/2"], "--shard does not apply"),
+        (["compare", "--explainer", "oracle"], "no explainer is called 'oracle'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.strip().splitlines()) == 1
