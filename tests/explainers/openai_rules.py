@@ -74,9 +74,10 @@ def _judge(task: dict[str, Any], text: str) -> int:
 
 
 def repeat(text: str) -> str:
-    """Goes on with a pattern."""
-    tokens = TOKENS.findall(text)
-    best = next_token(text, tokens)
+    """What it is told to repeat, or how a pattern goes on."""
+    if "exactly:" in text:
+        return text.partition("exactly: ")[2]
+    best = next_token(text, TOKENS.findall(text))
     return max(best, key=lambda t: best[t]).strip()
 
 

@@ -16,9 +16,10 @@ TOKENS = ("a", " b", "\n", " ü")
 
 
 def test_expected_value_by_hand():
-    top = {"3": math.log(0.2), " 5": math.log(0.2), "10": math.log(0.1), "x": math.log(0.4)}
+    top = {"3": math.log(0.2), "5": math.log(0.2), "10": math.log(0.1), " 7": math.log(0.4)}
     assert reading.expected_value(top, 10) == pytest.approx((3 * 0.2 + 5 * 0.2 + 10 * 0.1) / 0.5)
     assert reading.expected_value({"9": -1.0, "10": 0.0}, 9) == pytest.approx(10)  # 9 of 9
+    assert reading.expected_value(top, 10, " ") == pytest.approx(7)
     for no_number in ({}, {"x": -1.0}, {"11": -1.0}, {"05": -1.0}, {"٣": -1.0}, {"1.5": -1.0}):
         with pytest.raises(Unreadable, match="no number"):
             reading.expected_value(no_number, 10)

@@ -18,7 +18,7 @@ ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain"
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_twice(server, tmp_path, seed):
-    path, rounds, count = tmp_path / "answers.sqlite", 9, 600
+    path, rounds, count = tmp_path / "answers.sqlite", 9, 1000
     server.delay = 0.005
     script = Path(__file__).with_name("killed_runs.py")
     done = subprocess.run(

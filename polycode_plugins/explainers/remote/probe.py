@@ -1,40 +1,35 @@
 """What a backend really gives: found by asking for things whose answer is known.
 
 That a field is there proves little. Servers are known that ignore `echo`, that return the prompt's
-log-probabilities one token off, and that return numbers which say nothing. A text that repeats
-itself tells them apart: from its second round on, every token is nearly certain, at its own
-position and at no other.
+log-probabilities one token off, and that return numbers which say nothing. Two checks tell them
+apart. A text that repeats itself: from its second round on, every token is nearly certain, at its
+own position and at no other. And, for models too weak to see that: what the server says of a token
+in the prompt must be what it says when it is asked to generate that token.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.remote import prompts
-from polycode_plugins.explainers.remote.failures import RemoteError, Unreadable
+from polycode_plugins.explainers.remote.failures import RemoteError
 from polycode_plugins.explainers.remote.request import (
     CHAT,
     COMPLETIONS,
-    Position,
     Purpose,
     Request,
     positions_of,
-    text_of,
 )
 from polycode_plugins.explainers.remote.session import Session
+from polycode_plugins.explainers.remote.truth import Truth, agree, judge_generated, judge_prompt
 
-Truth = Literal["true", "shifted", "chance", "absent"]
 Method = Literal["prompt-logprobs", "generated-logprobs", "token-by-token", "text"]
 METHODS: tuple[Method, ...] = ("prompt-logprobs", "generated-logprobs", "token-by-token", "text")
 
 ROUND = " list file value name object key"
 ROUNDS = 6
-LIKELY = 0.2  # a token that a model has seen five times in the same place is at least this likely
 NUMBERS = "10, 9, 8, 10, 9, 8"
 
 
@@ -185,23 +180,6 @@ def _chat(session: Session, model: str, caps: Capabilities) -> Capabilities:
     return caps
 
 
-def judge_generated(raw: dict[str, Any]) -> tuple[Truth, bool]:
-    """Whether an answer at temperature 0 is what its log-probabilities say, and 10 one token."""
-    try:
-        found, text = positions_of(raw), text_of(raw)
-    except Unreadable:
-        return "absent", True
-    if not found or not any(p.top for p in found):
-        return "absent", True
-    words = [p.token.strip() for p in found]
-    ten = not any(a == "1" and b == "0" for a, b in itertools.pairwise(words))
-    if _plain(p.token for p in found) not in _plain([text]) and _plain([text]) not in _plain(
-        p.token for p in found
-    ):
-        return "chance", ten
-    return ("true" if _consistent(found, greedy=True) else "chance"), ten
-
-
 # -- completions -----------------------------------------------------------------------------------
 
 
@@ -216,80 +194,41 @@ def _completions(session: Session, model: str, caps: Capabilities) -> Capabiliti
     else:
         plain = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0}
         return replace(caps, completions=_ask(session, COMPLETIONS, plain) is not None)
-    caps = replace(caps, completions=True, prompt_logprobs=judge_prompt(raw, text))
-    if caps.prompt_logprobs == "true":
+    truth = judge_prompt(raw, text)
+    if truth == "chance":
+        truth = _cross_checked(session, model, raw, text, top)
+    caps = replace(caps, completions=True, prompt_logprobs=truth)
+    if truth == "true":
         tens = {"model": model, "prompt": "\n\t10" * 8, "max_tokens": 1, "temperature": 0}
         shown = _ask(session, COMPLETIONS, {**tens, "logprobs": top, "echo": True})
         words = [p.token.strip() for p in positions_of(shown)] if shown is not None else []
         return replace(caps, top=top, ten="10" in words)
     if caps.chat:
         return caps
-    cut, word = text.rpartition(" ")[0], text.rpartition(" ")[2]
-    body = {"model": model, "prompt": cut, "max_tokens": 1, "temperature": 0, "logprobs": top}
+    body = {"model": model, "prompt": text, "max_tokens": 16, "temperature": 0, "logprobs": top}
     raw = _ask(session, COMPLETIONS, body)
-    truth = judge_next(raw, word) if raw is not None else "absent"
+    truth = "absent" if raw is None else judge_generated(raw)[0]
     return replace(caps, generated_logprobs=truth, top=top if truth == "true" else 0)
 
 
-def judge_prompt(raw: dict[str, Any], text: str) -> Truth:
-    """What the log-probabilities of an echoed prompt that repeats itself are worth."""
-    try:
-        found = positions_of(raw)
-    except Unreadable:
-        return "absent"
-    if _plain([text]) not in _plain(p.token for p in found) or not any(p.top for p in found):
-        return "absent"
-    by_shift = {shift: _mean_probability(found, shift) for shift in (-1, 0, 1)}
-    if by_shift[0] >= LIKELY and by_shift[0] > 2 * max(by_shift[-1], by_shift[1]):
-        return "true" if _consistent(found) else "chance"
-    if max(by_shift[-1], by_shift[1]) >= LIKELY:
-        return "shifted"
-    return "chance"
-
-
-def judge_next(raw: dict[str, Any], word: str) -> Truth:
-    """What the log-probabilities of one generated token are worth, where `word` must follow."""
-    try:
-        found = positions_of(raw)
-    except Unreadable:
-        return "absent"
-    if not found or not found[0].top:
-        return "absent"
-    p = sum(
-        math.exp(v) for t, v in found[0].top.items() if t.strip() and word.startswith(t.strip())
-    )
-    return "true" if p >= LIKELY and _consistent(found[:1], greedy=True) else "chance"
-
-
-def _mean_probability(found: Sequence[Position], shift: int) -> float:
-    """Of the token `shift` further on, over the second half, by the likeliest tokens listed."""
-    half = range(len(found) // 2, len(found) - 2)
-    values = [
-        math.exp(top[token]) if (top := found[i].top) and (token := found[i + shift].token) in top
-        else 0.0
-        for i in half
-    ]  # fmt: skip
-    return sum(values) / max(1, len(values))
-
-
-def _consistent(found: Sequence[Position], *, greedy: bool = False) -> bool:
-    """Whether they can be probabilities of these tokens; and of the likeliest, if greedy."""
-    good = total = 0
-    for position in found:
-        if position.logprob is None or not position.top:
-            continue
-        total += 1
-        listed = position.top.get(position.token)
-        good += (
-            sum(math.exp(v) for v in position.top.values()) <= 1.01
-            and (listed is None or abs(listed - position.logprob) < 0.02)
-            and (not greedy or position.logprob >= max(position.top.values()) - 0.02)
-        )
-    return total > 0 and good >= 0.9 * total
-
-
-def _plain(tokens: Any) -> str:
-    return "".join("".join(tokens).split())
+def _cross_checked(session: Session, model: str, raw: dict[str, Any], text: str, top: int) -> Truth:
+    """What the prompt's log-probabilities are worth beside those of generating the same tokens."""
+    found = positions_of(raw)
+    echoed = "".join(position.token for position in found)
+    before = echoed.find(text)  # the length of what some servers put before the prompt
+    agreeing = {-1: 0, 0: 0, 1: 0}
+    places = [len(found) // 3, 2 * len(found) // 3]
+    for place in places:
+        cut = len("".join(position.token for position in found[:place])) - before
+        body = {"model": model, "prompt": text[:cut], "max_tokens": 1, "temperature": 0}
+        generated = _ask(session, COMPLETIONS, {**body, "logprobs": top})
+        said = positions_of(generated) if generated is not None else []
+        for shift in agreeing:
+            agreeing[shift] += bool(said) and agree(said[-1].top, found[place + shift].top)
+    if agreeing[0] == len(places) and not agreeing[-1] and not agreeing[1]:
+        return "true"
+    shifted = len(places) in (agreeing[-1], agreeing[1]) and not agreeing[0]
+    return "shifted" if shifted else "chance"
 
 
 def _ask(session: Session, endpoint: str, body: dict[str, Any]) -> dict[str, Any] | None:

@@ -24,12 +24,13 @@ MISALIGNED = "the log-probabilities do not belong to the tokens"
 NO_NUMBER = "no number is among the likeliest tokens"
 
 
-def expected_value(top: Mapping[str, float], highest: int) -> float:
+def expected_value(top: Mapping[str, float], highest: int, before: str = "") -> float:
     """sum v p(v) / sum p(v) over the whole numbers 0..highest among the likeliest tokens.
 
     Args:
-        top: natural log-probability of the likeliest tokens; " 5" and "5" are both the number 5.
+        top: natural log-probability of the likeliest tokens.
         highest: of the scale.
+        before: what the tokens of numbers begin with there; after a tab nothing, so " 5" is none.
 
     Returns:
         The expectation on the scale 0-10.
@@ -39,7 +40,9 @@ def expected_value(top: Mapping[str, float], highest: int) -> float:
     """
     mass = total = 0.0
     for token, logprob in top.items():
-        word = token.strip()
+        word = token.removeprefix(before)
+        if not token.startswith(before):
+            continue
         if word.isascii() and word.isdigit() and str(int(word)) == word and int(word) <= highest:
             p = math.exp(logprob)
             mass, total = mass + p, total + p * int(word)
@@ -133,7 +136,8 @@ def table_expected(
             raise Unreadable(
                 "the model writes a number and what is next to it as one token, or 10 as two"
             )
-        found.append(expected_value(at.top, LEVELS))
+        blanks = len(at.token) - len(at.token.lstrip())
+        found.append(expected_value(at.top, LEVELS, at.token[:blanks]))
     return np.array(found, dtype=np.float64)
 
 
