@@ -87,7 +87,7 @@ def main() -> None:
     print("| model | units | signs | texts | bare s | with s | overhead | kept MB |")
     print("|---|---|---|---|---|---|---|---|")
     for name, shape in SHAPES.items():
-        batches = {128: 125, 512: 40, 768: 25}[shape[0]]
+        batches = {128: 125, 512: 30, 768: 8}[shape[0]]
         if options.quick:
             if shape[0] == 768:
                 continue

@@ -314,3 +314,10 @@ class Explainer(ABC):
     def estimate(self, units: Sequence[UnitRecords]) -> Cost:
         """What `explain_many` would take at most, without sending anything."""
         return Cost()
+
+    def estimators(self) -> tuple[Simulator, Judge | None]:
+        """Its simulator and judge for `estimate` alone; a backend that is not known is guessed.
+
+        Override where `simulator` or `judge` probe a backend: a dry run sends nothing at all.
+        """
+        return self.simulator(), self.judge()

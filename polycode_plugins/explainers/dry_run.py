@@ -33,7 +33,7 @@ class DryRun(Explainer):
 
     def __init__(self, explainer: Explainer) -> None:
         self._explainer = explainer
-        self._judge = explainer.judge()
+        self._simulator, self._judge = explainer.estimators()
         self.cost = Cost()
 
     def explain_many(self, units: Sequence[UnitRecords], *, seed: int = 0) -> list[Explanation]:
@@ -43,7 +43,7 @@ class DryRun(Explainer):
 
     def simulator(self) -> Simulator:
         """Counts what the explainer's own would take."""
-        return _DrySimulator(self, self._explainer.simulator())
+        return _DrySimulator(self, self._simulator)
 
     def judge(self) -> Judge | None:
         """Counts what the explainer's own would take; none where its simulator judges."""

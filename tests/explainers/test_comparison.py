@@ -284,3 +284,20 @@ def test_sites_and_inputs_that_cannot_be_explained_are_refused():
         pc.compare(Reader(), planted_texts(), "raed", tokenizer=Words())
     with pytest.raises(DataError, match="no tokens"):
         pc.compare(torch.nn.Sequential(torch.nn.Linear(4, 3)), torch.randn(30, 5, 4), "0")
+
+
+def test_a_dry_run_counts_by_estimators_and_probes_nothing():
+    class Estimating(TokenLookupExplainer):
+        def simulator(self):
+            raise AssertionError("probed")
+
+        def estimators(self):
+            class Counting(type(TokenLookupExplainer().simulator())):
+                def estimate(self, tasks):
+                    return pc.explainers.Cost(requests=sum(len(t.texts) for t in tasks))
+
+            return Counting(), None
+
+    dry = DryRun(Estimating())
+    planted_comparison(explainer=dry, judge=False, floors=("shuffled", "empty", "oracle"))
+    assert dry.cost.requests == 2 * NEURONS * 10 * 3  # the texts to score, and two floors of them
