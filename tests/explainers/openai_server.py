@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -124,9 +125,10 @@ class Server:
         self.seen[name] += 1
         body = json.loads(payload)
         self.bodies.append(body)
-        await asyncio.sleep(self.delay)
+        due = time.monotonic() + self.delay
         headers: dict[str, str] = {}
         status, data = self._reply(fault, endpoint, body, name, head, headers)
+        await asyncio.sleep(due - time.monotonic())
         if fault == "slow" and self.seen[name] == 1:
             await asyncio.sleep(3)
         if fault == "hangup" and self.seen[name] == 1:

@@ -14,7 +14,6 @@ from polycode_plugins.explainers.base import (
     Cost,
     Explainer,
     Explanation,
-    SimulationTask,
     UnitRecords,
 )
 from polycode_plugins.explainers.remote import prompts, reading
@@ -24,12 +23,9 @@ from polycode_plugins.explainers.remote.prices import read_prices
 from polycode_plugins.explainers.remote.probe import METHODS, Capabilities, capabilities, remembered
 from polycode_plugins.explainers.remote.request import CHAT, COMPLETIONS, Request, text_of
 from polycode_plugins.explainers.remote.server import Backend, OpenAIServer
-from polycode_plugins.explainers.remote.session import Plan, Reply, Session
+from polycode_plugins.explainers.remote.session import Reply, Session
 from polycode_plugins.explainers.remote.simulators import BY_METHOD, RemoteSimulator
 from polycode_plugins.explainers.remote.store import Spent, Store
-
-#: What stands for an explanation that is not there yet where a plan counts tokens.
-PLACEHOLDER = "word " * 60
 
 
 class OpenAIExplainer(Explainer):
@@ -132,7 +128,7 @@ class OpenAIExplainer(Explainer):
             RemoteError: when no request can succeed.
         """
         texts = [_texts(unit) for unit in units]
-        active = [any(max(levels, default=0) > 0 for _, levels in t) for t in texts]
+        active = [_active(t) for t in texts]
         caps = self.capabilities(self.model)
         shown = [t for t, fires in zip(texts, active, strict=True) if fires]
         requests = [self._request(t, seed, caps) for t in shown]
@@ -193,43 +189,39 @@ class OpenAIExplainer(Explainer):
 
     # -- what it takes -----------------------------------------------------------------------------
 
-    def plan(self, units: Sequence[UnitRecords], *, seed: int = 0, score: bool = True) -> Plan:
-        """What explaining, and simulating the texts to score on, would take at most.
-
-        Nothing is sent, not even the probe: a backend that was not probed yet is taken for one
-        with chat and no log-probabilities unless `simulator` says otherwise. Explanations that are
-        not there yet are taken to be 60 tokens long.
-        """
-        texts = [(unit, _texts(unit)) for unit in units]
-        shown = [(unit, t) for unit, t in texts if any(max(v, default=0) > 0 for _, v in t)]
+    def estimate(self, units: Sequence[UnitRecords]) -> Cost:
+        """What `explain_many` would take at most, without sending anything."""
         caps = self._assumed(self.model)
-        requests = [self._request(t, seed, caps) for _, t in shown]
-        plan = self.session.plan(requests)
-        if not score:
-            return plan
+        shown = [t for t in map(_texts, units) if _active(t)]
+        return self.session.plan(self._request(t, 0, caps) for t in shown).cost
+
+    def estimators(self) -> tuple[RemoteSimulator, ChatJudge | None]:
+        """Simulator and judge to count requests with; nothing is sent, not even the probe.
+
+        A backend that was not probed yet is taken for one with chat and no log-probabilities,
+        unless `simulator` says otherwise.
+        """
         caps = self._assumed(self.simulator_model)
         method = caps.method if self._wanted == "auto" else caps.fits(self._wanted)
-        tasks = [
-            SimulationTask(self._expected(unit, request), _scored(unit))
-            for (unit, _), request in zip(shown, requests, strict=True)
-        ]
-        return plan + BY_METHOD[method](self.session, self.simulator_model, caps).plan(tasks)
+        simulator = BY_METHOD[method](self.session, self.simulator_model, caps)
+        judge = ChatJudge(self.session, self.simulator_model, caps) if caps.chat else None
+        return simulator, judge
+
+    def dollars(self, cost: Cost) -> float | None:
+        """The price of so many tokens, at most: by the dearer model where there are two.
+
+        None without prices.
+        """
+        prices, models = self.session.prices, {self.model, self.simulator_model}
+        if prices is None:
+            return None
+        sent, received = cost.prompt_tokens, cost.completion_tokens
+        return max(prices.dollars(model, sent, received) for model in models)
 
     def _assumed(self, model: str) -> Capabilities:
         """What is known of the backend without sending anything."""
         known = self._known.get(model) or remembered(self.session, model)
         return known or _GUESS.get(self._wanted, Capabilities(chat=True))
-
-    def _expected(self, unit: UnitRecords, request: Request) -> Explanation:
-        """The stored explanation, or a placeholder of its length."""
-        raw = self.session.store.answer(request.key(self.session.backend.identity))
-        if raw is None:
-            return Explanation(unit.unit, self.name, PLACEHOLDER)
-        return self._explanation(unit.unit, Reply(raw, "", Cost()))
-
-    def estimate(self, units: Sequence[UnitRecords]) -> Cost:
-        """What `explain_many` would take at most, without sending anything."""
-        return self.plan(units, score=False).cost
 
     def spent(self) -> Spent:
         """What all answers in the store have taken."""
@@ -266,5 +258,5 @@ def _texts(unit: UnitRecords) -> list[prompts.Text]:
     return [(r.tokens, unit.levels(r).tolist()) for r in unit.explain.all()]
 
 
-def _scored(unit: UnitRecords) -> tuple[tuple[str, ...], ...]:
-    return tuple(record.tokens for record in unit.score.all())
+def _active(texts: Sequence[prompts.Text]) -> bool:
+    return any(max(levels, default=0) > 0 for _, levels in texts)

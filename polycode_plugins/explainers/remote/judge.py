@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from polycode_plugins.explainers.base import FREE, Judge, JudgeTask, Verdict
+from polycode_plugins.explainers.base import FREE, Cost, Judge, JudgeTask, Verdict
 from polycode_plugins.explainers.remote import prompts, reading
 from polycode_plugins.explainers.remote.failures import Unreadable
 from polycode_plugins.explainers.remote.probe import Capabilities
 from polycode_plugins.explainers.remote.request import CHAT, Request, text_of
-from polycode_plugins.explainers.remote.session import Plan, Reply, Session
+from polycode_plugins.explainers.remote.session import Reply, Session
 
 TOGETHER = 5  # texts judged in one request
 
@@ -47,9 +47,9 @@ class ChatJudge(Judge):
             verdicts.append(found)
         return verdicts
 
-    def plan(self, tasks: Sequence[JudgeTask]) -> Plan:
+    def estimate(self, tasks: Sequence[JudgeTask]) -> Cost:
         """What `judge_many` would take at most; nothing is sent."""
-        return self.session.plan(r for task in tasks for r in self._requests(task))
+        return self.session.plan(r for task in tasks for r in self._requests(task)).cost
 
     def describe(self) -> dict[str, Any]:
         """What decides the answers."""

@@ -78,7 +78,8 @@ class Session:
         store: where answers are kept.
         prices: dollars per million tokens, needed for a budget.
         budget: dollars that everything in the store together may cost; None for no limit. What is
-            under way counts at its highest price, so the budget is not exceeded.
+            under way counts at its highest price: the longest answer, and the tokens sent as far
+            as they can be estimated. What came counts as the server says.
         concurrency: requests under way at most.
         attempts: how often a request is sent at most, where it fails for a passing reason.
         progress: show a bar on standard error.
@@ -179,7 +180,9 @@ class Session:
             bar.close()
 
     def _send(self, key: str, request: Request) -> Reply:
-        most = self._price(request, request.estimated_in(), request.most_out)
+        most = 0.0
+        if self.prices is not None:
+            most = self._price(request, request.estimated_in(), request.most_out)
         reason = "the run was stopped"
         for attempt in range(self._attempts):
             if self._stop.wait(max(0.0, self._quiet_until - time.monotonic())):

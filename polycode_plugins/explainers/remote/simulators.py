@@ -27,7 +27,7 @@ from polycode_plugins.explainers.remote.request import (
     positions_of,
     text_of,
 )
-from polycode_plugins.explainers.remote.session import Plan, Reply, Session
+from polycode_plugins.explainers.remote.session import Reply, Session
 
 #: Tokens of a row [index, token, number] of a structured answer, at most, and of what is around.
 ROW, AROUND = 16, 64
@@ -70,13 +70,10 @@ class RemoteSimulator(Simulator):
             for of_task, task in zip(asked, tasks, strict=True)
         ]
 
-    def plan(self, tasks: Sequence[SimulationTask]) -> Plan:
-        """What `simulate_many` would take at most; nothing is sent."""
-        return self.session.plan(r for task in tasks for rs in self._requests(task) for r in rs)
-
     def estimate(self, tasks: Sequence[SimulationTask]) -> Cost:
-        """The same as a `Cost`."""
-        return self.plan(tasks).cost
+        """What `simulate_many` would take at most; nothing is sent."""
+        requests = (r for task in tasks for rs in self._requests(task) for r in rs)
+        return self.session.plan(requests).cost
 
     def describe(self) -> dict[str, Any]:
         """What decides the answers."""
