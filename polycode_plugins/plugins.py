@@ -131,6 +131,29 @@ def load(kind: Kind, name: str) -> Any:
         ) from error
 
 
+def load_case(plugin: Plugin) -> Any:
+    """What the plugin's distribution declares to check it with, None where it declares nothing.
+
+    It is looked for in the entry-point group `polycode_plugins.cases` under the plugin's kind and
+    name, as `metric.spectrum`: a case, or a function that makes one.
+
+    Raises:
+        PluginError: where that does not import.
+    """
+    wanted = f"{plugin.kind[:-1]}.{plugin.name}"
+    for point in entry_points(group="polycode_plugins.cases", name=wanted):
+        if point.dist is None or _normalise(point.dist.name) != plugin.distribution:
+            continue
+        try:
+            return point.load()
+        except Exception as error:
+            raise PluginError(
+                f"the case of {plugin.reference!r} does not import: {cause(error)}; "
+                f"{remedy(plugin, error)}"
+            ) from error
+    return None
+
+
 def broken(found: Iterable[Plugin]) -> dict[tuple[str, str], str]:
     """Why plugins do not import, by (distribution, name); those that do import are absent.
 

@@ -1,0 +1,146 @@
+"""What a check is, what comes of it, and the report of many."""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NoReturn
+
+from polycode_plugins.plugins import cause
+
+State = Literal["passed", "failed", "skipped"]
+
+
+class CheckFailed(AssertionError):
+    """A plugin does not keep its contract; the message says where."""
+
+
+class Skipped(unittest.SkipTest):
+    """A check that does not apply; pytest reports it as skipped, with the reason."""
+
+
+def fail(message: str) -> NoReturn:
+    """End a check as failed."""
+    raise CheckFailed(message)
+
+
+def skip(reason: str) -> NoReturn:
+    """End a check as skipped."""
+    raise Skipped(reason)
+
+
+def require(condition: bool, message: str) -> None:
+    """Fail with `message` unless `condition` holds."""
+    if not condition:
+        fail(message)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one check.
+
+    Attributes:
+        check: its name.
+        state: "passed", "failed" or "skipped".
+        reason: why it failed or was skipped; "" where it passed.
+        proves: what passing it says of the plugin, in one line.
+    """
+
+    check: str
+    state: State
+    reason: str = ""
+    proves: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check with the case it is applied to: call it, or `run` it for an outcome.
+
+    Attributes:
+        function: a plain function of a case, which raises `CheckFailed` or `Skipped`.
+        case: what it is applied to.
+    """
+
+    function: Callable[[Any], None]
+    case: Any
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+    @property
+    def proves(self) -> str:
+        """The first line of the function's documentation."""
+        return (self.function.__doc__ or "").strip().split("\n", 1)[0]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __call__(self) -> None:
+        """Apply it.
+
+        Raises:
+            CheckFailed: when the plugin does not keep its contract.
+            Skipped: when the check does not apply to it.
+        """
+        self.function(self.case)
+
+    def run(self) -> Outcome:
+        """Apply it; whatever the plugin raises becomes the outcome."""
+        try:
+            self()
+        except Skipped as reason:
+            return Outcome(self.name, "skipped", str(reason), self.proves)
+        except CheckFailed as failure:
+            return Outcome(self.name, "failed", str(failure), self.proves)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything, and may try to exit
+            return Outcome(self.name, "failed", f"it raised {cause(error)}", self.proves)
+        return Outcome(self.name, "passed", "", self.proves)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The outcomes of all checks of one plugin."""
+
+    subject: str
+    outcomes: tuple[Outcome, ...]
+
+    def count(self, state: State) -> int:
+        """How many checks ended so."""
+        return sum(o.state == state for o in self.outcomes)
+
+    @property
+    def ok(self) -> bool:
+        """Whether at least one check ran and none failed: what was not tried is not passed."""
+        return self.count("passed") > 0 and self.count("failed") == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "subject": self.subject,
+            "ok": self.ok,
+            "passed": self.count("passed"),
+            "failed": self.count("failed"),
+            "skipped": self.count("skipped"),
+            "checks": [asdict(o) for o in self.outcomes],
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {o.state:<8} {o.check}" + (f": {o.reason}" if o.reason else "")
+            for o in self.outcomes
+        ]
+        counts = ", ".join(f"{self.count(s)} {s}" for s in ("passed", "failed", "skipped"))
+        ran = (
+            "" if self.count("passed") + self.count("failed") else "; nothing ran, which is no pass"
+        )
+        return "\n".join([self.subject, *lines, f"  {counts}{ran}"])
+
+
+def run_all(subject: str, checks: Iterable[Check]) -> CheckReport:
+    """Run every check; none keeps another from running."""
+    return CheckReport(subject, tuple(check.run() for check in checks))
