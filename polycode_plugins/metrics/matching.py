@@ -28,11 +28,12 @@ STEPS = 40
 FULL_STEPS = 8  # after which each is held shorter than the one before, so that none can swing
 STEEPEST_TAIL = 30.0
 SPAN = 60.0  # most a law may fall over its ranks, in log eigenvalue: twice what float64 resolves
-FLATTEST = 0.01
+FLATTEST = 0.02
 FLAT = 0.3  # below it the spectrum depends on the square of the exponent
 REACH = 80.0  # log eigenvalue from the first rank's beyond which all is the same: zero, or huge
 SETTLED = 1e-3  # a last step of this size leaves an error of its square; so does 1/20 s.e.
 FAR_OFF = 0.5  # in log eigenvalue, for ranks outside the fit
+SHARE = 0.01  # of the tail's sum, below which a cell of it is not looked at
 OUTER_ROUNDS = 4
 HEAD = -1  # row of the nodes before the first rank
 
@@ -78,7 +79,7 @@ class Binned:
 class Matched:
     """A population found by `match`.
 
-    parameters: [p] log scale, exponent and, if there is a tail, its exponent.
+    parameters: [p] log level at the middle of the ranks, exponent, and that of the tail if any.
     squared: the exponent's square before it was held to be positive: it is what a spectrum close
         to flat depends on. covariance: [p, p] of the parameters, for Gaussian rows.
     settled: False where only ever shorter steps ended the search: no power law is near.
@@ -208,28 +209,40 @@ def match(data: Binned, width: int, dof: float, start: float) -> Matched:
     """
     rank = np.log(np.arange(1, width + 1))
     end = np.log(data.last) if data.tail else np.inf
-    columns = [np.ones(width), -np.minimum(rank, end)]
+    # Level and exponent are told apart best at the middle of the ranks.
+    middle = rank[data.first - 1 : data.last].mean()
+    columns = [np.ones(width), middle - np.minimum(rank, end)]
     if data.tail:
         columns.append(-np.maximum(rank - end, 0))
     basis = np.stack(columns, axis=1)
     start = float(np.clip(start, FLATTEST, SPAN / np.log(data.last / data.first)))
-    theta = np.array([0.0, start, min(start, STEEPEST_TAIL)])[: len(columns)]
+    level = float(np.average(data.values[: len(data.sizes)], weights=data.sizes))
+    theta = np.array([level, start, min(start, STEEPEST_TAIL)])[: len(columns)]
     offset = np.zeros(width)
     far = max(FAR_OFF, 5 * np.sqrt(2 / dof))
-    for _ in range(OUTER_ROUNDS):
+    inside = (data.rows != HEAD) & (data.rows < len(data.sizes))
+    tail_cells = np.flatnonzero(data.rows == len(data.sizes))
+    for attempt in range(OUTER_ROUNDS):
         found, logs = _search(data, basis, offset, theta, dof)
         theta = found.parameters
-        off = np.where((data.rows == HEAD) | (data.rows == len(data.sizes)), data.logs - logs, 0)
+        off = np.where(inside, 0.0, data.logs - logs)
+        if len(tail_cells) > 1:
+            # The last eigenvalues can be arbitrarily close to zero: they go with those before.
+            off[tail_cells[-1]] = off[tail_cells[-2]]
+        if attempt and data.tail:
+            # Once lowered, a cell that adds next to nothing to the tail is of no consequence.
+            sums = data.cells * np.abs(np.exp(data.logs) - np.exp(logs))
+            off[tail_cells[sums[tail_cells] < SHARE * np.exp(data.values[-1])]] = 0.0
         if np.abs(off).max() < far:
             break
         before = offset.copy()
         for k in np.flatnonzero(np.abs(off) >= far):
             offset[data.begins[k] - 1 :][: int(data.cells[k])] += off[k]
         # The population, too, decreases.
-        level = basis @ theta
+        law = basis @ theta
         head, tail = slice(0, data.first - 1), slice(data.last, None)
-        offset[head] = np.maximum(offset[head], level[data.first - 1] - level[head])
-        offset[tail] = np.minimum(offset[tail], level[data.last - 1] - level[tail])
+        offset[head] = np.maximum(offset[head], law[data.first - 1] - law[head])
+        offset[tail] = np.minimum(offset[tail], law[data.last - 1] - law[tail])
         if np.abs(offset - before).max() < far:
             break
     return found
@@ -268,11 +281,11 @@ def _search(
 
         misfit = max(1.0, float(np.mean(gap**2 / noise.diagonal())))
         error = np.sqrt(misfit * (solve[1] @ noise @ solve[1]))
-        small = [np.inf, max(SETTLED * max(1.0, theta[1]), error / 20), 0.05 * (1 + theta[-1])]
+        small = [1.0, max(SETTLED * max(1.0, theta[1]), error / 20), 0.05 * (1 + theta[-1])]
         settled = bool(np.all(np.abs(step) < small[: len(theta)]))
         if settled:
             break
-        limit = np.array([np.inf, 0.5, 1 + theta[-1] / 2])[: len(theta)]
+        limit = np.array([2.0, 0.5, 1 + theta[-1] / 2])[: len(theta)]
         limit *= 0.7 ** max(0, attempt - FULL_STEPS)
         before, theta = theta, theta + np.clip(step, -limit, limit)
         theta[1:] = np.clip(theta[1:], lowest, highest)
@@ -283,7 +296,7 @@ def _search(
     whitener = np.linalg.inv(np.linalg.cholesky(noise))
     change = x @ step[: x.shape[1]]
     found = Matched(
-        parameters=theta + step,
+        parameters=np.append(theta[0] + step[0], np.clip((theta + step)[1:], 0.0, highest)),
         squared=float(squared),
         covariance=solve @ noise @ solve.T,
         settled=settled,
