@@ -47,6 +47,10 @@ def test_it_is_remembered_and_probed_again_on_request(explainer, server):
     assert second.capabilities() == found
     assert len(server.bodies) == asked
     assert isinstance(found, Capabilities)
+    second.close()
+    third = explainer("shift", again=True, probe_again=True)
+    assert third.capabilities() == found
+    assert len(server.bodies) == 2 * asked
 
 
 @pytest.mark.parametrize("fault", ["404", "400"])

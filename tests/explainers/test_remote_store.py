@@ -98,3 +98,18 @@ def test_files_that_are_no_store(tmp_path):
     db.close()
     with pytest.raises(StateError, match="is not a store of answers"):
         Store(tmp_path / "others")
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
+    store = Store(tmp_path / "s.sqlite")
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count={pages + 4}")
+    kept = 0
+    with pytest.raises(StateError, match=r"full; what was answered before is saved"):
+        for kept in range(1000):
+            number = store.begin(f"k{kept}", "explain", 0.0)
+            raw = {"text": str(list(range(kept, kept + 500)))}
+            store.finish(number, f"k{kept}", "b", ASKED, raw, usage=(1, 1, False), dollars=0.0)
+    assert 0 < kept < 1000
+    assert store.spent().answers == kept
+    store.close()

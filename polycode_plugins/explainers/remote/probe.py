@@ -9,15 +9,18 @@ in the prompt must be what it says when it is asked to generate that token.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.remote import prompts
-from polycode_plugins.explainers.remote.failures import RemoteError
+from polycode_plugins.explainers.remote.failures import RemoteError, Unreadable
 from polycode_plugins.explainers.remote.request import (
     CHAT,
     COMPLETIONS,
+    Position,
     Purpose,
     Request,
     positions_of,
@@ -25,6 +28,7 @@ from polycode_plugins.explainers.remote.request import (
 from polycode_plugins.explainers.remote.session import Session
 from polycode_plugins.explainers.remote.truth import Truth, agree, judge_generated, judge_prompt
 
+Ask = Callable[[str, dict[str, Any]], dict[str, Any] | None]
 Method = Literal["prompt-logprobs", "generated-logprobs", "token-by-token", "text"]
 METHODS: tuple[Method, ...] = ("prompt-logprobs", "generated-logprobs", "token-by-token", "text")
 
@@ -120,7 +124,7 @@ def capabilities(session: Session, model: str, *, again: bool = False) -> Capabi
     known = remembered(session, model)
     if known is not None and not again:
         return known
-    found = probe(session, model)
+    found = probe(session, model, again=again)
     session.store.remember(_fact(session, model), asdict(found))
     return found
 
@@ -135,14 +139,17 @@ def _fact(session: Session, model: str) -> str:
     return f"capabilities of {model} at {session.backend.identity}"
 
 
-def probe(session: Session, model: str) -> Capabilities:
-    """Ask for known things; about ten short requests.
+def probe(session: Session, model: str, *, again: bool = False) -> Capabilities:
+    """Ask for known things; about ten short requests, sent anew where it is probed again.
 
     Raises:
         RemoteError: where the model answers neither endpoint.
     """
-    found = _chat(session, model, Capabilities())
-    found = _completions(session, model, found)
+    number = int(session.store.fact("probes") or 0) + int(again)
+    session.store.remember("probes", number)
+    ask = functools.partial(_ask, session, number)
+    found = _chat(ask, model, Capabilities())
+    found = _completions(ask, model, found)
     if not found.chat and not found.completions:
         raise RemoteError(
             f"{session.backend.identity} answers neither chat nor completions for {model!r}; check "
@@ -154,12 +161,12 @@ def probe(session: Session, model: str) -> Capabilities:
 # -- chat ------------------------------------------------------------------------------------------
 
 
-def _chat(session: Session, model: str, caps: Capabilities) -> Capabilities:
-    ask = [{"role": "user", "content": f"Repeat these numbers exactly: {NUMBERS}"}]
+def _chat(ask: Ask, model: str, caps: Capabilities) -> Capabilities:
+    count = [{"role": "user", "content": f"Repeat these numbers exactly: {NUMBERS}"}]
     for limit in ("max_tokens", "max_completion_tokens"):
         for temperature in (True, False):
             trial = replace(caps, limit=limit, temperature=temperature)
-            if _ask(session, CHAT, trial.chat_body(model, ask, 32)) is None:
+            if ask(CHAT, trial.chat_body(model, count, 32)) is None:
                 continue
             caps = replace(trial, chat=True)
             break
@@ -169,10 +176,10 @@ def _chat(session: Session, model: str, caps: Capabilities) -> Capabilities:
         return caps
     task = [{"role": "user", "content": 'Answer with the JSON {"id": 1} and nothing else.'}]
     body = {**caps.chat_body(model, task, 32), "response_format": {"type": "json_object"}}
-    caps = replace(caps, json_mode=_ask(session, CHAT, body) is not None)
+    caps = replace(caps, json_mode=ask(CHAT, body) is not None)
     for top in (20, 15, 5):
-        body = {**caps.chat_body(model, ask, 32), "logprobs": True, "top_logprobs": top}
-        raw = _ask(session, CHAT, body)
+        body = {**caps.chat_body(model, count, 32), "logprobs": True, "top_logprobs": top}
+        raw = ask(CHAT, body)
         if raw is None:
             continue
         truth, ten = judge_generated(raw)
@@ -183,35 +190,35 @@ def _chat(session: Session, model: str, caps: Capabilities) -> Capabilities:
 # -- completions -----------------------------------------------------------------------------------
 
 
-def _completions(session: Session, model: str, caps: Capabilities) -> Capabilities:
+def _completions(ask: Ask, model: str, caps: Capabilities) -> Capabilities:
     text = (ROUND * ROUNDS).strip()
     for top in (15, 5):
         # One token is generated since servers differ on none; it is not looked at.
         body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0}
-        raw = _ask(session, COMPLETIONS, {**body, "logprobs": top, "echo": True})
+        raw = ask(COMPLETIONS, {**body, "logprobs": top, "echo": True})
         if raw is not None:
             break
     else:
         plain = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0}
-        return replace(caps, completions=_ask(session, COMPLETIONS, plain) is not None)
+        return replace(caps, completions=ask(COMPLETIONS, plain) is not None)
     truth = judge_prompt(raw, text)
     if truth == "chance":
-        truth = _cross_checked(session, model, raw, text, top)
+        truth = _cross_checked(ask, model, raw, text, top)
     caps = replace(caps, completions=True, prompt_logprobs=truth)
     if truth == "true":
         tens = {"model": model, "prompt": "\n\t10" * 8, "max_tokens": 1, "temperature": 0}
-        shown = _ask(session, COMPLETIONS, {**tens, "logprobs": top, "echo": True})
-        words = [p.token.strip() for p in positions_of(shown)] if shown is not None else []
+        shown = ask(COMPLETIONS, {**tens, "logprobs": top, "echo": True})
+        words = [p.token.strip() for p in _positions(shown)]
         return replace(caps, top=top, ten="10" in words)
     if caps.chat:
         return caps
     body = {"model": model, "prompt": text, "max_tokens": 16, "temperature": 0, "logprobs": top}
-    raw = _ask(session, COMPLETIONS, body)
+    raw = ask(COMPLETIONS, body)
     truth = "absent" if raw is None else judge_generated(raw)[0]
     return replace(caps, generated_logprobs=truth, top=top if truth == "true" else 0)
 
 
-def _cross_checked(session: Session, model: str, raw: dict[str, Any], text: str, top: int) -> Truth:
+def _cross_checked(ask: Ask, model: str, raw: dict[str, Any], text: str, top: int) -> Truth:
     """What the prompt's log-probabilities are worth beside those of generating the same tokens."""
     found = positions_of(raw)
     echoed = "".join(position.token for position in found)
@@ -221,8 +228,8 @@ def _cross_checked(session: Session, model: str, raw: dict[str, Any], text: str,
     for place in places:
         cut = len("".join(position.token for position in found[:place])) - before
         body = {"model": model, "prompt": text[:cut], "max_tokens": 1, "temperature": 0}
-        generated = _ask(session, COMPLETIONS, {**body, "logprobs": top})
-        said = positions_of(generated) if generated is not None else []
+        generated = ask(COMPLETIONS, {**body, "logprobs": top})
+        said = _positions(generated)
         for shift in agreeing:
             agreeing[shift] += bool(said) and agree(said[-1].top, found[place + shift].top)
     if agreeing[0] == len(places) and not agreeing[-1] and not agreeing[1]:
@@ -231,11 +238,20 @@ def _cross_checked(session: Session, model: str, raw: dict[str, Any], text: str,
     return "shifted" if shifted else "chance"
 
 
-def _ask(session: Session, endpoint: str, body: dict[str, Any]) -> dict[str, Any] | None:
+def _positions(raw: dict[str, Any] | None) -> list[Position]:
+    try:
+        return [] if raw is None else positions_of(raw)
+    except Unreadable:
+        return []
+
+
+def _ask(
+    session: Session, number: int, endpoint: str, body: dict[str, Any]
+) -> dict[str, Any] | None:
     """The answer; None where the server refuses this request or lacks the endpoint."""
     purpose: Purpose = "probe"
     try:
-        reply = session.ask([Request(endpoint, body, purpose, prompts.version())])[0]
+        reply = session.ask([Request(endpoint, body, purpose, prompts.version(), number)])[0]
     except RemoteError as error:
         if error.status == 404:
             return None

@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from polycode_plugins.errors import DataError
+from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.explainers.base import FREE, Cost
 from polycode_plugins.explainers.remote.failures import BudgetError, Refused, Transient
 from polycode_plugins.explainers.remote.prices import Prices
@@ -183,7 +184,7 @@ class Session:
         most = 0.0
         if self.prices is not None:
             most = self._price(request, request.estimated_in(), request.most_out)
-        reason = "the run was stopped"
+        reason, sent = "the run was stopped", 0
         for attempt in range(self._attempts):
             if self._stop.wait(max(0.0, self._quiet_until - time.monotonic())):
                 break
@@ -192,6 +193,7 @@ class Session:
                 self._settle(most, 0.0)
                 break
             number = self.store.begin(key, request.purpose, most)
+            sent += 1
             paid = 0.0
             try:
                 raw = self.backend.send(request, key)
@@ -200,27 +202,28 @@ class Session:
                 self.store.finish(
                     number, key, self.backend.identity, request, raw, usage=usage, dollars=paid
                 )
-                return Reply(raw, "", Cost(1, 0, usage[0], usage[1]))
+                return Reply(raw, "", Cost(sent, 0, usage[0], usage[1]))
             except Refused as failure:
                 paid = most if failure.lost else 0.0
                 self.store.fail(number, f"{failure.reason}: {failure.detail}", lost=failure.lost)
-                return Reply(None, failure.reason, Cost(requests=attempt + 1))
+                return Reply(None, failure.reason, Cost(requests=sent))
             except Transient as failure:
                 paid = most if failure.lost else 0.0
                 self.store.fail(number, f"{failure.reason}: {failure.detail}", lost=failure.lost)
                 reason = failure.reason
-                if failure.retry_after is not None:
+                if failure.retry_after:
                     until = time.monotonic() + failure.retry_after
                     self._quiet_until = max(self._quiet_until, until)
                 elif attempt + 1 < self._attempts:
                     longest = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)
                     self._stop.wait(longest * random.uniform(0.5, 1.0))
             except BaseException as error:
-                self.store.fail(number, type(error).__name__)
+                with suppress(StateError):  # the store may be what fails
+                    self.store.fail(number, type(error).__name__)
                 raise
             finally:
                 self._settle(most, paid)
-        return Reply(None, reason, FREE)
+        return Reply(None, reason, Cost(requests=sent))
 
     def _price(self, request: Request, tokens_in: int, tokens_out: int) -> float:
         if self.prices is None:

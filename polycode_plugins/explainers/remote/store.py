@@ -16,7 +16,8 @@ import json
 import sqlite3
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -128,7 +129,7 @@ class Store:
 
     def begin(self, key: str, purpose: str, dollars: float) -> int:
         """Write down that a request is about to be sent; returns the attempt's number."""
-        with self._lock:
+        with self._writing():
             cursor = self._db.execute(
                 "INSERT INTO attempts (key, purpose, dollars, state) VALUES (?, ?, ?, 'sent')",
                 (key, purpose, dollars),
@@ -143,7 +144,7 @@ class Store:
         asked = zlib.compress(json.dumps(request.body, sort_keys=True).encode(), 1)
         answered = zlib.compress(json.dumps(raw).encode(), 1)
         row = (key, request.purpose, backend, request.model, asked, answered, *usage, dollars)
-        with self._lock:
+        with self._writing():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.execute(
@@ -152,15 +153,16 @@ class Store:
                     row,
                 )
                 self._db.execute("UPDATE attempts SET state='answered' WHERE id=?", (attempt,))
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def fail(self, attempt: int, detail: str, *, lost: bool = False) -> None:
         """Write down that an attempt ended without an answer; `lost` if it may have been paid."""
         state = "lost" if lost else "failed"
-        with self._lock:
+        with self._writing():
             self._db.execute(
                 "UPDATE attempts SET state=?, detail=? WHERE id=?", (state, detail[:500], attempt)
             )
@@ -188,10 +190,25 @@ class Store:
 
     def remember(self, name: str, value: Any) -> None:
         """Remember a JSON value."""
-        with self._lock:
+        with self._writing():
             self._db.execute(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value))
             )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise StateError(
+                    f"cannot write {str(self.path)!r}: {error}; what was answered before is saved, "
+                    "so make room and repeat the same command"
+                ) from error
+
+    def __del__(self) -> None:
+        if hasattr(self, "_db"):
+            self.close()
 
     def close(self) -> None:
         """Close the file and let others write to it."""
