@@ -104,12 +104,19 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
     store = Store(tmp_path / "s.sqlite")
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count={pages + 4}")
-    kept = 0
+
+    def keep(name: int) -> None:
+        raw = {"text": str(list(range(name, name + 500)))}
+        number = store.begin(f"k{name}", "explain", 0.0)
+        store.finish(number, f"k{name}", "b", ASKED, raw, usage=(1, 1, False), dollars=0.0)
+
+    def keep_all() -> None:
+        for name in range(1000):
+            keep(name)
+
     with pytest.raises(StateError, match=r"full; what was answered before is saved"):
-        for kept in range(1000):
-            number = store.begin(f"k{kept}", "explain", 0.0)
-            raw = {"text": str(list(range(kept, kept + 500)))}
-            store.finish(number, f"k{kept}", "b", ASKED, raw, usage=(1, 1, False), dollars=0.0)
+        keep_all()
+    kept = store.spent().answers
     assert 0 < kept < 1000
-    assert store.spent().answers == kept
+    assert all(store.holds(f"k{name}") for name in range(kept))
     store.close()
