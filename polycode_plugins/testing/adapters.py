@@ -43,7 +43,7 @@ def sites_have_names(case: AdapterCase) -> None:
             [s.name for s in listed] == [s.name for s in again],
             "sites() gives other names the second time",
         )
-        for site in sites:
+        for site in sites[:: max(1, len(sites) // 3)]:  # each costs a forward pass
             found = [s.name for s in adapter.resolve(site.name, batch)]
             require(found == [site.name], f"asking for {site.name!r} finds {found}")
 

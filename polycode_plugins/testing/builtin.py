@@ -85,7 +85,7 @@ def torchvision() -> AdapterCase:
     return AdapterCase(
         make=_resnet,
         data=_rows(5, 3, 40, 40),
-        sites=["bn1", "layer1.*.relu:*", "layer4.1", "avgpool"],
+        sites=["bn1", "layer1.0.relu:*", "layer4.1", "avgpool"],
         in_place="bn1",
         repeated=("layer1.0.relu:0", "layer1.0.relu:1"),
         options=DataOptions(batch_size=4, limit=5),

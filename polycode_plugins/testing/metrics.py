@@ -117,9 +117,10 @@ def nothing_is_kept_by_reference(case: MetricCase) -> None:
     """Batches that the model overwrites after they were taken in change nothing."""
     statistics = _empty(case)
     for values, rows in _chunked(case):
-        ours = values.clone()
-        _feed(statistics, ours, rows)
-        ours.fill_(7.0)
+        pair = values.clone(), _second(values)
+        _feed_pair(statistics, *pair, rows)
+        for tensor in pair:
+            tensor.fill_(7.0)
     _compare(case, _whole(case), statistics, "after the batches were overwritten")
 
 
