@@ -58,6 +58,7 @@ class Covariance(Accumulator):
         self._count = 0  # samples in the moments
         self._mean: Tensor | None = None  # [width]
         self._scatter: Tensor | None = None  # [width, width], lower triangle of panels
+        self._eigenvalues: Tensor | None = None  # of what was seen so far, once asked for
 
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic."""
@@ -90,6 +91,7 @@ class Covariance(Accumulator):
         if other.width is None:
             return
         self._check_width(other.width)
+        self._eigenvalues = None
         if other._mean is not None and other._scatter is not None:
             self._fold()
             self._merge_moments(other._count, other._mean, other._scatter)
@@ -97,11 +99,18 @@ class Covariance(Accumulator):
             self._append(rows)
 
     def mean(self) -> Tensor:
-        """float64 [width]."""
+        """float64 [width]; makes no matrix of width x width."""
         self._require(1)
-        total = self._moments()
-        assert total._mean is not None
-        return total._mean
+        return self._mean_and_squares()[0]
+
+    def variances(self) -> Tensor:
+        """float64 [width], the diagonal of the covariance; makes no matrix of width x width.
+
+        Raises:
+            DataError: for fewer than two samples.
+        """
+        self._require(2)
+        return self._mean_and_squares()[1] / (self.n_samples - 1)
 
     def covariance(self) -> Tensor:
         """float64 [width, width], normalised by n_samples - 1.
@@ -116,21 +125,18 @@ class Covariance(Accumulator):
 
     def total_variance(self) -> float:
         """Trace of the covariance."""
-        self._require(2)
-        if self._mean is None:
-            return float(self._centred_rows().square().sum()) / (self.n_samples - 1)
-        total = self._moments()
-        assert total._scatter is not None
-        return float(total._scatter.diagonal().sum()) / (total._count - 1)
+        return float(self.variances().sum())
 
     def eigenvalues(self) -> Tensor:
         """float64 [min(width, n_samples - 1)], descending, never negative.
 
         With fewer samples than features they come from the n x n Gram matrix. The centred data has
-        rank at most n - 1, and the eigenvalues beyond it are exactly zero and left out.
+        rank at most n - 1, and the eigenvalues beyond it are exactly zero and left out. They are
+        worked out once: metrics that share this covariance share them.
         """
-        values, _ = self._decompose(vectors=False)
-        return values
+        if self._eigenvalues is None:
+            self._eigenvalues, _ = self._decompose(vectors=False)
+        return self._eigenvalues.clone()
 
     def eigenvectors(self, k: int | None = None) -> tuple[Tensor, Tensor]:
         """The leading `k` eigenvalues [k], descending, and eigenvectors [k, width], unit rows.
@@ -139,6 +145,7 @@ class Covariance(Accumulator):
         """
         values, vectors = self._decompose(vectors=True)
         assert vectors is not None
+        self._eigenvalues = values.clone()
         k = values.shape[0] if k is None else min(k, values.shape[0])
         vectors = vectors[:k]
         peak = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
@@ -202,6 +209,7 @@ class Covariance(Accumulator):
 
     def _append(self, rows: Tensor) -> None:
         """Keep a copy of `rows` and fold when they are many enough."""
+        self._eigenvalues = None
         width = rows.shape[1]
         limit = _block_rows(width) if self._mean is not None else max(_block_rows(width), width)
         for part in torch.split(rows, limit):
@@ -236,6 +244,24 @@ class Covariance(Accumulator):
     def _centred_rows(self) -> Tensor:
         rows = torch.cat([r.double() for r in self._pending])
         return rows - rows.mean(dim=0)
+
+    def _mean_and_squares(self) -> tuple[Tensor, Tensor]:
+        """Mean and sum of squared deviations of each feature, float64 [width] each."""
+        parts = []
+        if self._mean is not None and self._scatter is not None:
+            parts.append((self._count, self._mean, self._scatter.diagonal()))
+        for pending in self._pending:
+            rows = pending.double()
+            mean = rows.mean(dim=0)
+            parts.append((rows.shape[0], mean, (rows - mean).square().sum(dim=0)))
+        count, mean, squares = parts[0][0], parts[0][1].clone(), parts[0][2].clone()
+        for more, other, other_squares in parts[1:]:
+            delta = other.to(mean.device) - mean
+            squares += other_squares.to(mean.device)
+            squares += delta.square() * (count * more / (count + more))
+            mean += delta * (more / (count + more))
+            count += more
+        return mean, squares
 
     # -- moments ---------------------------------------------------------------------------------
 

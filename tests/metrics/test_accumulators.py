@@ -241,6 +241,45 @@ def test_total_variance_in_both_regimes():
         assert gathered(values).total_variance() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("n", [5, 40, 300, 6000])
+def test_means_and_variances_need_no_matrix(n, monkeypatch):
+    values = rows(n, 30, mean=1000.0)
+    covariance = gathered(values, [n // 2, n - n // 2])
+    monkeypatch.setattr(Covariance, "_moments", None)  # what folds
+    assert np.allclose(covariance.mean().numpy(), values.numpy().mean(axis=0), rtol=1e-14)
+    assert np.allclose(covariance.variances().numpy(), values.numpy().var(axis=0, ddof=1))
+
+
+def test_moments_and_pending_rows_give_one_mean_and_variance(small_blocks):
+    values = rows(101, 7, mean=3.0)
+    covariance = gathered(values, [33, 33, 30, 5])
+    assert {"mean", "rows"} <= set(covariance.state())
+    assert np.allclose(covariance.mean().numpy(), values.numpy().mean(axis=0), rtol=1e-13)
+    variances = values.numpy().var(axis=0, ddof=1)
+    assert np.allclose(covariance.variances().numpy(), variances, rtol=1e-12)
+
+
+def test_eigenvalues_are_worked_out_once_and_anew_after_more_data(monkeypatch):
+    calls = []
+    real = torch.linalg.eigvalsh
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda m: calls.append(1) or real(m))
+    values = rows(300, 20)
+    covariance = gathered(values[:100])
+    first = covariance.eigenvalues()
+    first.zero_()  # what was given out is the caller's
+    assert float(covariance.eigenvalues()[0]) > 0
+    assert len(calls) == 1
+    covariance.update(Activations(values[100:200], AXES))
+    second = covariance.eigenvalues()
+    covariance.merge(gathered(values[200:]))
+    third = covariance.eigenvalues()
+    assert len(calls) == 3
+    assert np.allclose(second, gathered(values[:200]).eigenvalues(), rtol=1e-10)
+    assert np.allclose(third, gathered(values).eigenvalues(), rtol=1e-10)
+    covariance.load_state(gathered(values[:100]).state())
+    assert np.allclose(covariance.eigenvalues(), gathered(values[:100]).eigenvalues(), rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
