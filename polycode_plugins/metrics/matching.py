@@ -19,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from polycode_plugins.metrics.correlated_rows import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.sample_spectrum import Array, sample_spectrum
 
 BINS = 24
@@ -121,13 +122,13 @@ def bin_edges(first: int, last: int, bins: int) -> NDArray[np.int64]:
 def binned(eigenvalues: Array, first: int, last: int, end: int) -> Binned:
     """Bin positive, descending eigenvalues; ranks from 1, `last` included, of which `end` exist.
 
-    More than `end` eigenvalues come where `n_samples` is an effective number.
+    More than `end` eigenvalues come where the samples count for fewer; the rest is left out.
     """
     edges = bin_edges(first, last, BINS)
     logs = np.log(eigenvalues)
     values = [logs[a - 1 : b - 1].mean() for a, b in pairwise(edges)]
     if tail := end > last:
-        values.append(np.log(eigenvalues[last:].sum()))
+        values.append(np.log(eigenvalues[last:end].sum()))
     parts = [(edges, np.arange(len(edges) - 1))]
     if first > 1:
         parts.append((bin_edges(1, first - 1, OUTER_BINS), np.full(OUTER_BINS, HEAD)))
@@ -164,7 +165,11 @@ class _Expected:
 
 
 def _expect(
-    data: Binned, population: Array, dof: float, start: NDArray[np.complex128] | None
+    data: Binned,
+    population: Array,
+    dof: float,
+    start: NDArray[np.complex128] | None,
+    correlation: RowCorrelation,
 ) -> _Expected:
     """What the rows and nodes of `data` should be.
 
@@ -172,7 +177,7 @@ def _expect(
     """
     from scipy.interpolate import CubicSpline
 
-    spectrum = sample_spectrum(population, dof, data.nodes, start)
+    spectrum = sample_spectrum(population, dof, data.nodes, start, correlation)
     order = np.argsort(data.nodes)
     ratio = np.log(spectrum.values / population[data.nodes - 1])
     smooth = CubicSpline(data.nodes[order], ratio[order])
@@ -199,13 +204,24 @@ def _expect(
     response = weights @ spectrum.response + own
     np.subtract.at(response.T, data.nodes - 1, weights.T)
     covariance = weights @ spectrum.covariance(data.cells) @ weights.T
+    for doubt in correlation.doubted():
+        other = sample_spectrum(population, dof, data.nodes, spectrum.points, doubt)
+        shift = weights @ np.log(other.values / spectrum.values)
+        covariance += np.outer(shift, shift)
     return _Expected(values, logs, response, covariance, spectrum.points)
 
 
-def match(data: Binned, width: int, dof: float, start: float) -> Matched:
+def match(
+    data: Binned,
+    width: int,
+    dof: float,
+    start: float,
+    correlation: RowCorrelation = INDEPENDENT,
+) -> Matched:
     """Find the population power law that matches the sample.
 
     width: eigenvalues of the population. dof: samples - 1. start: exponent to begin with.
+    correlation: of the samples.
     """
     rank = np.log(np.arange(1, width + 1))
     end = np.log(data.last) if data.tail else np.inf
@@ -219,11 +235,11 @@ def match(data: Binned, width: int, dof: float, start: float) -> Matched:
     level = float(np.average(data.values[: len(data.sizes)], weights=data.sizes))
     theta = np.array([level, start, min(start, STEEPEST_TAIL)])[: len(columns)]
     offset = np.zeros(width)
-    far = max(FAR_OFF, 5 * np.sqrt(2 / dof))
+    far = max(FAR_OFF, 5 * np.sqrt(2 * correlation.square / dof))
     inside = (data.rows != HEAD) & (data.rows < len(data.sizes))
     tail_cells = np.flatnonzero(data.rows == len(data.sizes))
     for attempt in range(OUTER_ROUNDS):
-        found, logs = _search(data, basis, offset, theta, dof)
+        found, logs = _search(data, basis, offset, theta, dof, correlation)
         theta = found.parameters
         off = np.where(inside, 0.0, data.logs - logs)
         if len(tail_cells) > 1:
@@ -249,7 +265,12 @@ def match(data: Binned, width: int, dof: float, start: float) -> Matched:
 
 
 def _search(
-    data: Binned, basis: Array, offset: Array, theta: Array, dof: float
+    data: Binned,
+    basis: Array,
+    offset: Array,
+    theta: Array,
+    dof: float,
+    correlation: RowCorrelation,
 ) -> tuple[Matched, Array]:
     """The match at a given offset from the law, and the expected mean log of every cell."""
     points, reference = None, np.ones(len(basis))
@@ -263,7 +284,7 @@ def _search(
         population = np.exp(np.clip(logs - unit, -REACH, REACH))
         if points is not None:
             points = points * (population / reference)[data.nodes - 1]
-        expected = _expect(data, population, dof, points)
+        expected = _expect(data, population, dof, points, correlation)
         points, reference = expected.points, population
         rows = slice(len(data.sizes) + with_tail)
         x = (expected.response @ basis)[rows, : 2 + with_tail]

@@ -9,9 +9,10 @@ derivative and the covariance of the eigenvalues come from random matrix theory 
 `sample_spectrum`), so the interval is one for the population, and no simulation is needed.
 `benchmarks/exponent.py` measures bias, spread, coverage and the test for breaks.
 
-What it rests on: independent rows. Correlated rows need their effective number as `n_samples`. Rows
-whose *norm* is heavy-tailed (elliptical, such as Student-t) keep a bias at n ~ d that no function
-of the eigenvalues alone can remove; heavy tails of independent features only widen the scatter.
+Rows that are correlated, or whose *norm* is heavy-tailed (elliptical, such as Student-t), spread
+the sample spectrum as fewer rows would. No function of the eigenvalues alone can tell that from
+another population, so it must be said by `rows`, which `row_groups` measures in the data. Heavy
+tails of independent features only widen the scatter.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import ArrayLike
 
 from polycode_plugins.errors import DataError, PolycodeError, near
 from polycode_plugins.metrics.breaks import find_break
+from polycode_plugins.metrics.correlated_rows import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.matching import (
     FLAT,
     Binned,
@@ -56,7 +58,7 @@ class Break:
     Attributes:
         rank: first rank of the second law.
         slope_before, slope_after: slopes of both laws in the population (negative: decaying); None
-            where the break is not significant.
+            where the break is not significant or no law is found on that side.
         statistic: F of two laws against one, the largest over all ranks.
         p_value: share of single power laws that reach it by chance; not below 1/2000.
     """
@@ -141,10 +143,13 @@ class PowerLawFit:
         chance = f"p < {1 / 1000:g}" if e.p_value < 1e-3 else f"p = {e.p_value:.2g}"
         if not self.broken:
             return f"{said}; no break of the power law was found ({chance})."
+        before, after = (
+            "unknown" if slope is None else f"{slope:.2f}"
+            for slope in (e.slope_before, e.slope_after)
+        )
         return (
-            f"{said}, but it is not one power law: the slope is {e.slope_before:.2f} before rank "
-            f"{e.rank} and {e.slope_after:.2f} after ({chance}), so read the curve and not the "
-            "exponent."
+            f"{said}, but it is not one power law: the slope is {before} before rank {e.rank} and "
+            f"{after} after ({chance}), so read the curve and not the exponent."
         )
 
 
@@ -157,14 +162,15 @@ def fit_power_law(
     ranks: tuple[int, int | None] | None = None,
     epsilon: float = 1.35,
     seed: int = 0,
+    rows: RowCorrelation = INDEPENDENT,
 ) -> PowerLawFit:
     """Fit a power law to the spectrum of a centred sample covariance.
 
     Args:
         eigenvalues: [k] descending, of the covariance (any scale); all of them, or all that are not
             zero, or the leading ones.
-        n_samples: samples the covariance was computed from; for correlated samples their effective
-            number, e.g. N (1 - r^2) / (1 + r^2) at a lag-one correlation r.
+        n_samples: samples the covariance was computed from. An effective number may stand for it
+            where there is no `rows`, and does as well far above the width.
         width: features per sample; default: the number of eigenvalues.
         fit: "debiased"; "huber", Huber regression as in Marshall & Kirchner 2024 (scikit-learn's
             HuberRegressor); "stringer", least squares with weights 1/rank over ranks 11-500
@@ -175,6 +181,8 @@ def fit_power_law(
             most width * 3.6e-15 of the largest), are left out; the result says which were used.
         epsilon: of the Huber loss; the paper does not state it.
         seed: of the null distribution of the test for a break.
+        rows: how the samples are correlated with one another; independent unless given. Ranks end
+            a little below their effective number.
 
     Raises:
         DataError: for eigenvalues no covariance has, or fewer than 5 usable ranks.
@@ -199,13 +207,14 @@ def fit_power_law(
     scale = float(np.log(values[0]))
     values = values / values[0]
     values = values[values > ROUNDING * width]
-    usable = min(len(values), possible)
+    usable = min(len(values), possible, rows.ranks(dof))
     first, last = _usable(ranks or DEFAULT_RANKS[fit], usable, n_samples, width)
 
     # Eigenvalues that end well above rounding end in the population too; others sink into it.
-    ends = len(values) < possible and values[-1] > 100 * ROUNDING * width
+    shown = min(possible, rows.ranks(dof))
+    ends = len(values) < shown and values[-1] > 100 * ROUNDING * width
     spanned = len(values) if ends else width
-    sample = _Sample(values, usable, dof, spanned)
+    sample = _Sample(values, usable, dof, spanned, rows)
     data, single = sample.match(first, last)
     evidence = sample.evidence(data, single, seed)
     broken = evidence is not None and evidence.p_value < SIGNIFICANT
@@ -281,12 +290,21 @@ class _Sample:
     usable: int
     dof: float
     width: int
+    rows: RowCorrelation
 
     def match(self, first: int, last: int) -> tuple[Binned, Matched]:
         """The population power law over these ranks, searched from the regression of the sample."""
         x, y = np.log(np.arange(first, last + 1)), np.log(self.values[first - 1 : last])
         data = binned(self.values, first, last, self.usable)
-        return data, match(data, self.width, self.dof, -_line(x, y, np.ones(len(x)))[0])
+        start = -_line(x, y, np.ones(len(x)))[0]
+        return data, match(data, self.width, self.dof, start, self.rows)
+
+    def slope(self, first: int, last: int) -> float | None:
+        """The population's slope over part of the ranks; None where no power law is found."""
+        try:
+            return -float(self.match(first, last)[1].parameters[1])
+        except DataError:
+            return None
 
     def evidence(self, data: Binned, single: Matched, seed: int) -> Break | None:
         """The best break, with the slopes of the population before and after it."""
@@ -296,11 +314,10 @@ class _Sample:
         if found.p_value >= SIGNIFICANT:
             return Break(found.rank, None, None, found.statistic, found.p_value)
         first, last = int(data.edges[0]), int(data.edges[-1]) - 1
-        before, after = self.match(first, found.rank - 1)[1], self.match(found.rank, last)[1]
         return Break(
             rank=found.rank,
-            slope_before=-float(before.parameters[1]),
-            slope_after=-float(after.parameters[1]),
+            slope_before=self.slope(first, found.rank - 1),
+            slope_after=self.slope(found.rank, last),
             statistic=found.statistic,
             p_value=found.p_value,
         )

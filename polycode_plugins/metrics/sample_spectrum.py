@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polycode_plugins.errors import DataError
+from polycode_plugins.metrics.correlated_rows import INDEPENDENT, RowCorrelation, kernel, solve
 
 Array = NDArray[np.float64]
 
@@ -45,6 +46,7 @@ class SampleSpectrum:
     points: [nodes] complex, the point w of the curve.
     log_spacing: [nodes] -d log(value) / d rank.
     speed: [nodes] |dw / d rank|.
+    kernel: [nodes, nodes] what correlated rows add to that of `covariance`; None for none.
     """
 
     values: Array
@@ -52,6 +54,7 @@ class SampleSpectrum:
     points: NDArray[np.complex128]
     log_spacing: Array
     speed: Array
+    kernel: Array | None = None
 
     def covariance(self, cells: Array) -> Array:
         """Covariance [nodes, nodes] of the mean log eigenvalue over cells of ranks.
@@ -69,6 +72,8 @@ class SampleSpectrum:
         alone = 2 / cells
         own = self.response.max(axis=1)
         np.fill_diagonal(cov, (1 - own) * dense + own * alone)
+        if self.kernel is not None:
+            cov = cov + self.kernel
         return np.asarray(cov / np.pi**2 * np.outer(self.log_spacing, self.log_spacing))
 
 
@@ -77,6 +82,7 @@ def sample_spectrum(
     dof: float,
     ranks: NDArray[np.int64],
     start: NDArray[np.complex128] | None = None,
+    rows: RowCorrelation = INDEPENDENT,
 ) -> SampleSpectrum:
     """The sample eigenvalues that a population spectrum leads one to expect.
 
@@ -84,9 +90,14 @@ def sample_spectrum(
     dof: degrees of freedom n of the sample covariance: samples - 1 after centring.
     ranks: [nodes] integer ranks from 1 (the largest eigenvalue) to min(width, n).
     start: [nodes] points of an earlier call for a similar population, to save time.
+    rows: how the samples are correlated; ranks then end at dof / rows.square.
 
     Raises DataError where the fixed point is not found.
     """
+    if rows.repeated:
+        dof /= rows.square
+    elif not rows.independent:
+        return _correlated(population, dof, ranks, start, rows)
     size = max(1, CHUNK // len(population))
     parts = [
         _solve(population, dof, ranks[i : i + size], None if start is None else start[i : i + size])
@@ -96,6 +107,41 @@ def sample_spectrum(
         return parts[0]
     fields = ("values", "response", "points", "log_spacing", "speed")
     return SampleSpectrum(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields))
+
+
+def _correlated(
+    population: Array,
+    dof: float,
+    ranks: NDArray[np.int64],
+    start: NDArray[np.complex128] | None,
+    rows: RowCorrelation,
+) -> SampleSpectrum:
+    """The sample spectrum for correlated rows: from the points of a similar one, or step by step
+    from those for independent rows."""
+    form = rows.form()
+    found = None if start is None else solve(population, dof, ranks, start, form)
+    if found is None:
+        points = sample_spectrum(population, dof, ranks).points
+        share, step = 0.0, 0.25
+        while share < 1 and step > 1e-3:
+            nearer = min(1.0, share + step)
+            tried = solve(population, dof, ranks, points, rows.share(nearer).form())
+            if tried is None:
+                step /= 2
+            else:
+                share, points, found = nearer, tried.w, tried
+        if share < 1 or found is None:
+            raise _not_found(int(ranks[-1]), dof, len(population))
+    weights = population / np.abs(found.w[:, None] - population) ** 2
+    density = dof * np.abs(found.g.imag) / (np.pi * found.z.real)
+    return SampleSpectrum(
+        found.z.real,
+        weights / weights.sum(axis=1, keepdims=True),
+        found.w,
+        1 / (density * found.z.real),
+        np.abs(1 / (density * found.slope)),
+        kernel(found, population, dof, form),
+    )
 
 
 def _height(a: Array, population: Array, weight: Array, s: Array) -> Array:
@@ -184,8 +230,11 @@ def _solve(
         middle = np.where((lo > 0) & (hi > 4 * lo), np.sqrt(np.abs(lo * hi)), (lo + hi) / 2)
         a[todo] = np.where((step > lo) & (step < hi) & ~flat, step, middle)
         s[todo] = np.maximum(s[todo], 1e-8 * a[todo] ** 2 / dof)
-    raise DataError(
-        f"the expected sample spectrum was not found at rank {int(ranks[todo[0]])} (n = {dof:g}, "
-        f"width {len(population)}); narrow `ranks`, or use a fit that needs no correction, such as "
-        'fit="stringer"'
+    raise _not_found(int(ranks[todo[0]]), dof, len(population))
+
+
+def _not_found(rank: int, dof: float, width: int) -> DataError:
+    return DataError(
+        f"the expected sample spectrum was not found at rank {rank} (n = {dof:g}, width {width}); "
+        'narrow `ranks`, or use a fit that needs no correction, such as fit="stringer"'
     )

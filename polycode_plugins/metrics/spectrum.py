@@ -8,7 +8,7 @@ has the paper's sign (negative for a decaying spectrum) and `exponent` = -slope.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -18,7 +18,9 @@ from polycode_plugins.activations import Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
+from polycode_plugins.metrics.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.row_groups import RowDependence, RowGroups
 from polycode_plugins.metrics.summaries import effective_rank, participation_ratio
 
 if TYPE_CHECKING:
@@ -42,6 +44,16 @@ class SpectrumResult(Result):
         participation_ratio_naive: the same of the sample eigenvalues, biased low.
         effective_rank: exp of the entropy [nats] of the normalised singular values (RankMe, Garrido
             et al. 2023), of the sample; between 1 and width.
+        effective_samples: independent samples that would spread the spectrum as the correlated
+            ones did; n_samples where no correlation was found. The fit "debiased" and the
+            participation ratio are corrected for it.
+        effective_from: "documents" if it was measured between documents (or rows of the batch);
+            "not measured" if there were fewer than 8 of them or 60 samples, or width 1 or 2; then
+            independence is assumed.
+        tails: 1 for Gaussian rows; how much more the spectrum is spread if the surplus in the
+            scatter of single rows is due to heavy-tailed norms of whole rows, and not to features
+            that are mostly zero, which is not known: the interval covers both. None where not
+            measured.
         positions: whether positions counted as "samples" or "features".
         eigenvectors: float64 [k, width], unit rows, where they were asked for; not saved.
     """
@@ -58,6 +70,9 @@ class SpectrumResult(Result):
     participation_ratio: float
     participation_ratio_naive: float
     effective_rank: float
+    effective_samples: float
+    effective_from: str
+    tails: float | None
     positions: str = "samples"
     eigenvectors: Floats | None = field(default=None, metadata={"saved": False})
 
@@ -110,6 +125,7 @@ class SpectrumResult(Result):
             "effective_rank": self.effective_rank,
             "total_variance": self.total_variance,
             "n_samples": self.n_samples,
+            "effective_samples": self.effective_samples,
             "width": self.width,
         }
 
@@ -149,7 +165,7 @@ class Spectrum(Metric):
         positions: for sites with positions, whether these are samples or features.
         precision: of the covariance's products, see `Covariance`.
         epsilon: of the Huber loss (scikit-learn's HuberRegressor); not stated in the paper.
-        seed: of the simulation behind the interval.
+        seed: of the null distribution of the test for a break.
     """
 
     name: ClassVar[str] = "spectrum"
@@ -164,8 +180,11 @@ class Spectrum(Metric):
     seed: int = 0
 
     def accumulators(self) -> Mapping[str, Accumulator]:
-        """One covariance."""
-        return {"covariance": Covariance(self.positions, self.precision)}
+        """A covariance, and what tells how dependent the samples are."""
+        return {
+            "covariance": Covariance(self.positions, self.precision),
+            "groups": RowGroups(self.positions),
+        }
 
     def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> SpectrumResult:
         """The spectrum at one site.
@@ -189,10 +208,31 @@ class Spectrum(Metric):
                 f"the activations are constant over {n} samples, so there is no spectrum; leave "
                 "the site out"
             )
-        ratio = participation_ratio(eigenvalues, n)
+        dependence = cast(RowGroups, accumulators["groups"]).dependence()
+        effective = max(3.0, dependence.effective(n)) if n >= 3 else float(n)
+        ratio = participation_ratio(eigenvalues, effective, width=width)
         return SpectrumResult(
             eigenvalues=eigenvalues,
-            power_law=fit_power_law(
+            power_law=self._power_law(eigenvalues, n, width, dependence),
+            n_samples=n,
+            width=width,
+            participation_ratio=ratio.corrected,
+            participation_ratio_naive=ratio.naive,
+            effective_rank=effective_rank(eigenvalues),
+            effective_samples=effective,
+            effective_from="documents" if dependence.measured else "not measured",
+            tails=dependence.tails,
+            positions=self.positions,
+            eigenvectors=vectors,
+        )
+
+    def _power_law(
+        self, eigenvalues: Floats, n: int, width: int, dependence: RowDependence
+    ) -> PowerLawFit:
+        """The fit; its interval holds with heavy tails of whole rows and without."""
+
+        def fitted(rows: RowCorrelation) -> PowerLawFit:
+            return fit_power_law(
                 eigenvalues,
                 n,
                 width=width,
@@ -200,12 +240,13 @@ class Spectrum(Metric):
                 ranks=self.ranks,
                 epsilon=self.epsilon,
                 seed=self.seed,
-            ),
-            n_samples=n,
-            width=width,
-            participation_ratio=ratio.corrected,
-            participation_ratio_naive=ratio.naive,
-            effective_rank=effective_rank(eigenvalues),
-            positions=self.positions,
-            eigenvectors=vectors,
-        )
+                rows=rows,
+            )
+
+        law = fitted(dependence.correlation)
+        if law.interval is None or dependence.widest == dependence.correlation:
+            return law
+        other = fitted(dependence.widest).interval
+        assert other is not None
+        low, high = min(law.interval[0], other[0]), max(law.interval[1], other[1])
+        return replace(law, interval=(low, high))
