@@ -48,6 +48,7 @@ DEFAULT_RANKS: Mapping[str, tuple[int, int]] = {
 }
 MIN_RANKS = 5
 SIGNIFICANT = 0.05
+SIGNIFICANT_SCATTER = 0.01
 ROUNDING = 16 * float(np.finfo(np.float64).eps)  # per unit of width
 
 
@@ -89,6 +90,9 @@ class PowerLawFit:
             have; well above 1 means heavier noise or a spectrum that is no power law.
         n_samples, width: what the correction was made for.
         broken: whether one power law is refuted (p < 0.05).
+        irregular: whether the eigenvalues scatter around the matched curve more than samples of
+            Gaussian rows do (chi squared, p < 0.01): the spectrum is no power law, in steps or
+            waves say, or the rows are far from Gaussian. The interval is widened accordingly.
         evidence: the best break, also where it is not significant; None if there were too few
             ranks to look for one.
         tail_exponent: decay found beyond the last rank; None where no eigenvalue was seen there,
@@ -107,6 +111,7 @@ class PowerLawFit:
     n_samples: float
     width: int
     broken: bool
+    irregular: bool = False
     evidence: Break | None = None
     tail_exponent: float | None = None
     epsilon: float | None = None
@@ -137,6 +142,11 @@ class PowerLawFit:
             said += f" (95% interval {self.interval[0]:.3f} to {self.interval[1]:.3f})"
         else:
             said += f" (fit '{self.fit}', not corrected for {self.n_samples:g} samples)"
+        if self.irregular and not self.broken:
+            said += (
+                f", around which the eigenvalues scatter with {self.dispersion:.1f} times the "
+                "variance that samples give them, so that it may be no power law"
+            )
         if self.evidence is None:
             return f"{said}; too few ranks to test whether it is one power law."
         e = self.evidence
@@ -232,6 +242,7 @@ def fit_power_law(
         "n_samples": n_samples,
         "width": width,
         "broken": broken,
+        "irregular": _chance(single) < SIGNIFICANT_SCATTER,
         "evidence": evidence,
     }
     if fit == "debiased":
@@ -323,23 +334,30 @@ class _Sample:
         )
 
 
+def _chance(single: Matched) -> float:
+    """Chance that Gaussian rows scatter as much around the curve."""
+    from scipy.special import chdtrc
+
+    return float(chdtrc(single.freedom, single.freedom * single.dispersion))
+
+
 def _interval(single: Matched) -> tuple[float, float]:
     """95% interval of the exponent.
 
-    Noise above the Gaussian one shows as scatter around the curve and widens the interval; scatter
-    below it is luck.
+    The expected noise gives one, with the normal quantile. Noise above it shows as scatter around
+    the curve and gives another, with Student's; the wider of both holds.
     """
-    from scipy.special import stdtrit
+    from scipy.special import ndtri, stdtrit
 
-    error = np.sqrt(single.covariance[1, 1] * max(1.0, single.dispersion))
-    half = float(stdtrit(single.freedom, 0.975) * error)
+    scatter = float(stdtrit(single.freedom, 0.975) * np.sqrt(single.dispersion))
+    half = max(float(ndtri(0.975)), scatter) * float(np.sqrt(single.covariance[1, 1]))
     exponent = float(single.parameters[1])
     if exponent >= FLAT:
         return max(0.0, exponent - half), exponent + half
     # Close to flat it is the square that is estimated evenly.
     half *= 2 * exponent
     low, high = (float(np.sqrt(max(0.0, single.squared + side))) for side in (-half, half))
-    return low, high
+    return min(low, exponent), max(high, exponent)
 
 
 def _line(x: Array, y: Array, weights: Array) -> tuple[float, float, float]:

@@ -88,7 +88,9 @@ class _Moments:
         if not self.found:
             return INDEPENDENT
         cube = max(self.cube, self.square**2)
-        return RowCorrelation(self.square, cube, self.error, min(0.5, self.bend_error))
+        return RowCorrelation(
+            float(self.square), float(cube), float(self.error), float(min(0.5, self.bend_error))
+        )
 
     def beside(self, single: _Moments) -> _Moments:
         """What is left of them when single rows show `single`."""
@@ -184,7 +186,8 @@ class RowGroups(Accumulator):
         if held < LEAST_GROUPS or size < 3:
             return None
         means = self._means[block].numpy()[kept, :size]
-        scatters = self._scatters[block].numpy()[kept, :size, :size]
+        scatters = np.tril(self._scatters[block].numpy()[kept, :size, :size])
+        scatters += np.tril(scatters, -1).swapaxes(1, 2)
         means = means - counts @ means / n
         scatters = scatters + counts[:, None, None] * means[:, :, None] * means[:, None, :]
         spread, vectors = np.linalg.eigh(scatters.sum(axis=0))
@@ -282,7 +285,7 @@ def _unwhitened(square: float, cube: float, share: float) -> tuple[float, float]
         two, three = square / max(wrong[0], 0.5), cube / max(wrong[1], 0.5)
         if three < two**2:
             return square, cube
-    return two, three
+    return float(two), float(three)
 
 
 def _basis(width: int) -> Tensor:
@@ -304,7 +307,7 @@ def _groups(activations: Activations, positions: Positions) -> tuple[Tensor, Ten
     names = rows if activations.documents is None else activations.documents.cpu().to(torch.int64)
     mask = activations.mask
     if positions == "samples":
-        of = activations.sample_rows().cpu()
+        of = activations.sample_rows().cpu().contiguous()
     else:
         whole = torch.ones(size, dtype=torch.bool) if mask is None else mask.cpu()
         of = whole.reshape(size, -1).all(dim=1).nonzero().flatten()

@@ -120,6 +120,7 @@ class SpectrumResult(Result):
             "fit": self.power_law.fit,
             "r_squared": self.power_law.r_squared,
             "broken": self.power_law.broken,
+            "irregular": self.power_law.irregular,
             "participation_ratio": self.participation_ratio,
             "participation_ratio_naive": self.participation_ratio_naive,
             "effective_rank": self.effective_rank,

@@ -1,0 +1,162 @@
+"""How many independent samples correlated ones are worth: planted, and measured in a stream."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import toeplitz
+from scipy.signal import lfilter
+
+from polycode_plugins.activations import Activations
+from polycode_plugins.errors import DataError, StateError
+from polycode_plugins.metrics.row_groups import RowDependence, RowGroups
+
+AXES = ("batch", "position", "feature")
+SCALE = np.arange(1, 121) ** -0.5
+
+
+def gathered(values: np.ndarray, batch: int = 10**6, **fields) -> RowGroups:
+    groups = RowGroups()
+    tensor = torch.from_numpy(values)
+    fields.setdefault("rows", torch.arange(len(values)))
+    for start in range(0, len(values), batch):
+        part = slice(start, start + batch)
+        given = {k: None if v is None else v[part] for k, v in fields.items()}
+        groups.update(Activations(tensor[part], AXES, **given))
+    return groups
+
+
+def normal(documents: int, length: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((documents, length, 120)) * SCALE
+
+
+def autoregression(documents: int, length: int, lag: float, seed: int = 0) -> np.ndarray:
+    return lfilter([np.sqrt(1 - lag**2)], [1, -lag], normal(documents, length + 60, seed), axis=1)[
+        :, 60:
+    ]
+
+
+def mean_of(draw, seeds: int = 6) -> list[RowDependence]:
+    return [gathered(draw(seed)).dependence() for seed in range(seeds)]
+
+
+def test_independent_samples_are_worth_themselves():
+    found = [gathered(normal(100, 20, s)).dependence() for s in range(20)]
+    assert all(f.effective(2000) == 2000 for f in found)
+    assert np.mean([f.square for f in found]) == pytest.approx(1.0, abs=0.01)
+    assert np.std([f.square for f in found]) < 2 * np.mean([f.error for f in found])
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_repeated_tokens_count_once(copies):
+    found = mean_of(lambda s: normal(60, 12, s).repeat(copies, axis=1))
+    assert np.mean([f.correlation.square for f in found]) == pytest.approx(copies, rel=0.03)
+    assert np.mean([f.correlation.cube for f in found]) == pytest.approx(copies**2, rel=0.08)
+
+
+@pytest.mark.parametrize("lag", [0.5, 0.8])
+def test_moments_of_an_autoregression(lag):
+    correlation = toeplitz(lag ** np.arange(60))
+    square = np.square(correlation).sum() / 60
+    cube = np.trace(correlation @ correlation @ correlation) / 60
+    found = mean_of(lambda s: autoregression(80, 60, lag, s))
+    assert np.mean([f.correlation.square for f in found]) == pytest.approx(square, rel=0.03)
+    assert np.mean([f.correlation.cube for f in found]) == pytest.approx(cube, rel=0.1)
+
+
+def test_heavy_tails_are_no_correlation_but_show():
+    rng = np.random.default_rng(0)
+    student = normal(50, 40) / np.sqrt(rng.chisquare(8, size=(50, 40, 1)) / 6)
+    found = gathered(student).dependence()
+    assert found.correlation.independent
+    assert found.tails == pytest.approx(1.5, abs=0.2)
+    assert found.widest.square > 1.2
+    laplace = rng.laplace(size=(50, 40, 120)) / np.sqrt(2) * SCALE
+    assert gathered(laplace).dependence().correlation.independent
+
+
+def test_windows_of_one_document_belong_together():
+    values = np.repeat(normal(60, 10), 3, axis=0)  # the same window three times
+    alone = gathered(values).dependence()
+    together = gathered(values, documents=torch.arange(180) // 3).dependence()
+    assert together.correlation.square == pytest.approx(3, rel=0.05)
+    assert alone.correlation.square < 1.5
+
+
+def test_any_batches_and_merges_give_the_same():
+    values = autoregression(90, 16, 0.6)
+    whole = gathered(values)
+    batched = gathered(values, batch=7)
+    left, right = RowGroups(), RowGroups()
+    for at in range(90):
+        side = left if at % 3 else right
+        rows = torch.tensor([at])
+        side.update(Activations(torch.from_numpy(values[at : at + 1]), AXES, rows=rows))
+    right.merge(left)
+    right.merge(RowGroups())
+    for other in (batched, right):
+        for name, tensor in whole.state().items():
+            assert torch.allclose(other.state()[name].double(), tensor.double(), atol=1e-10), name
+    assert right.dependence().square == pytest.approx(whole.dependence().square, rel=1e-9)
+
+
+def test_rows_without_numbers_are_known_by_their_values():
+    values = normal(90, 16).repeat(2, axis=1)
+    a, b = gathered(values, rows=None), gathered(values[::-1].copy(), batch=11, rows=None)
+    assert a.dependence().square == pytest.approx(b.dependence().square, rel=1e-9)
+    assert a.dependence().correlation.square == pytest.approx(2, rel=0.05)
+
+
+def test_the_state_comes_back(tmp_path):
+    groups = gathered(autoregression(50, 16, 0.6))
+    revived = RowGroups()
+    revived.load_state(groups.state())
+    assert revived.dependence() == groups.dependence()
+    empty = RowGroups()
+    empty.load_state(RowGroups().state())
+    assert empty.n_samples == 0
+    for damage in ({}, {"counts": torch.ones(3)}, groups.state() | {"means": torch.zeros(2, 2)}):
+        with pytest.raises(StateError):
+            RowGroups().load_state(damage)
+
+
+def test_masked_samples_and_far_means_do_not_count():
+    values = normal(60, 20) + 1000 * (np.arange(120) == 3)
+    mask = torch.rand(60, 20, generator=torch.Generator().manual_seed(0)) < 0.7
+    shown = np.where(mask.numpy()[:, :, None], values, 1e6)
+    found = gathered(shown, mask=mask)
+    assert found.n_samples == int(mask.sum())
+    assert found.dependence().square == pytest.approx(1.0, abs=0.05)
+
+
+def test_positions_as_features_take_whole_rows():
+    groups = RowGroups("features")
+    mask = torch.ones(80, 4, dtype=torch.bool)
+    mask[5] = False
+    values = torch.from_numpy(normal(80, 4))
+    groups.update(Activations(values, AXES, mask=mask, rows=torch.arange(80)))
+    assert groups.n_samples == 79
+    assert groups.dependence().correlation.independent
+
+
+@pytest.mark.parametrize(("documents", "length"), [(5, 100), (20, 2), (1, 500)])
+def test_too_little_is_said_to_be_unknown(documents, length):
+    found = gathered(normal(documents, length)).dependence()
+    assert not found.measured
+    assert found.effective(100) == 100
+
+
+@pytest.mark.parametrize(
+    "values", [np.ones((40, 8, 5)), np.random.default_rng(0).random((40, 8, 1))]
+)
+def test_constants_and_single_features_are_unknown(values):
+    assert not gathered(values).dependence().measured
+
+
+def test_widths_must_agree():
+    groups = gathered(normal(5, 5))
+    with pytest.raises(DataError, match="width 3 follow"):
+        groups.update(Activations(torch.ones(2, 2, 3), AXES))
+    with pytest.raises(StateError, match="cannot be merged"):
+        groups.merge(RowGroups("features"))
