@@ -79,7 +79,8 @@ class PowerLawFit:
         fit: name of the estimator.
         exponent: of lambda_i ~ i^-exponent; positive for a decaying spectrum.
         interval: 95% interval (low, high) of the population's exponent; None for the published
-            regressions, whose own intervals ignore bias and correlation.
+            regressions, whose own intervals ignore bias and correlation, and from `Spectrum` also
+            for rows so heavy-tailed that too few effective ones are left to say.
         ranks: first and last rank used, from 1.
         r_squared: share of the variance of the log spectrum over these ranks that the fit explains
             (for "debiased", the expected sample curve), with the weights of the fit.
@@ -140,6 +141,8 @@ class PowerLawFit:
         said = f"exponent {self.exponent:.3f} over ranks {first}-{last}"
         if self.interval is not None:
             said += f" (95% interval {self.interval[0]:.3f} to {self.interval[1]:.3f})"
+        elif self.fit == "debiased":
+            said += " (no interval: the rows are too heavy-tailed, or too sparse, for so few)"
         else:
             said += f" (fit '{self.fit}', not corrected for {self.n_samples:g} samples)"
         if self.irregular and not self.broken:
@@ -218,7 +221,9 @@ def fit_power_law(
     values = values / values[0]
     values = values[values > ROUNDING * width]
     usable = min(len(values), possible, rows.ranks(dof))
-    first, last = _usable(ranks or DEFAULT_RANKS[fit], usable, n_samples, width)
+    worth = f" (worth {n_samples / rows.square:.3g})" if not rows.independent else ""
+    known = f"{n_samples:g} samples{worth} of width {width}"
+    first, last = _usable(ranks or DEFAULT_RANKS[fit], usable, known)
 
     # Eigenvalues that end well above rounding end in the population too; others sink into it.
     shown = min(possible, rows.ranks(dof))
@@ -272,10 +277,8 @@ def fit_power_law(
     )
 
 
-def _usable(
-    ranks: tuple[int, int | None], available: int, n_samples: float, width: int
-) -> tuple[int, int]:
-    """The ranks asked for, as far as there are any."""
+def _usable(ranks: tuple[int, int | None], available: int, samples: str) -> tuple[int, int]:
+    """The ranks asked for, as far as there are any of these samples."""
     first, last = ranks
     if first < 1 or (last is not None and last < first):
         raise DataError(f"ranks {ranks} are no range; give first and last rank, counted from 1")
@@ -284,8 +287,7 @@ def _usable(
         return int(first), int(last)
     why = (
         f"ranks {first}-{ranks[1] or 'all'} leave {max(0, last - first + 1)} of the {available} "
-        f"eigenvalues above rounding that {n_samples:g} samples of width {width} have, and a fit "
-        f"needs {MIN_RANKS}"
+        f"eigenvalues above rounding that {samples} have, and a fit needs {MIN_RANKS}"
     )
     if available < MIN_RANKS:
         raise DataError(f"{why}; give more samples, or leave the site out")

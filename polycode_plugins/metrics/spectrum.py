@@ -247,7 +247,10 @@ class Spectrum(Metric):
         law = fitted(dependence.correlation)
         if law.interval is None or dependence.widest == dependence.correlation:
             return law
-        other = fitted(dependence.widest).interval
+        try:
+            other = fitted(dependence.widest).interval
+        except DataError:
+            return replace(law, interval=None, irregular=True)
         assert other is not None
         low, high = min(law.interval[0], other[0]), max(law.interval[1], other[1])
         return replace(law, interval=(low, high))
