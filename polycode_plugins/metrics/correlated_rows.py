@@ -102,8 +102,7 @@ class RowCorrelation:
         """How many eigenvalues are safely more than what repeated rows would leave empty."""
         if self.independent:
             return int(dof)
-        doubt = max(EDGE, 3 * self.square_error / self.square)
-        return int(dof / self.square * max(0.0, 1 - doubt))
+        return int(dof / max(self.square * (1 + EDGE), self.square + 3 * self.square_error))
 
     @property
     def independent(self) -> bool:

@@ -19,7 +19,7 @@ about 2 * SKETCH / width of the covariance's update, and half a megabyte.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -71,34 +71,37 @@ class RowDependence:
 
 @dataclass(frozen=True)
 class _Moments:
-    """tr R^2 / n and tr R^3 / n with the standard error of the first, from some groups."""
+    """tr R^2 / n and tr R^3 / n from some groups.
+
+    error: standard error of `square`, from how much the groups differ. chance: that of independent
+    Gaussian rows. bend_error: see `RowCorrelation`.
+    """
 
     square: float
     cube: float
     error: float
+    chance: float
     bend_error: float
 
-    @property
-    def found(self) -> bool:
-        """Whether they differ from those of independent Gaussian rows."""
-        return self.square > 1 + SIGNIFICANT * self.error
-
     def correlation(self) -> RowCorrelation:
-        """A correlation with these moments, as far as one has them."""
-        if not self.found:
+        """A correlation with these moments; none where chance gives as much.
+
+        That is judged by the error without correlation: where a few documents hold most of it, the
+        error is of its own size.
+        """
+        if self.square < 1 + SIGNIFICANT * self.chance:
             return INDEPENDENT
         cube = max(self.cube, self.square**2)
-        return RowCorrelation(
-            float(self.square), float(cube), float(self.error), float(min(0.5, self.bend_error))
-        )
+        return RowCorrelation(self.square, cube, self.error, min(0.5, self.bend_error))
 
     def beside(self, single: _Moments) -> _Moments:
         """What is left of them when single rows show `single`."""
-        if not single.found:
-            return self
+        chance = 2**0.5 * single.error / single.square
+        if single.square < 1 + SIGNIFICANT * single.chance:
+            return replace(self, chance=max(self.chance, chance))
         square = self.square / single.square
         error = float(np.hypot(self.error / self.square, single.error / single.square)) * square
-        return _Moments(square, self.cube / max(single.cube, 1.0), error, self.bend_error)
+        return _Moments(square, self.cube / max(single.cube, 1.0), error, chance, self.bend_error)
 
 
 class RowGroups(Accumulator):
@@ -206,14 +209,15 @@ class RowGroups(Accumulator):
         cube_weights = weights * (1 - 2 * counts / n)
         square = float(squares.sum() / weights.sum())
         cube = float(cubes.sum() / cube_weights.sum()) if cube_weights.sum() > 0 else square**2
-        error = square * np.sqrt(4 / (pairs * held))
+        chance = float(np.sqrt(4 / (pairs * held)))
         # Groups that differ more from one another than chance makes them: few or unequal documents.
         without = (squares.sum() - squares) / (weights.sum() - weights)
         cubes_without = (cubes.sum() - cubes) / (cube_weights.sum() - cube_weights)
-        bends = (cubes_without - without**2) / np.maximum(without**2 - 1, error)
+        bends = (cubes_without - without**2) / np.maximum(without**2 - 1, chance)
         jackknife, bend_error = (np.sqrt((held - 1) * v.var()) for v in (without, bends))
+        error = max(chance * square, float(jackknife))
         square, cube = _unwhitened(square, cube, size / n)
-        return _Moments(square, cube, float(max(error, jackknife)), float(bend_error))
+        return _Moments(square, cube, error, chance, float(bend_error))
 
     def state(self) -> dict[str, Tensor]:
         """Counts of all groups; means and scatter matrices of those that have samples."""
@@ -313,7 +317,8 @@ def _groups(activations: Activations, positions: Positions) -> tuple[Tensor, Ten
         of = whole.reshape(size, -1).all(dim=1).nonzero().flatten()
     first = torch.searchsorted(of, of)
     place = torch.arange(len(of)) - first
-    single = _mix(_mix(rows[of], 2**40) + place + 1)
+    # A row with one sample is dealt alike both ways, so that it cannot seem correlated.
+    single = _mix(rows[of] + place * 0x1F123BB5159A55E5)
     return _mix(names)[of], GROUPS + single
 
 

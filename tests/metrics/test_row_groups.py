@@ -76,6 +76,25 @@ def test_heavy_tails_are_no_correlation_but_show():
     assert gathered(laplace).dependence().correlation.independent
 
 
+def test_rows_of_one_sample_are_never_correlated_however_heavy_their_tails():
+    rng = np.random.default_rng(0)
+    for n in (100, 400):
+        values = normal(n, 1) / np.sqrt(rng.chisquare(1, size=(n, 1, 1)))
+        found = gathered(values).dependence()
+        assert found.correlation.independent
+        assert found.tails > 2
+
+
+def test_a_few_documents_that_hold_most_of_the_correlation_are_found():
+    values = normal(100, 20)
+    values[:3] = values[:3, :1]  # three documents of one token, repeated
+    found = gathered(values).dependence()
+    # 97% of the samples are worth 1 each, and 3% are 20 times the same; with so much weight in few
+    # documents the sketch measures them partly against themselves.
+    assert 1.1 < found.correlation.square < 0.97 + 0.03 * 20
+    assert found.correlation.square_error > 0.05
+
+
 def test_windows_of_one_document_belong_together():
     values = np.repeat(normal(60, 10), 3, axis=0)  # the same window three times
     alone = gathered(values).dependence()
