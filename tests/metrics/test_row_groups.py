@@ -10,7 +10,8 @@ from scipy.signal import lfilter
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics.row_groups import RowDependence, RowGroups
+from polycode_plugins.metrics.row_dependence import RowDependence
+from polycode_plugins.metrics.row_groups import RowGroups
 
 AXES = ("batch", "position", "feature")
 SCALE = np.arange(1, 121) ** -0.5
@@ -115,8 +116,10 @@ def test_any_batches_and_merges_give_the_same():
     right.merge(left)
     right.merge(RowGroups())
     for other in (batched, right):
-        for name, tensor in whole.state().items():
-            assert torch.allclose(other.state()[name].double(), tensor.double(), atol=1e-10), name
+        assert other.n_samples == whole.n_samples
+        for name, tensor in whole._folded().state().items():
+            found = other._folded().state()[name]
+            assert torch.allclose(found.double(), tensor.double(), atol=1e-10), name
     assert right.dependence().square == pytest.approx(whole.dependence().square, rel=1e-9)
 
 
@@ -127,11 +130,17 @@ def test_rows_without_numbers_are_known_by_their_values():
     assert a.dependence().correlation.square == pytest.approx(2, rel=0.05)
 
 
-def test_the_state_comes_back(tmp_path):
-    groups = gathered(autoregression(50, 16, 0.6))
+def test_the_state_comes_back():
+    first, second = autoregression(100, 60, 0.6), autoregression(50, 16, 0.6, seed=1)
+    groups = gathered(first, batch=30)
+    assert {"rows", "means"} <= set(groups.state())  # some dealt out, some not
     revived = RowGroups()
     revived.load_state(groups.state())
     assert revived.dependence() == groups.dependence()
+    for one in (groups, revived):
+        one.update(Activations(torch.from_numpy(second), AXES, rows=torch.arange(100, 150)))
+    assert revived.dependence() == groups.dependence()
+    assert revived.n_samples == groups.n_samples == 6800
     empty = RowGroups()
     empty.load_state(RowGroups().state())
     assert empty.n_samples == 0
