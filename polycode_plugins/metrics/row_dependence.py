@@ -99,7 +99,7 @@ def moments(
 ) -> Moments | None:
     """Moments from groups of samples.
 
-    None for fewer than 8 groups, 60 samples or 3 directions, and where one group holds most samples.
+    None for fewer than 8 groups, 60 samples or 3 directions, or where one group holds most of them.
 
     counts: [groups] samples; means: [groups, directions]; scatters: [groups, directions,
     directions] around the group's mean, lower triangle.

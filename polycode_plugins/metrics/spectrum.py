@@ -49,8 +49,8 @@ class SpectrumResult(Result):
             ones did; n_samples where no correlation was found. The fit "debiased" and the
             participation ratio are corrected for it.
         effective_from: "documents" if it was measured between documents (or rows of the batch);
-            "not measured" if there were fewer than 8 of them or 60 samples, or width 1 or 2; then
-            independence is assumed.
+            "not measured" if there were fewer than 8 of them or 60 samples, one holds most of
+            the samples, or fewer than 3 directions vary; then independence is assumed.
         tails: 1 for Gaussian rows; how much more the spectrum is spread if the surplus in the
             scatter of single rows is due to heavy-tailed norms of whole rows, and not to features
             that are mostly zero, which is not known: the interval covers both. None where not

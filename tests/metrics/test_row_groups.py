@@ -182,6 +182,12 @@ def test_constants_and_single_features_are_unknown(values):
     assert not gathered(values).dependence().measured
 
 
+def test_one_document_that_holds_most_samples_leaves_it_unknown():
+    found = gathered(normal(100, 10), documents=(torch.arange(100) - 80).clamp_min(0)).dependence()
+    assert found.groups >= 8
+    assert not found.measured
+
+
 def test_widths_must_agree():
     groups = gathered(normal(5, 5))
     with pytest.raises(DataError, match="width 3 follow"):
