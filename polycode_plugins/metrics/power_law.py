@@ -34,8 +34,11 @@ from polycode_plugins.metrics.matching import (
     binned,
     match,
 )
+from polycode_plugins.metrics.power_law_result import Break, PowerLawFit
 from polycode_plugins.metrics.sample_spectrum import Array
 from polycode_plugins.metrics.summaries import checked_eigenvalues, checked_samples
+
+__all__ = ["DEFAULT_RANKS", "Break", "FitName", "PowerLawFit", "fit_power_law"]
 
 FitName = Literal["debiased", "huber", "stringer", "alpha-req"]
 
@@ -50,120 +53,6 @@ MIN_RANKS = 5
 SIGNIFICANT = 0.05
 SIGNIFICANT_SCATTER = 0.01
 ROUNDING = 16 * float(np.finfo(np.float64).eps)  # per unit of width
-
-
-@dataclass(frozen=True)
-class Break:
-    """Where two power laws describe a spectrum best, and how much better than one.
-
-    Attributes:
-        rank: first rank of the second law.
-        slope_before, slope_after: slopes of both laws in the population (negative: decaying); None
-            where the break is not significant or no law is found on that side.
-        statistic: F of two laws against one, the largest over all ranks.
-        p_value: share of single power laws that reach it by chance; not below 1/2000.
-    """
-
-    rank: int
-    slope_before: float | None
-    slope_after: float | None
-    statistic: float
-    p_value: float
-
-
-@dataclass(frozen=True)
-class PowerLawFit:
-    """A power law fitted to a sample spectrum.
-
-    Attributes:
-        fit: name of the estimator.
-        exponent: of lambda_i ~ i^-exponent; positive for a decaying spectrum.
-        interval: 95% interval (low, high) of the population's exponent; None for the published
-            regressions, whose own intervals ignore bias and correlation, and from `Spectrum` also
-            for rows so heavy-tailed that too few effective ones are left to say.
-        ranks: first and last rank used, from 1.
-        r_squared: share of the variance of the log spectrum over these ranks that the fit explains
-            (for "debiased", the expected sample curve), with the weights of the fit.
-        intercept, line_slope: natural log of height at rank 1, and slope, of a straight line
-            through the sample's log eigenvalues, for drawing. The line of a published fit is the
-            fit; that of "debiased" differs from `slope` by the bias of the sample.
-        dispersion: scatter around the matched curve in units of the variance that Gaussian samples
-            have; well above 1 means heavier noise or a spectrum that is no power law.
-        n_samples, width: what the correction was made for.
-        broken: whether one power law is refuted (p < 0.05).
-        irregular: whether the eigenvalues scatter around the matched curve more than samples of
-            Gaussian rows do (chi squared, p < 0.01): the spectrum is no power law, in steps or
-            waves say, or the rows are far from Gaussian. The interval is widened accordingly.
-        evidence: the best break, also where it is not significant; None if there were too few
-            ranks to look for one.
-        tail_exponent: decay found beyond the last rank; None where no eigenvalue was seen there,
-            and then the same law is assumed to go on.
-        epsilon: of the Huber loss; None for other fits.
-    """
-
-    fit: str
-    exponent: float
-    interval: tuple[float, float] | None
-    ranks: tuple[int, int]
-    r_squared: float
-    intercept: float
-    line_slope: float
-    dispersion: float
-    n_samples: float
-    width: int
-    broken: bool
-    irregular: bool = False
-    evidence: Break | None = None
-    tail_exponent: float | None = None
-    epsilon: float | None = None
-
-    @property
-    def slope(self) -> float:
-        """The exponent with the sign of Marshall & Kirchner 2024: -exponent."""
-        return -self.exponent
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> PowerLawFit:
-        """The fit whose fields, as JSON values, are given."""
-        values = dict(fields)
-        first, last = values["ranks"]
-        values["ranks"] = (int(first), int(last))
-        if values.get("interval") is not None:
-            low, high = values["interval"]
-            values["interval"] = (float(low), float(high))
-        if values.get("evidence") is not None:
-            values["evidence"] = Break(**values["evidence"])
-        return cls(**values)
-
-    def describe(self) -> str:
-        """One sentence: the exponent, how sure it is, and whether one number describes it."""
-        first, last = self.ranks
-        said = f"exponent {self.exponent:.3f} over ranks {first}-{last}"
-        if self.interval is not None:
-            said += f" (95% interval {self.interval[0]:.3f} to {self.interval[1]:.3f})"
-        elif self.fit == "debiased":
-            said += " (no interval: the rows are too heavy-tailed, or too sparse, for so few)"
-        else:
-            said += f" (fit '{self.fit}', not corrected for {self.n_samples:g} samples)"
-        if self.irregular and not self.broken:
-            said += (
-                f", around which the eigenvalues scatter with {self.dispersion:.1f} times the "
-                "variance that samples give them, so that it may be no power law"
-            )
-        if self.evidence is None:
-            return f"{said}; too few ranks to test whether it is one power law."
-        e = self.evidence
-        chance = f"p < {1 / 1000:g}" if e.p_value < 1e-3 else f"p = {e.p_value:.2g}"
-        if not self.broken:
-            return f"{said}; no break of the power law was found ({chance})."
-        before, after = (
-            "unknown" if slope is None else f"{slope:.2f}"
-            for slope in (e.slope_before, e.slope_after)
-        )
-        return (
-            f"{said}, but it is not one power law: the slope is {before} before rank {e.rank} and "
-            f"{after} after ({chance}), so read the curve and not the exponent."
-        )
 
 
 def fit_power_law(
@@ -223,34 +112,36 @@ def fit_power_law(
     usable = min(len(values), possible, rows.ranks(dof))
     worth = f" (worth {n_samples / rows.square:.3g})" if not rows.independent else ""
     known = f"{n_samples:g} samples{worth} of width {width}"
-    first, last = _usable(ranks or DEFAULT_RANKS[fit], usable, known)
+    # Published regressions take the ranks they are given; only the test for breaks stops short.
+    reach = usable if fit == "debiased" else min(len(values), possible)
+    first, last = _usable(ranks or DEFAULT_RANKS[fit], reach, known)
 
     # Eigenvalues that end well above rounding end in the population too; others sink into it.
     shown = min(possible, rows.ranks(dof))
     ends = len(values) < shown and values[-1] > 100 * ROUNDING * width
     spanned = len(values) if ends else width
     sample = _Sample(values, usable, dof, spanned, rows)
-    data, single = sample.match(first, last)
-    evidence = sample.evidence(data, single, seed)
-    broken = evidence is not None and evidence.p_value < SIGNIFICANT
-    if not (single.settled or broken):
-        raise DataError(
-            f"no population power law has a sample spectrum like this one over ranks {first}-{last}"
-            "; look at the eigenvalues, and choose `ranks` over which they fall evenly"
-        )
+    tested = sample.tested(first, min(last, usable), seed, needed=fit == "debiased")
     x, y = np.log(np.arange(first, last + 1)), np.log(values[first - 1 : last])
     slope, intercept, r_squared = _line(x, y, np.ones(len(x)))
     shared: dict[str, Any] = {
         "fit": fit,
         "ranks": (first, last),
-        "dispersion": single.dispersion,
+        "dispersion": None,
         "n_samples": n_samples,
         "width": width,
-        "broken": broken,
-        "irregular": _chance(single) < SIGNIFICANT_SCATTER,
-        "evidence": evidence,
+        "broken": False,
     }
+    if tested is not None:
+        data, single, evidence = tested
+        shared |= {
+            "dispersion": single.dispersion,
+            "broken": _is_broken(evidence),
+            "irregular": _chance(single) < SIGNIFICANT_SCATTER,
+            "evidence": evidence,
+        }
     if fit == "debiased":
+        assert tested is not None
         bins = len(data.sizes)
         return PowerLawFit(
             exponent=float(single.parameters[1]),
@@ -312,6 +203,30 @@ class _Sample:
         start = -_line(x, y, np.ones(len(x)))[0]
         return data, match(data, self.width, self.dof, start, self.rows)
 
+    def tested(
+        self, first: int, last: int, seed: int, *, needed: bool
+    ) -> tuple[Binned, Matched, Break | None] | None:
+        """The matched law and the evidence of a break.
+
+        Where none is found: None, or DataError if it is `needed`.
+        """
+        try:
+            if last - first + 1 < MIN_RANKS:
+                raise DataError(f"ranks {first}-{last} are too few to match")
+            data, single = self.match(first, last)
+            evidence = self.evidence(data, single, seed)
+            if not (single.settled or _is_broken(evidence)):
+                raise DataError(
+                    "no population power law has a sample spectrum like this one over ranks "
+                    f"{first}-{last}; look at the eigenvalues, and choose `ranks` over which they "
+                    "fall evenly"
+                )
+        except DataError:
+            if needed:
+                raise
+            return None
+        return data, single, evidence
+
     def slope(self, first: int, last: int) -> float | None:
         """The population's slope over part of the ranks; None where no power law is found."""
         try:
@@ -334,6 +249,10 @@ class _Sample:
             statistic=found.statistic,
             p_value=found.p_value,
         )
+
+
+def _is_broken(evidence: Break | None) -> bool:
+    return evidence is not None and evidence.p_value < SIGNIFICANT
 
 
 def _chance(single: Matched) -> float:

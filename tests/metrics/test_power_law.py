@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 
 import numpy as np
 import pytest
 
 from polycode_plugins.errors import DataError, PolycodeError
+from polycode_plugins.metrics.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.power_law import PowerLawFit, fit_power_law
 from tests.metrics.gaussian_spectra import power_law, spectra, spectrum
 
@@ -24,9 +26,7 @@ def covered(found: list[PowerLawFit], exponent: float) -> float:
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.5])
-@pytest.mark.parametrize(
-    ("n", "seeds", "bias"), [(200, 30, 0.02), (500, 12, 0.02), (2000, 4, 0.01)]
-)
+@pytest.mark.parametrize(("n", "seeds", "bias"), [(200, 15, 0.02), (500, 8, 0.02), (2000, 4, 0.01)])
 def test_the_exponent_is_that_of_the_population(exponent, n, seeds, bias):
     found = fits(1000, exponent, n, seeds)
     exponents = np.array([f.exponent for f in found])
@@ -38,18 +38,23 @@ def test_the_exponent_is_that_of_the_population(exponent, n, seeds, bias):
     assert abs(naive.exponent - exponent) > bias
 
 
-@pytest.mark.parametrize(("n", "exponent"), [(60, 1.0), (101, 0.7), (130, 1.3), (1000, 1.0)])
+@cache
+def many(n: int, exponent: float) -> list[PowerLawFit]:
+    return fits(100, exponent, n, 110, ranks=(4, 80))
+
+
+@pytest.mark.parametrize(("n", "exponent"), [(60, 1.0), (101, 0.7), (130, 1.0), (1000, 1.0)])
 def test_intervals_cover_at_their_level(n, exponent):
-    found = fits(100, exponent, n, 200, ranks=(4, 80))
-    assert 0.90 <= covered(found, exponent) <= 0.98
+    found = many(n, exponent)
+    assert 0.90 <= covered(found, exponent) <= 0.985
     errors = [f.exponent - exponent for f in found]
-    assert abs(np.mean(errors)) < 0.1 * np.std(errors) + 3 * np.std(errors) / 200**0.5
+    assert abs(np.mean(errors)) < 0.1 * np.std(errors) + 3 * np.std(errors) / len(errors) ** 0.5
 
 
 def test_single_laws_are_called_broken_at_the_level_of_the_test():
-    found = fits(100, 1.0, 130, 200, ranks=(4, 80)) + fits(100, 1.0, 1000, 200, ranks=(4, 80))
-    assert 0.02 < np.mean([f.broken for f in found]) < 0.085
-    assert np.mean([f.irregular for f in found]) < 0.035
+    found = [f for n in (60, 130, 1000) for f in many(n, 1.0)]
+    assert 0.02 < np.mean([f.broken for f in found]) < 0.08
+    assert np.mean([f.irregular for f in found]) < 0.03
 
 
 @pytest.mark.parametrize(("n", "least"), [(300, 0.8), (3000, 1.0)])
@@ -118,7 +123,7 @@ TABLE = [
 def test_published_regressions_keep_their_published_biases(
     n, exponent, every, huber, stringer, alpha_req
 ):
-    seeds = {200: 30, 2000: 4, 10000: 1}[n]
+    seeds = {200: 15, 2000: 4, 10000: 1}[n]
 
     def bias(**options) -> float:
         found = fits(1000, exponent, n, seeds, **options)
@@ -128,8 +133,20 @@ def test_published_regressions_keep_their_published_biases(
     assert bias(fit="huber", ranks=(1, None)) == pytest.approx(every, abs=0.01)
     assert bias(fit="huber") == pytest.approx(huber, abs=0.01)
     # Leading eigenvalues weigh most here, and few seeds scatter more than the table's mean.
-    assert bias(fit="stringer") == pytest.approx(stringer, abs=0.015 if seeds < 30 else 0.01)
-    assert bias(fit="alpha-req") == pytest.approx(alpha_req, abs=0.02 if seeds < 30 else 0.01)
+    assert bias(fit="stringer") == pytest.approx(stringer, abs=0.015)
+    assert bias(fit="alpha-req") == pytest.approx(alpha_req, abs=0.02)
+
+
+@pytest.mark.parametrize("fit", ["huber", "stringer"])
+def test_published_regressions_know_nothing_of_correlated_rows(fit):
+    values = spectra(100, 1.0, 130, 110)[0]
+    plain = fit_power_law(values, 130, fit=fit, ranks=(1, 100))
+    told = fit_power_law(values, 130, fit=fit, ranks=(1, 100), rows=RowCorrelation(4, 20))
+    assert told.ranks == plain.ranks == (1, 100)
+    assert told.exponent == plain.exponent
+    far = fit_power_law(values, 130, fit=fit, ranks=(30, 100), rows=RowCorrelation(6, 40))
+    assert far.evidence is None
+    assert "could not be tested" in far.describe()
 
 
 def test_a_fit_survives_its_dictionary():
@@ -137,7 +154,7 @@ def test_a_fit_survives_its_dictionary():
     population = np.where(ranks < 40, ranks**-0.6, 40**-0.6 * (ranks / 40) ** -1.4)
     for values, options in (
         (spectrum(population, 900, 0), {}),
-        (spectra(100, 1.0, 130, 200)[0], {}),
+        (spectra(100, 1.0, 130, 110)[0], {}),
     ):
         fit = fit_power_law(values, 900 if len(values) == 300 else 130, **options)
         assert PowerLawFit.from_dict(asdict(fit)) == fit
@@ -164,4 +181,4 @@ def test_a_fit_survives_its_dictionary():
 )
 def test_bad_input_is_one_clear_sentence(call, error, message):
     with pytest.raises(error, match=message):
-        call(spectra(100, 1.0, 130, 200)[0])
+        call(spectra(100, 1.0, 130, 110)[0])

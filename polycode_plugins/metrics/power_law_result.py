@@ -1,0 +1,122 @@
+"""What a fitted power law says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Break:
+    """Where two power laws describe a spectrum best, and how much better than one.
+
+    Attributes:
+        rank: first rank of the second law.
+        slope_before, slope_after: slopes of both laws in the population (negative: decaying); None
+            where the break is not significant or no law is found on that side.
+        statistic: F of two laws against one, the largest over all ranks.
+        p_value: share of single power laws that reach it by chance; not below 1/2000.
+    """
+
+    rank: int
+    slope_before: float | None
+    slope_after: float | None
+    statistic: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class PowerLawFit:
+    """A power law fitted to a sample spectrum.
+
+    Attributes:
+        fit: name of the estimator.
+        exponent: of lambda_i ~ i^-exponent; positive for a decaying spectrum.
+        interval: 95% interval (low, high) of the population's exponent; None for the published
+            regressions, whose own intervals ignore bias and correlation, and from `Spectrum` also
+            for rows so heavy-tailed that too few effective ones are left to say.
+        ranks: first and last rank used, from 1.
+        r_squared: share of the variance of the log spectrum over these ranks that the fit explains
+            (for "debiased", the expected sample curve), with the weights of the fit.
+        intercept, line_slope: natural log of height at rank 1, and slope, of a straight line
+            through the sample's log eigenvalues, for drawing. The line of a published fit is the
+            fit; that of "debiased" differs from `slope` by the bias of the sample.
+        dispersion: scatter around the matched curve in units of the variance that Gaussian samples
+            have; well above 1 means heavier noise or a spectrum that is no power law. None for a
+            published regression of a spectrum that no power law could be matched to.
+        n_samples, width: what the correction was made for.
+        broken: whether one power law is refuted (p < 0.05).
+        irregular: whether the eigenvalues scatter around the matched curve more than samples of
+            Gaussian rows do (chi squared, p < 0.01): the spectrum is no power law, in steps or
+            waves say, or the rows are far from Gaussian. The interval is widened accordingly.
+        evidence: the best break, also where it is not significant; None if there were too few
+            ranks to look for one, or no power law to compare it with.
+        tail_exponent: decay found beyond the last rank; None where no eigenvalue was seen there,
+            and then the same law is assumed to go on.
+        epsilon: of the Huber loss; None for other fits.
+    """
+
+    fit: str
+    exponent: float
+    interval: tuple[float, float] | None
+    ranks: tuple[int, int]
+    r_squared: float
+    intercept: float
+    line_slope: float
+    dispersion: float | None
+    n_samples: float
+    width: int
+    broken: bool
+    irregular: bool = False
+    evidence: Break | None = None
+    tail_exponent: float | None = None
+    epsilon: float | None = None
+
+    @property
+    def slope(self) -> float:
+        """The exponent with the sign of Marshall & Kirchner 2024: -exponent."""
+        return -self.exponent
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> PowerLawFit:
+        """The fit whose fields, as JSON values, are given."""
+        values = dict(fields)
+        first, last = values["ranks"]
+        values["ranks"] = (int(first), int(last))
+        if values.get("interval") is not None:
+            low, high = values["interval"]
+            values["interval"] = (float(low), float(high))
+        if values.get("evidence") is not None:
+            values["evidence"] = Break(**values["evidence"])
+        return cls(**values)
+
+    def describe(self) -> str:
+        """One sentence: the exponent, how sure it is, and whether one number describes it."""
+        first, last = self.ranks
+        said = f"exponent {self.exponent:.3f} over ranks {first}-{last}"
+        if self.interval is not None:
+            said += f" (95% interval {self.interval[0]:.3f} to {self.interval[1]:.3f})"
+        elif self.fit == "debiased":
+            said += " (no interval: the rows are too heavy-tailed, or too sparse, for so few)"
+        else:
+            said += f" (fit '{self.fit}', not corrected for {self.n_samples:g} samples)"
+        if self.irregular and not self.broken and self.dispersion is not None:
+            said += (
+                f", around which the eigenvalues scatter with {self.dispersion:.1f} times the "
+                "variance that samples give them, so that it may be no power law"
+            )
+        if self.evidence is None:
+            return f"{said}; it could not be tested whether it is one power law."
+        e = self.evidence
+        chance = f"p < {1 / 1000:g}" if e.p_value < 1e-3 else f"p = {e.p_value:.2g}"
+        if not self.broken:
+            return f"{said}; no break of the power law was found ({chance})."
+        before, after = (
+            "unknown" if slope is None else f"{slope:.2f}"
+            for slope in (e.slope_before, e.slope_after)
+        )
+        return (
+            f"{said}, but it is not one power law: the slope is {before} before rank {e.rank} and "
+            f"{after} after ({chance}), so read the curve and not the exponent."
+        )
