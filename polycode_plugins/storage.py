@@ -1,7 +1,9 @@
 """The files of a run: run.json, state.safetensors, results.parquet. No pickle anywhere.
 
-Each file appears under its name whole or not at all. run.json is written last and holds the
-checksums of the others, so a folder in which something is missing or damaged is refused whole.
+Each file appears under its name whole or not at all. run.json holds the checksums of the others, so
+a folder in which something is missing or damaged is refused whole. The others are written beside
+their names first and moved there once run.json knows them: whenever a process is killed, the folder
+holds the earlier run or the later one.
 """
 
 from __future__ import annotations
@@ -32,12 +34,20 @@ def save(folder: Path, state: dict[str, Tensor], table: Table, run: dict[str, An
         StateError: where the folder cannot be written, is a file, or holds files of others.
     """
     prepare(folder)
-    files = {STATE: write_file(folder / STATE, lambda path: _write_state(path, state))}
+    state_file, results_file = _next(folder / STATE), _next(folder / RESULTS)
+    files = {STATE: write_file(state_file, lambda path: _write_state(path, state))}
     if table:
-        files[RESULTS] = write_file(folder / RESULTS, lambda path: _write_table(path, table))
+        files[RESULTS] = write_file(results_file, lambda path: _write_table(path, table))
     text = json.dumps({"format": FORMAT, **run, "files": files}, indent=1, sort_keys=True)
     write_file(folder / RUN, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    for name in files:
+        _next(folder / name).replace(folder / name)
     return folder
+
+
+def _next(path: Path) -> Path:
+    """Where a file waits until run.json knows it."""
+    return path.with_name(f".{path.name}.next")
 
 
 def prepare(folder: Path) -> None:
@@ -180,17 +190,23 @@ def checked(folder: Path, name: str, run: dict[str, Any]) -> Path:
     """
     path = folder / name
     expected = run["files"].get(name)
-    try:
-        with open(path, "rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        raise StateError(f"{str(path)!r} cannot be read: {_reason(error)}") from error
-    if found != expected:
+    waiting = _next(path)  # the process was killed before it could move it
+    if waiting.is_file() and _checksum(waiting) == expected:
+        return waiting
+    if _checksum(path) != expected:
         raise StateError(
             f"{str(path)!r} is not the file that its run was written with (its checksum differs): "
             "it is damaged or from another run"
         )
     return path
+
+
+def _checksum(path: Path) -> str:
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise StateError(f"{str(path)!r} cannot be read: {_reason(error)}") from error
 
 
 def _write_state(path: Path, state: dict[str, Tensor]) -> None:

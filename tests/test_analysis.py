@@ -347,3 +347,18 @@ def test_measure_chooses_sites_by_name_and_glob():
         pc.measure(layers | weights, ["spectrum"])
     with pytest.raises(pc.SiteError, match=r"'\*\.hook_resid_pre'"):
         pc.measure(layers, ["spectrum"], "*.hook_resid_pre")
+
+
+def test_a_kill_between_two_files_leaves_one_whole_run(tmp_path: Path):
+    pc.measure({"a": torch.randn(200, 30)}, ["spectrum"]).save(tmp_path)
+    state, waiting = tmp_path / storage.STATE, tmp_path / f".{storage.STATE}.next"
+    content = state.read_bytes()
+    assert not waiting.exists()
+    waiting.write_bytes(b"of a later run that run.json does not know")
+    assert list(pc.Analysis.load(tmp_path)) == ["a"]
+    waiting.write_bytes(content)
+    state.write_bytes(b"of an earlier run")
+    assert list(pc.Analysis.load(tmp_path)) == ["a"]
+    waiting.unlink()
+    with pytest.raises(pc.StateError, match="checksum"):
+        pc.Analysis.load(tmp_path)
