@@ -7,6 +7,10 @@ from polycode_plugins.metrics.action_result import ActionResult
 from polycode_plugins.metrics.base import Accumulator, Metric, MetricHook, Result
 from polycode_plugins.metrics.capacity import Capacity
 from polycode_plugins.metrics.capacity_result import CapacityResult
+from polycode_plugins.metrics.cross_validated import (
+    CrossValidatedSpectrum,
+    cross_validated_spectrum,
+)
 from polycode_plugins.metrics.feature_capacity import FeatureCapacity
 from polycode_plugins.metrics.joint import Reservoir
 from polycode_plugins.metrics.mine import MINE
@@ -24,6 +28,7 @@ __all__ = [
     "Capacity",
     "CapacityResult",
     "Covariance",
+    "CrossValidatedSpectrum",
     "FeatureCapacity",
     "MINEResult",
     "Metric",
@@ -36,6 +41,7 @@ __all__ = [
     "StimulusCorrelation",
     "Trajectories",
     "capacity_of_weights",
+    "cross_validated_spectrum",
     "power_law_action",
     "stimulus_correlation",
     "trajectories",
