@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 .PHONY: demo test lint format bench clean
 
 demo: $(STAMP)
-	$(BIN)/polycode analyze --out $(OUT) --fresh
+	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
 	@echo "open $(OUT)/report.html"
 
 test: $(STAMP)

@@ -41,6 +41,7 @@ class MINEResult(Result):
         variance_kept: share of each one's variance in them; None for labels.
     """
 
+    title: ClassVar[str] = "Mutual information"
     units: ClassVar[Mapping[str, str]] = {
         "nats": "nats",
         "bits": "bits",
