@@ -106,11 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", type=Path, help="a run's folder")
     report.add_argument("--out", type=Path, help="default: report.html in the folder")
 
-    from polycode_plugins import cli_check
+    from polycode_plugins import cli_check, cli_reproduce
     from polycode_plugins.cli_compare import add_commands
 
     add_commands(commands)
     cli_check.add(commands)
+    cli_reproduce.add(commands)
 
     merge = commands.add_parser("merge", help="join runs over disjoint parts of the data")
     merge.set_defaults(run=_merge)
