@@ -10,11 +10,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from polycode_plugins import distributed, storage
 from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
-from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.adapters.undisturbed import modules_of, undisturbed
 from polycode_plugins.analysis import Analysis, finish, record
 from polycode_plugins.errors import DataError, PolycodeError, StateError
 from polycode_plugins.loading import load
@@ -63,7 +63,8 @@ def analyze(
         shard: (index, count) of this part of the data; parts are joined with `Analysis.merge`.
         include_special: let special tokens and the prepended one into the statistics.
         text_field: field of JSON lines or a data set that holds the text.
-        train_mode: run the model in the mode it is in (dropout as trained), not in evaluation mode.
+        train_mode: run a live model in the mode it is in, and one that is loaded here in train
+            mode (dropout as trained), not in evaluation mode.
         out: folder for run.json, state.safetensors and results.parquet. An interrupted run in it is
             resumed by the same call; a finished one is refused unless `fresh`.
         fresh: replace what is in `out`.
@@ -80,6 +81,8 @@ def analyze(
     """
     made = make_metrics(metrics)
     source = load(model, adapter, **options)
+    if train_mode:
+        _enter_train_mode(source.model, ours=model is None or isinstance(model, str | Path))
     for metric in made:
         metric.admit(source.model, train_mode=train_mode)
     data_options = DataOptions(
@@ -112,6 +115,17 @@ def analyze(
         except BaseException:
             run.leave_nothing()
             raise
+
+
+def _enter_train_mode(model: Any, *, ours: bool) -> None:
+    modules = modules_of(model)
+    if ours and isinstance(model, nn.Module):
+        model.train()
+    if modules and not any(module.training for module in modules):
+        raise DataError(
+            "train_mode=True runs the model in the mode it is in, and all of it is in evaluation "
+            "mode, without dropout; call model.train() first, or leave train_mode out"
+        )
 
 
 def _together(

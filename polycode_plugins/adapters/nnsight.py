@@ -7,6 +7,7 @@ no copy on a CPU). A server runs no hooks, so there a trace with a cache is sent
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -254,17 +255,24 @@ class NNsightAdapter(ModuleAdapter):
         """
         if self._tokenizer is None and data is not None and not isinstance(data, str | Path):
             return tensor_batches(data, options)
+        return language_batches(
+            data, self._tokenizer, options, longest=self._longest, prepend_bos=self._prepend_bos
+        )
+
+    @property
+    def _longest(self) -> int | None:
+        """How many positions the model reads, where its configuration says."""
         config = getattr(self._model, "config", None)
         longest = getattr(config, "max_position_embeddings", None)
-        return language_batches(
-            data, self._tokenizer, options, longest=longest, prepend_bos=self._prepend_bos
-        )
+        return None if longest is None else int(longest)
 
     def example(self) -> Batch | None:
         """Two windows of the embedded text; None for a model without a tokenizer."""
         if self._tokenizer is None:
             return None
-        return next(iter(self.batches(None, DataOptions(batch_size=2, limit=2))))
+        context = min(DataOptions().context, self._longest or math.inf)
+        options = DataOptions(batch_size=2, limit=2, context=int(context))
+        return next(iter(self.batches(None, options)))
 
     def describe(self) -> dict[str, Any]:
         """Adds name, where it runs, how many edits are registered on it, and nnsight's version."""

@@ -24,8 +24,12 @@ def language_batches(
             corpus; or tokens int64 [rows, position] (or an iterable of such batches), in which
             every special token of the tokenizer is left out of the statistics.
         tokenizer: one of Hugging Face's; None is an error where texts must be read.
-        longest: positions the model can read; longer windows are cut to it.
+        longest: positions the model can read.
         prepend_bos: put the beginning-of-text token before each window of text.
+
+    Raises:
+        DataError: for windows longer than the model reads, and for what are no texts or tokens.
+        ModelError: for texts without a tokenizer.
     """
     texts = data is None or isinstance(data, str | Path)
     if isinstance(data, list | tuple):  # a list of batches is no list of texts
@@ -77,10 +81,15 @@ def _windows(
             "this model has no tokenizer, so texts cannot be read; give the model its tokenizer, "
             "or pass tokens [rows, position]"
         )
+    if longest is not None and options.context > longest:
+        raise DataError(
+            f"windows of {options.context} tokens are longer than the {longest} positions that "
+            f"this model reads; give --context {longest} (context={longest}) or less"
+        )
     for window in token_windows(
         text_documents(data, text_field=options.text_field),
         tokenizer,
-        context=options.context if longest is None else min(options.context, longest),
+        context=options.context,
         batch_size=options.batch_size,
         prepend_bos=prepend_bos,
         include_special=options.include_special,

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 from capture_helpers import Mean, random_states
-from tiny_models import LAYERS, TransformerBridge, hugging_face_model
+from tiny_models import CONTEXT, LAYERS, TransformerBridge, hugging_face_model
 from transformers.utils import logging as transformers_logging
 
 import polycode_plugins as pc
 from polycode_plugins.adapters.pretrained import check_hub
 from polycode_plugins.adapters.transformer_lens import TransformerLensAdapter
-from polycode_plugins.errors import ModelError, PluginError
+from polycode_plugins.errors import DataError, ModelError, PluginError
 
 pytestmark = pytest.mark.skipif(
     TransformerBridge is None, reason="TransformerLens 2 loads no local folders"
@@ -52,6 +52,22 @@ def test_a_folder_loads_in_silence_and_leaves_all_settings_alone(
     assert analysis.run["model"]["name"] == str(gpt2_folder)
     assert not adapter.model.training
     assert all(p.requires_grad for p in adapter.model.parameters())
+
+
+def test_a_model_that_is_loaded_here_has_its_dropout_in_train_mode(gpt2_folder: Path) -> None:
+    tokens = torch.arange(40).view(4, 10) + 3
+    quiet, dropped = (
+        pc.analyze(gpt2_folder, tokens, metrics=[Mean()], train_mode=mode) for mode in (False, True)
+    )
+    site = f"blocks.{LAYERS - 1}.hook_resid_post"
+    assert not torch.equal(quiet[site, "mean"].mean, dropped[site, "mean"].mean)
+
+
+def test_windows_longer_than_the_model_reads_are_refused(gpt2_folder: Path) -> None:
+    adapter = pc.load(gpt2_folder)
+    with pytest.raises(DataError, match=f"give --context {CONTEXT}"):
+        pc.analyze(adapter, ["hello world this is a test"] * 3, Mean(), context=CONTEXT + 1)
+    assert len(pc.analyze(adapter, ["hello world"] * 40, Mean(), context=CONTEXT)) == LAYERS
 
 
 def test_the_embedded_model_is_found() -> None:

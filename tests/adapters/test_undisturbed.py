@@ -15,6 +15,7 @@ import polycode_plugins as pc
 from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.module import ModuleAdapter
 from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.errors import DataError
 
 ROWS = torch.randn(23, 6, generator=torch.Generator().manual_seed(2))
 
@@ -35,8 +36,10 @@ class Drawing(nn.Module):
         return self.drop(self.norm(self.linear(x + torch.rand(()))))
 
 
-@pytest.mark.parametrize("train_mode", [False, True])
-@pytest.mark.parametrize("mode", ["train", "eval", "mixed"])
+@pytest.mark.parametrize(
+    ("mode", "train_mode"),
+    [("train", False), ("train", True), ("eval", False), ("mixed", False), ("mixed", True)],
+)
 def test_everything_is_left_as_it_was_found(mode, train_mode):
     model = Drawing().train(mode != "eval")
     if mode == "mixed":
@@ -104,3 +107,8 @@ def test_the_random_state_of_other_libraries_is_seen_by_the_check():
     before = random_states()
     np.random.rand()  # noqa: NPY002
     assert random_states() != before
+
+
+def test_train_mode_of_a_model_in_evaluation_mode_is_an_error():
+    with pytest.raises(DataError, match=r"evaluation mode.*model\.train\(\)"):
+        pc.analyze(nn.Linear(6, 3).eval(), ROWS, Mean(), train_mode=True)
