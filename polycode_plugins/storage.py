@@ -23,6 +23,9 @@ from polycode_plugins.errors import StateError
 from polycode_plugins.provenance import FORMAT
 
 RUN, STATE, RESULTS, LOCK = "run.json", "state.safetensors", "results.parquet", ".lock"
+# A comparison, and the answers that it paid for, may lie in the same folder.
+COMPARISON, UNITS, RECORDS = "comparison.json", "units.parquet", "records.safetensors"
+ANSWERS = "answers.sqlite"
 
 Table = list[tuple[str, int, str, dict[str, Any], dict[str, Any]]]
 
@@ -34,24 +37,24 @@ def save(folder: Path, state: dict[str, Tensor], table: Table, run: dict[str, An
         StateError: where the folder cannot be written, is a file, or holds files of others.
     """
     prepare(folder)
-    state_file, results_file = _next(folder / STATE), _next(folder / RESULTS)
+    state_file, results_file = following(folder / STATE), following(folder / RESULTS)
     files = {STATE: write_file(state_file, lambda path: _write_state(path, state))}
     if table:
         files[RESULTS] = write_file(results_file, lambda path: _write_table(path, table))
     text = json.dumps({"format": FORMAT, **run, "files": files}, indent=1, sort_keys=True)
     write_file(folder / RUN, lambda path: path.write_text(text + "\n", encoding="utf-8"))
     for name in files:
-        _next(folder / name).replace(folder / name)
+        following(folder / name).replace(folder / name)
     return folder
 
 
-def _next(path: Path) -> Path:
-    """Where a file waits until run.json knows it."""
+def following(path: Path) -> Path:
+    """Where a file waits until run.json (or comparison.json) knows it."""
     return path.with_name(f".{path.name}.next")
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder; refuse one that holds something other than a run."""
+    """Make the folder; refuse one that holds something other than a run or a comparison."""
     if folder.exists() and not folder.is_dir():
         raise StateError(f"{str(folder)!r} is a file; give the name of a folder")
     try:
@@ -59,9 +62,13 @@ def prepare(folder: Path) -> None:
         others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
     except OSError as error:
         raise StateError(f"cannot write to {str(folder)!r}: {_reason(error)}") from error
-    if others and RUN not in others and not set(others) <= {STATE, RESULTS}:
+    if RUN in others or COMPARISON in others:
+        return
+    parts = {STATE, RESULTS, UNITS, RECORDS}  # of one that was cut off
+    foreign = [n for n in others if n not in parts and not n.startswith(ANSWERS)]
+    if foreign:
         raise StateError(
-            f"{str(folder)!r} holds other files ({others[0]}) and no run; give a new folder"
+            f"{str(folder)!r} holds other files ({foreign[0]}) and no run; give a new folder"
         )
 
 
@@ -190,7 +197,7 @@ def checked(folder: Path, name: str, run: dict[str, Any]) -> Path:
     """
     path = folder / name
     expected = run["files"].get(name)
-    waiting = _next(path)  # the process was killed before it could move it
+    waiting = following(path)  # the process was killed before it could move it
     if waiting.is_file() and _checksum(waiting) == expected:
         return waiting
     if _checksum(path) != expected:

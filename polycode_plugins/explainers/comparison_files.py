@@ -1,7 +1,8 @@
 """The files of a comparison: comparison.json, units.parquet, records.safetensors. No pickle.
 
-comparison.json is written last and holds the checksums of the others, so a folder in which
-something is missing or damaged is refused whole.
+comparison.json holds the checksums of the others, so a folder in which something is missing or
+damaged is refused whole. As in a run's folder (`storage`), the others wait beside their names until
+comparison.json knows them: a kill leaves the earlier comparison or the later one.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from polycode_plugins.explainers.units import Units
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison import ComparedUnit, Comparison
 
-COMPARISON, UNITS, RECORDS = "comparison.json", "units.parquet", "records.safetensors"
+COMPARISON, UNITS, RECORDS = storage.COMPARISON, storage.UNITS, storage.RECORDS
 FORMAT = 1
 
 
 def save(comparison: Comparison, folder: Path) -> Path:
     """See `Comparison.save`."""
-    prepare(folder)
+    storage.prepare(folder)
     packer = Packer()
     described = [_described(i, unit, packer) for i, unit in enumerate(comparison)]
     tensors = packer.tensors()
@@ -53,9 +54,10 @@ def save(comparison: Comparison, folder: Path) -> Path:
             {"key": key, "kind": units.kind, "names": units.names, "origin": dict(units.origin)}
         )
     frame = frame_of(comparison)
+    waiting = {name: storage.following(folder / name) for name in (RECORDS, UNITS)}
     files = {
-        RECORDS: storage.write_file(folder / RECORDS, lambda path: _write_tensors(path, tensors)),
-        UNITS: storage.write_file(folder / UNITS, lambda p: frame.to_parquet(p, index=False)),
+        RECORDS: storage.write_file(waiting[RECORDS], lambda path: _write_tensors(path, tensors)),
+        UNITS: storage.write_file(waiting[UNITS], lambda p: frame.to_parquet(p, index=False)),
     }
     content = {
         "format": FORMAT,
@@ -67,31 +69,14 @@ def save(comparison: Comparison, folder: Path) -> Path:
     }
     text = json.dumps(content, ensure_ascii=True)  # half characters stay what they are
     storage.write_text(folder / COMPARISON, text + "\n")
+    for name, path in waiting.items():
+        path.replace(folder / name)
     return folder
-
-
-def prepare(folder: Path) -> None:
-    """Make the folder; refuse one that holds something other than a comparison.
-
-    Raises:
-        StateError: for such a folder, a file, or one that cannot be written.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise StateError(f"{str(folder)!r} is a file; give the name of a folder")
-    others = [p.name for p in folder.iterdir() if p.name[0] != "."] if folder.exists() else []
-    if others and COMPARISON not in others and not set(others) <= {UNITS, RECORDS}:
-        raise StateError(
-            f"{str(folder)!r} holds other files ({others[0]}) and no comparison; give a new folder"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
 
 
 def refuse_finished(folder: Path) -> None:
     """Raise StateError when the folder holds a comparison, or something else that is in the way."""
-    prepare(folder)
+    storage.prepare(folder)
     if (folder / COMPARISON).exists():
         raise StateError(
             f"{str(folder)!r} holds a comparison; read it with Comparison.load, replace it with "
