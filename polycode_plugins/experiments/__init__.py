@@ -15,7 +15,14 @@ from polycode_plugins.experiments.claims import Claim, Criterion, Effect, Verdic
 from polycode_plugins.experiments.reproducing import Reproduction, reproduce
 
 #: In the order of the papers.
-NAMES = ("superposition-ratio", "dropout-codes")
+NAMES = (
+    "superposition-ratio",
+    "dropout-codes",
+    "autoencoder-spectra",
+    "moving-dot",
+    "dropout-spectra",
+    "capacity-allocation",
+)
 
 __all__ = [
     "NAMES",

@@ -7,9 +7,9 @@ from polycode_plugins.experiments.claims import Numbers, Verdict, judge
 
 
 def verdict(experiment: Experiment, numbers: Numbers, words: str) -> Verdict:
-    found = [v for v in judge(experiment.claims, numbers) if words in v.claim.text]
+    found = [claim for claim in experiment.claims if words in claim.text]
     assert len(found) == 1, f"{len(found)} claims of {experiment.name} say {words!r}"
-    return found[0]
+    return judge(found, numbers)[0]
 
 
 def outcome(experiment: Experiment, numbers: Numbers, words: str) -> str:
