@@ -18,9 +18,6 @@ from polycode_plugins.experiments.reproducing import Reproduction, reproduce
 NAMES = (
     "superposition-ratio",
     "dropout-codes",
-    "autoencoder-spectra",
-    "moving-dot",
-    "dropout-spectra",
     "capacity-allocation",
 )
 
