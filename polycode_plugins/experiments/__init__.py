@@ -19,6 +19,7 @@ NAMES = (
     "superposition-ratio",
     "dropout-codes",
     "capacity-allocation",
+    "kurtosis-phase",
 )
 
 __all__ = [
