@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polycode_plugins import storage
-from polycode_plugins.activations import Site
+from polycode_plugins import guards, storage
+from polycode_plugins.activations import AXES, Site
 from polycode_plugins.errors import PolycodeError, SiteError, StateError, near
 from polycode_plugins.provenance import Rows, same_analysis
 from polycode_plugins.statistics import (
@@ -136,10 +136,12 @@ class Analysis:
         try:
             for site, label, fields in table:
                 results[site][label] = kinds[label].from_dict(fields)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StateError(
-                f"the results in {str(folder)!r} do not fit its run.json: {error}"
-            ) from error
+                guards.check_fields(results[site][label])
+        except Exception as error:  # somebody's metric, and a file of somebody's
+            what = f"the results in {str(folder)!r} do not fit its run.json"
+            raise StateError(guards.made_from(what, error)) from error
+        if any(found.keys() != kinds.keys() for found in results.values()):
+            raise StateError(f"the results in {str(folder)!r} are not those of every metric")
         return cls(statistics, results, run)
 
     def merge(self, other: Analysis) -> Analysis:
@@ -206,6 +208,12 @@ def statistics_of(run: dict[str, Any]) -> Statistics:
         metrics = rebuild_metrics(run["metrics"])
     except (KeyError, TypeError) as error:
         raise StateError(f"run.json lacks or misstates {error}") from error
+    for site in sites:
+        guards.check_fields(site)
+        if not set(site.axes) <= AXES:
+            raise StateError(f"run.json misstates the axes of site {site.name!r}: {site.axes}")
+    if len({s.name for s in sites}) < len(sites) or len({m.label for m in metrics}) < len(metrics):
+        raise StateError("run.json names a site or a metric twice")
     return Statistics(metrics, sites)
 
 

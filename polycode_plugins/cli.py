@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from polycode_plugins._version import __version__
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
+from polycode_plugins.guards import shown
 
 if TYPE_CHECKING:
     from polycode_plugins.analysis import Analysis
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except PolycodeError as error:
-        sys.stderr.write(f"polycode: {error}\n")  # in one piece: torchrun has several writers
+        # In one piece: torchrun has several writers.
+        sys.stderr.write(f"polycode: {shown(str(error))}\n")
         return 2
     except KeyboardInterrupt:
         print("polycode: interrupted; repeat the same command to go on", file=sys.stderr)
@@ -212,7 +214,7 @@ def _sites(options: argparse.Namespace) -> int:
         print(json.dumps([{"site": s.name, "width": s.width, "axes": s.axes} for s in sites]))
     else:
         for site in sites:
-            print(site.name if site.width is None else f"{site.name}\t{site.width}")
+            print(shown(site.name) + ("" if site.width is None else f"\t{site.width}"))
     return 0
 
 
@@ -235,6 +237,9 @@ def _plugins(options: argparse.Namespace) -> int:
             }
             for p in found
         ]
+    for name, why in plugins.unreadable().items():
+        why = f"its metadata cannot be read ({shown(why)}); reinstall it"
+        say(f"not listed: {shown(name)}, since {why}")
     if options.json:
         print(json.dumps(listed, indent=1))
         return 0
@@ -243,9 +248,10 @@ def _plugins(options: argparse.Namespace) -> int:
         print(f"{kind}:" + ("" if rows else " none"))
         for row in rows:
             note = "" if row["standing"] == "active" else f"  [{row['standing']}]"
-            print(f"  {row['name']:<20} {row['distribution']} {row['version']}{note}")
+            origin = shown(f"{row['distribution']} {row['version']}")
+            print(f"  {shown(str(row['name'])):<20} {origin}{note}")
             if row["broken"]:
-                print(f"    broken: {row['broken']}")
+                print(f"    broken: {shown(str(row['broken']))}")
     return 0
 
 
@@ -276,7 +282,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 def _metrics(names: str, settings: Sequence[str]) -> list[Any]:
     """Metric objects for `--metrics` with the settings of `--set`."""
-    from polycode_plugins import plugins
+    from polycode_plugins.statistics import make_metric
 
     wanted = [n.strip() for n in names.split(",") if n.strip()]
     if not wanted:
@@ -291,14 +297,7 @@ def _metrics(names: str, settings: Sequence[str]) -> list[Any]:
                 f"{', '.join(wanted)}"
             )
         given[metric][field] = _value(value)
-    made = []
-    for name, fields in given.items():
-        factory = plugins.load("metrics", name)
-        try:
-            made.append(factory.from_options(fields))
-        except PolycodeError as error:
-            raise PluginError(str(error)) from error
-    return made
+    return [make_metric(name, fields) for name, fields in given.items()]
 
 
 def assignments(texts: Sequence[str], flag: str) -> dict[str, Any]:

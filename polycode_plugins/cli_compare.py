@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.errors import DataError
+from polycode_plugins.guards import shown
 
 if TYPE_CHECKING:
     from polycode_plugins.analysis import Analysis
@@ -160,7 +161,7 @@ def _explain(options: argparse.Namespace) -> int:
         )
         said = made.explanation.text or f"no explanation: {made.explanation.reason}"
         print(f"{unit.site}  {unit.name}")
-        print(f"  {_shown(said)}")
+        print(f"  {shown(said)}")
         print(f"  score {'undefined' if score is None else format(score, '.2f')} ({floors})")
     return 0
 
@@ -240,11 +241,6 @@ def _worded(counted: dict[str, int]) -> str:
         f"{counted['units']} units: at most {counted['requests']:,} requests, "
         f"{counted['prompt_tokens']:,} tokens sent and {counted['completion_tokens']:,} received"
     )
-
-
-def _shown(text: str) -> str:
-    """Foreign text without what a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _print(frame: Any) -> None:

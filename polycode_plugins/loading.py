@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins import plugins
+from polycode_plugins import guards, plugins
 from polycode_plugins.adapters.base import Adapter
-from polycode_plugins.errors import ModelError, PluginError
+from polycode_plugins.errors import ModelError, PluginError, PolycodeError
 
 # Names that no adapter claims are looked for on the Hugging Face hub, by this one.
 HUB_ADAPTER = "transformer-lens"
@@ -39,12 +39,16 @@ def load(model: Any = None, adapter: str | type[Adapter] | None = None, **option
     factory: Any = plugins.load("adapters", adapter) if isinstance(adapter, str) else adapter
     try:
         made = factory(model, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" in str(error):
-            raise ModelError(
-                f"the adapter {adapter!r} does not take this option: {error}"
-            ) from error
+    except PolycodeError:
         raise
+    except Exception as error:  # a constructor may raise anything at values it does not expect
+        if not options:
+            raise
+        if "unexpected keyword argument" in str(error):
+            what = f"the adapter {adapter!r} does not take this option"
+        else:
+            what = f"the adapter {adapter!r} does not take these options ({options})"
+        raise ModelError(guards.made_from(what, error)) from error
     if not isinstance(made, Adapter):
         raise PluginError(f"the plugin {adapter!r} makes a {type(made).__name__}, not an Adapter")
     return made

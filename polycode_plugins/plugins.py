@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import Any, Literal
 
 from polycode_plugins.errors import PluginError, near
@@ -50,17 +50,39 @@ class Plugin:
 
 
 def find(kind: Kind) -> list[Plugin]:
-    """All plugins of one kind, from metadata alone, sorted by name and distribution."""
-    return arrange(kind, entry_points(group=f"polycode_plugins.{kind}"))
+    """All plugins of one kind, from metadata alone, sorted by name and distribution.
+
+    A distribution whose metadata cannot be read takes no other one down: see `unreadable`.
+    """
+    return arrange(kind, _points(f"polycode_plugins.{kind}"))
+
+
+def _points(group: str) -> list[EntryPoint]:
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # one damaged file among all those that are installed is enough
+        return [p for found, _ in _by_distribution() for p in found if p.group == group]
+
+
+def unreadable() -> dict[str, str]:
+    """Why the metadata of installed distributions cannot be read, by name; mostly empty."""
+    return dict(why for _, why in _by_distribution() if why is not None)
+
+
+def _by_distribution() -> Iterator[tuple[list[EntryPoint], tuple[str, str] | None]]:
+    for distribution in distributions():
+        try:
+            yield list(distribution.entry_points), None
+        except Exception as error:  # not UTF-8, or a line that is no entry point
+            name = getattr(getattr(distribution, "_path", None), "name", "unknown")
+            yield [], (str(name), cause(error))
 
 
 def arrange(kind: Kind, points: Iterable[EntryPoint]) -> list[Plugin]:
     """Plugins for `points` with their standing: built-ins win, two third parties clash."""
     found: dict[tuple[str, str], Plugin] = {}
     for point in points:
-        dist = point.dist
-        name = _normalise(dist.name) if dist is not None and dist.name else ""
-        version = (dist.version or "") if dist is not None else ""
+        name, version = _origin(point)
         # An editable install can show its metadata twice on sys.path; the first one is imported.
         found.setdefault((point.name, name), Plugin(kind, point.name, name, version, point.value))
     by_name: dict[str, list[Plugin]] = {}
@@ -74,6 +96,15 @@ def arrange(kind: Kind, points: Iterable[EntryPoint]) -> list[Plugin]:
         ),
         key=lambda p: (p.name, p.distribution),
     )
+
+
+def _origin(point: EntryPoint) -> tuple[str, str]:
+    """Distribution and version of an entry point; "" for what its metadata lacks."""
+    try:
+        about: Any = {} if point.dist is None else point.dist.metadata
+        return _normalise(str(about.get("Name") or "")), str(about.get("Version") or "")
+    except Exception:  # no metadata at all, or not UTF-8
+        return "", ""
 
 
 def _standing(plugin: Plugin, rivals: list[Plugin]) -> Literal["active", "shadowed", "clash"]:
@@ -141,8 +172,8 @@ def load_case(plugin: Plugin) -> Any:
         PluginError: where that does not import.
     """
     wanted = f"{plugin.kind[:-1]}.{plugin.name}"
-    for point in entry_points(group="polycode_plugins.cases", name=wanted):
-        if point.dist is None or _normalise(point.dist.name) != plugin.distribution:
+    for point in _points("polycode_plugins.cases"):
+        if point.name != wanted or _origin(point)[0] != plugin.distribution:
             continue
         try:
             return point.load()

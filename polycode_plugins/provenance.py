@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polycode_plugins import guards
 from polycode_plugins._version import __version__
 from polycode_plugins.errors import StateError
 
@@ -31,6 +33,36 @@ _LIBRARIES = (
 # What must agree for two runs to be parts of one analysis. Sites may differ in what a part that saw
 # no data cannot know (axes and width), so they are compared by name.
 _SAME = ("format", "model", "metrics", "options", "seed", "data")
+
+# What the fields of a run's record are, where they are there.
+_RECORD: dict[str, Any] = {
+    "batches": int,
+    "command": str | None,
+    "complete": bool,
+    "created": str,
+    "data": str,
+    "libraries": dict,
+    "metrics": list,
+    "model": dict | None,
+    "options": dict | None,
+    "polycode-plugins": str,
+    "python": str,
+    "rows": dict,
+    "seed": int | None,
+    "shards": list,
+    "sites": list,
+}
+_PARTS: dict[str, dict[str, Any]] = {
+    "model": {
+        "adapter": str | None,
+        "dtype": str | None,
+        "fingerprint": str | None,
+        "name": str | None,
+        "parameters": int | None,
+        "type": str | None,
+    },
+    "rows": {"count": int, "digest": str, "ranges": list},
+}
 
 
 @dataclass(frozen=True)
@@ -94,10 +126,26 @@ class Rows:
     def from_json(cls, value: Mapping[str, Any]) -> Rows:
         """What `to_json` gave."""
         try:
-            ranges = tuple((int(a), int(b), int(n)) for a, b, n in value["ranges"])
-            return cls(ranges, int(value["digest"], 16))
+            ranges = tuple((start, step, count) for start, step, count in value["ranges"])
+            digest = int(value["digest"], 16)
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"run.json misstates the rows of the data: {error}") from error
+        for found in ranges:
+            whole = all(type(number) is int for number in found)
+            if not whole or found[0] < 0 or min(found[1:]) < 1:
+                raise StateError(
+                    f"run.json misstates the rows of the data: {list(found)} is no "
+                    "[start, step, count] of whole numbers from 0, 1 and 1"
+                )
+        if not 0 <= digest < 2**256:
+            raise StateError("run.json misstates the rows of the data: the digest is out of range")
+        rows = cls(ranges, digest)
+        if value.get("count", rows.count) != rows.count:
+            raise StateError(
+                f"run.json misstates the rows of the data: the ranges hold {rows.count} rows, not "
+                f"{value['count']}"
+            )
+        return rows
 
 
 def _appended(
@@ -119,14 +167,17 @@ def _appended(
 
 def _overlap(a: tuple[int, int, int], b: tuple[int, int, int]) -> int | None:
     """The first index two progressions share, None when they share none."""
-    first, second = range(a[0], a[0] + a[1] * a[2], a[1]), range(b[0], b[0] + b[1] * b[2], b[1])
-    # Within one common period after both have begun every residue that can coincide does.
-    begin = max(first.start, second.start)
-    stop = min(first.stop, second.stop, begin + a[1] * b[1])
-    return next(
-        (i for i in range(begin, stop) if i in first and i in second),
-        None,
-    )
+    (start, step, count), (other_start, other_step, other_count) = a, b
+    common = math.gcd(step, other_step)
+    if (other_start - start) % common:
+        return None
+    # The Chinese remainder theorem: all shared indices are `index` modulo `period`.
+    period = step * other_step // common
+    inverse = pow(step // common, -1, other_step // common)
+    index = start + step * ((other_start - start) // common * inverse % (other_step // common))
+    index += -((index - max(start, other_start)) // period) * period
+    last = min(start + step * (count - 1), other_start + other_step * (other_count - 1))
+    return index if index <= last else None
 
 
 def _tensors(inputs: Any) -> list[Tensor]:
@@ -178,6 +229,13 @@ def environment() -> dict[str, Any]:
         "libraries": libraries,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def check_record(run: Mapping[str, Any], what: str) -> None:
+    """Raise StateError where a record that was read states something that no run does."""
+    guards.require_types(run, _RECORD, what)
+    for part, types in _PARTS.items():
+        guards.require_types(run.get(part) or {}, types, f"{part!r} in {what}")
 
 
 def same_analysis(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:

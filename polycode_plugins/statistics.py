@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from polycode_plugins import plugins
+from polycode_plugins import guards, plugins
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
 from polycode_plugins.metrics.base import Accumulator, Metric, Result, check_finite
@@ -113,18 +114,33 @@ class Statistics:
         }
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Replace everything seen by what `state` returned."""
+        """Replace everything seen by what `state` returned.
+
+        Raises:
+            StateError: for tensors of something else, or damaged ones.
+        """
         grouped: dict[tuple[int, str], dict[str, Tensor]] = {}
         for path, tensor in tensors.items():
             index, _, rest = path.partition("/")
             key, _, name = rest.rpartition("/")
+            if not index.isdecimal() or not index.isascii():
+                raise StateError(f"the saved statistics hold {path!r}, which is of no site")
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise StateError(f"the saved statistics hold NaN or infinity in {path!r}")
             grouped.setdefault((int(index), key), {})[name] = tensor
         expected = {(i, k) for i, held in enumerate(self._held.values()) for k in held}
         if set(grouped) != expected:
             raise StateError("the saved statistics are of other sites or metrics")
         for i, held in enumerate(self._held.values()):
             for key, accumulator in held.items():
-                accumulator.load_state(grouped[i, key])
+                try:
+                    accumulator.load_state(grouped[i, key])
+                    counted = accumulator.n_samples
+                except Exception as error:  # somebody's accumulator, and a file of somebody's
+                    what = f"the saved statistics of {key!r} cannot be used"
+                    raise StateError(guards.made_from(what, error)) from error
+                if counted < 0:
+                    raise StateError(f"the saved statistics of {key!r} count {counted} samples")
 
 
 def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]:
@@ -138,7 +154,7 @@ def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]
     made: list[Metric] = []
     for metric in metrics:
         if isinstance(metric, str):
-            metric = plugins.load("metrics", metric)()
+            metric = make_metric(metric)
         if not isinstance(metric, Metric):
             raise PluginError(
                 f"{metric!r} is not a metric; pass a name ({', '.join(_metric_names())}) or an "
@@ -158,8 +174,34 @@ def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]
 
 
 def rebuild_metrics(saved: Sequence[Mapping[str, Any]]) -> list[Metric]:
-    """The metrics of a saved run, from what `describe_metric` wrote."""
-    return [plugins.load("metrics", m["metric"]).from_options(m["options"]) for m in saved]
+    """The metrics of a saved run, from what `describe_metric` wrote.
+
+    Raises:
+        PluginError: for a metric that is not installed, or does not import.
+        StateError: for anything else than what `describe_metric` writes.
+    """
+    for one in saved:
+        if not isinstance(one, Mapping) or not isinstance(one.get("metric"), str):
+            raise StateError(f"run.json misstates a metric: {one!r}")
+        if not isinstance(one.get("options"), Mapping):
+            raise StateError(f"run.json misstates the settings of the metric {one['metric']!r}")
+    return [make_metric(m["metric"], m["options"]) for m in saved]
+
+
+def make_metric(name: str, options: Mapping[str, Any] | None = None) -> Metric:
+    """The installed metric called `name`, with settings or its defaults.
+
+    Raises:
+        PluginError: for an unknown name, one that does not import, or is no metric.
+        StateError: for settings that the metric does not have, or does not take.
+    """
+    made = plugins.load("metrics", name)
+    if not isinstance(made, type) or not issubclass(made, Metric):
+        raise PluginError(
+            f"the plugin {name!r} is a {type(made).__name__} and no class of metrics; it has to be "
+            "a subclass of polycode_plugins.Metric"
+        )
+    return made.from_options(options or {})
 
 
 def describe_metric(metric: Metric) -> dict[str, Any]:

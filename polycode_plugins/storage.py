@@ -19,8 +19,9 @@ from typing import Any
 
 from torch import Tensor
 
+from polycode_plugins import guards
 from polycode_plugins.errors import StateError
-from polycode_plugins.provenance import FORMAT
+from polycode_plugins.provenance import FORMAT, check_record
 
 RUN, STATE, RESULTS, LOCK = "run.json", "state.safetensors", "results.parquet", ".lock"
 # A comparison, and the answers that it paid for, may lie in the same folder.
@@ -96,19 +97,12 @@ def load_run(folder: Path) -> dict[str, Any]:
     path = folder / RUN
     if not path.is_file():
         raise StateError(f"there is no run in {str(folder)!r} ({RUN} is missing); check the path")
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-        number = int(run["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StateError(f"{str(path)!r} is damaged: {error}") from error
-    if number > FORMAT:
-        raise StateError(
-            f"{str(folder)!r} has format {number} and this version reads up to {FORMAT}; "
-            "update polycode-plugins"
-        )
+    run = guards.read_json(path)
+    guards.format_of(path, run, FORMAT)
     if not isinstance(run.get("files"), dict):
         raise StateError(f"{str(path)!r} is damaged: it lists no files")
-    return dict(run)
+    check_record(run, path.name)
+    return run
 
 
 def refuse_finished(folder: Path) -> None:

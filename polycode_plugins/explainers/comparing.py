@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins import plugins
+from polycode_plugins import guards, plugins
 from polycode_plugins.adapters.base import Adapter, DataOptions
-from polycode_plugins.errors import DataError, PluginError
+from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.explainers.base import Explainer, Simulator
 from polycode_plugins.explainers.calibration import Method
 from polycode_plugins.explainers.collect import Signs
@@ -183,12 +183,16 @@ def make_explainer(
     factory = plugins.load("explainers", explainer)
     try:
         made = factory(**(options or {}))
-    except TypeError as error:
-        if "unexpected keyword argument" in str(error):
-            raise PluginError(
-                f"the explainer {explainer!r} does not take this option: {error}"
-            ) from error
+    except PolycodeError:
         raise
+    except Exception as error:  # a constructor may raise anything at values it does not expect
+        if not options:
+            raise
+        if "unexpected keyword argument" in str(error):
+            what = f"the explainer {explainer!r} does not take this option"
+        else:
+            what = f"the explainer {explainer!r} does not take these options ({dict(options)})"
+        raise PluginError(guards.made_from(what, error)) from error
     if not isinstance(made, Explainer):
         raise PluginError(
             f"the plugin {explainer!r} makes a {type(made).__name__}, not an Explainer"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from polycode_plugins import storage
+from polycode_plugins import guards, storage
 from polycode_plugins.errors import StateError
 from polycode_plugins.explainers.base import (
     Cost,
@@ -31,6 +31,7 @@ from polycode_plugins.explainers.evaluation import Evaluation
 from polycode_plugins.explainers.record_tensors import Packer, Unpacker
 from polycode_plugins.explainers.scores import Scores
 from polycode_plugins.explainers.units import Units
+from polycode_plugins.provenance import check_record
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison import ComparedUnit, Comparison
@@ -93,16 +94,8 @@ def load(folder: Path) -> Comparison:
     path = folder / COMPARISON
     if not path.is_file():
         raise StateError(f"there is no comparison in {str(folder)!r} ({COMPARISON} is missing)")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        number = int(content["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StateError(f"{str(path)!r} is damaged: {error}") from error
-    if number > FORMAT:
-        raise StateError(
-            f"{str(folder)!r} has format {number} and this version reads up to {FORMAT}; "
-            "update polycode-plugins"
-        )
+    content = guards.read_json(path)
+    guards.format_of(path, content, FORMAT)
     try:
         tensors = load_file(storage.checked(folder, RECORDS, content))
         unpacker = Unpacker(tensors, content["vocabulary"])
@@ -118,9 +111,12 @@ def load(folder: Path) -> Comparison:
             )
             for i, g in enumerate(content["directions"])
         }
+        check_record(content["run"], path.name)
+        for unit in units:
+            guards.check_fields(unit)
         return Comparison(units, content["run"], directions)
-    except StateError:
-        raise
+    except StateError as error:
+        raise StateError(f"{str(folder)!r} is damaged: {error}") from error
     except Exception as error:  # whatever a damaged file makes the readers raise
         raise StateError(f"{str(folder)!r} is damaged: {type(error).__name__}: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from polycode_plugins import guards
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.base import Record, UnitRecords
 from polycode_plugins.explainers.protocols import Protocol, protocol_named, split
@@ -26,10 +27,7 @@ def read_neuron_records(path: str | Path, protocol: str | Protocol = "openai") -
         DataError: for a file that is no NeuronRecord, or has too few records.
     """
     chosen = protocol_named(protocol)
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} cannot be read as JSON: {error}") from error
+    content = guards.read_json(Path(path), DataError)
     try:
         place = content.get("neuron_id") or {}
         name = f"neuron {place.get('neuron_index', '?')}"

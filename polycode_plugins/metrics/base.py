@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polycode_plugins import guards
 from polycode_plugins.activations import Activations, Site, default_axes
-from polycode_plugins.errors import DataError, StateError
+from polycode_plugins.errors import DataError, SiteError, StateError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -203,7 +204,7 @@ class Metric(ABC):
         """The metric whose `options()` were given; lists become tuples again.
 
         Raises:
-            StateError: for settings this version does not have.
+            StateError: for settings this version does not have, or that it does not take.
         """
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(options) - known)
@@ -215,7 +216,16 @@ class Metric(ABC):
         values: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in options.items()
         }
-        return cls(**values)
+        try:
+            made = cls(**values)
+            guards.check_fields(made, saved=False)
+            return made
+        except (DataError, SiteError):
+            raise
+        except Exception as error:  # a constructor may raise anything at values it does not expect
+            given = ", ".join(f"{k}={v!r}" for k, v in values.items()) or "none"
+            what = f"the metric {cls.name!r} does not take these settings ({given})"
+            raise StateError(guards.made_from(what, error)) from error
 
     def measure(
         self,

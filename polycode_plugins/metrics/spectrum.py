@@ -181,6 +181,11 @@ class Spectrum(Metric):
     epsilon: float = 1.35
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eigenvectors < 0 or self.seed < 0:
+            raise DataError("eigenvectors and seed are whole numbers from 0")
+
     def accumulators(self) -> Mapping[str, Accumulator]:
         """A covariance, and what tells how dependent the samples are."""
         return {
@@ -198,7 +203,7 @@ class Spectrum(Metric):
         vectors = None
         if self.eigenvectors:
             values, found = covariance.eigenvectors()
-            vectors = found[: self.eigenvectors].cpu().numpy()
+            vectors = found[: min(self.eigenvectors, len(found))].cpu().numpy()
         else:
             values = covariance.eigenvalues()
         eigenvalues = values.cpu().numpy()

@@ -1,0 +1,125 @@
+"""What is read from files is looked at before it is believed: JSON and fields of dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from polycode_plugins.errors import DataError, PolycodeError, StateError
+from polycode_plugins.plugins import cause
+
+
+def read_json(path: Path, wrong: type[PolycodeError] = StateError) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        wrong: where the file cannot be read, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        doing = "cannot be read as JSON" if wrong is DataError else "is damaged"
+        raise wrong(f"{str(path)!r} {doing}: {error}") from error
+    if not isinstance(found, dict):
+        raise wrong(f"{str(path)!r} holds a JSON {type(found).__name__}, not an object")
+    return found
+
+
+def format_of(path: Path, record: Mapping[str, Any], newest: int) -> int:
+    """The number of the format of a record.
+
+    Raises:
+        StateError: for a number that this version does not read, or something else.
+    """
+    number = record.get("format")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise StateError(f"{str(path)!r} is damaged: its format is {number!r}")
+    if number > newest:
+        raise StateError(
+            f"{str(path.parent)!r} has format {number} and this version reads up to {newest}; "
+            "update polycode-plugins"
+        )
+    return number
+
+
+def require_types(record: Mapping[str, Any], types: Mapping[str, Any], what: str) -> None:
+    """Raise StateError unless the values of `record` that are there have these types.
+
+    Args:
+        record: JSON values.
+        types: by field.
+        what: what the message calls the record.
+    """
+    for field, hint in types.items():
+        if field in record and not _fits(record[field], hint, False):
+            value, expected = _short(record[field]), getattr(hint, "__name__", str(hint))
+            raise StateError(f"{what} misstates {field!r}: {value} is no {expected}")
+
+
+def check_fields(made: Any, *, saved: bool = True) -> None:
+    """Raise StateError unless the fields of a dataclass, and of those in it, are of their types.
+
+    Args:
+        made: the dataclass. What its annotations do not settle (`Any`, arrays) is not looked at.
+        saved: whether it comes from JSON, where a tuple is a list, and where numbers in a mapping
+            that are not finite are null.
+    """
+    try:
+        hints = get_type_hints(type(made))
+    except Exception:  # an annotation that only a type checker can read
+        return
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name)
+        if not _fits(value, hints.get(field.name, Any), saved):
+            raise StateError(f"{field.name} is {_short(value)} and must be {field.type}")
+
+
+def _fits(value: Any, hint: Any, saved: bool) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one, saved) for one in inner)
+    if origin is Literal:
+        return any(value == one and type(value) is type(one) for one in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple) and not (saved and isinstance(value, list)):
+            return False
+        if inner[-1:] == (...,):
+            return all(_fits(v, inner[0], saved) for v in value)
+        return len(value) == len(inner) and all(map(_fits, value, inner, [saved] * len(inner)))
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(
+            _fits(k, inner[0], saved) and (_fits(v, inner[1], saved) or (saved and v is None))
+            for k, v in value.items()
+        )
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool, dict, list, NoneType):
+        return isinstance(value, hint)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if not isinstance(value, hint):
+            return False
+        check_fields(value, saved=saved)
+    return True
+
+
+def made_from(what: str, error: Exception) -> str:
+    """`what`, and why it could not be made: one sentence out of an exception of any type."""
+    reason = str(error) if isinstance(error, PolycodeError) else cause(error)
+    return f"{what}: {reason}"
+
+
+def shown(text: str) -> str:
+    """Foreign text in one line, without what a terminal would obey."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
