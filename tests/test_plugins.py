@@ -5,12 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from polycode_plugins import plugins
+from polycode_plugins import cli, plugins
 from polycode_plugins.errors import PluginError
+from polycode_plugins.statistics import make_metric
 
 Install = Callable[..., None]
 
@@ -138,3 +142,52 @@ def test_metadata_without_a_name_or_with_odd_text_is_listed_not_fatal(tmp_path, 
     assert odd.target == "<script>:x y"
     with pytest.raises(PluginError, match="does not import"):
         plugins.load("metrics", "odd")
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe", b"[polycode_plugins.metrics]\nno target\n", b"no section = x:y\n[a\n"]
+)
+def test_unreadable_metadata_takes_nothing_down_and_is_said(text, tmp_path, monkeypatch, capsys):
+    info = tmp_path / "damaged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: damaged\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_bytes(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert plugins.get("metrics", "spectrum").distribution == "polycode-plugins"
+    assert plugins.load("metrics", "spectrum").__name__ == "Spectrum"
+    assert plugins.load_case(plugins.get("metrics", "spectrum")) is not None
+    assert set(plugins.unreadable()) <= {"damaged-1.0.dist-info"}
+    assert cli.main(["plugins", "--no-import"]) == 0
+    printed, said = capsys.readouterr()
+    assert "spectrum" in printed
+    assert bool(plugins.unreadable()) == ("not listed: damaged-1.0.dist-info" in said)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    name=st.text(min_size=1, max_size=12),
+    target=st.one_of(
+        st.text(max_size=20), st.sampled_from(["os:", ":", "a:b:c", "os:path", "..x:y", "os [x]"])
+    ),
+)
+def test_odd_names_and_targets_are_listed_or_refused(name, target):
+    point = EntryPoint(name, target, "polycode_plugins.metrics")
+    (found,) = plugins.arrange("metrics", [point])
+    assert (found.name, found.target, found.distribution) == (name, target, "")
+    why = plugins.why_broken(found)
+    assert why is None or "\n" not in why
+
+
+def test_names_that_a_terminal_would_obey_are_shown_escaped(install, capsys):
+    install("loud", {"metrics/\x1b[31mred": "loud_module:M", "metrics/back\u202e": "x:y"})
+    assert cli.main(["plugins", "--no-import"]) == 0
+    printed = capsys.readouterr().out
+    assert "\\x1b[31mred" in printed
+    assert not {"\x1b", "\u202e"} & set(printed)
+
+
+def test_what_is_no_metric_is_not_called(install):
+    source = "def M(*_, **__): raise SystemExit(3)\n"
+    install("function", {"metrics/function": "a_function:M"}, {"a_function": source})
+    with pytest.raises(PluginError, match="'function' is a function and no class of metrics"):
+        make_metric("function")
