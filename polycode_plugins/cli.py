@@ -199,7 +199,11 @@ def _analyze(options: argparse.Namespace) -> int:
         return 0  # one of several processes: the first one speaks
     _print_table(analysis, as_json=options.json)
     if options.out is not None and not options.no_report:
-        say(f"report: {analysis.report(options.out / 'report.html')}")
+        from polycode_plugins.report.together import write_folder
+
+        report = options.out / "report.html"
+        path, left_out = write_folder(options.out, report, analysis=analysis)
+        say(f"report: {path}" + (f" ({left_out})" if left_out else ""))
     return 0
 
 
@@ -256,10 +260,13 @@ def _plugins(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from polycode_plugins.cli_compare import load_run
+    from polycode_plugins.report.together import write_folder
 
     path = options.out if options.out is not None else options.folder / "report.html"
-    print(load_run(options.folder).report(path))
+    written, left_out = write_folder(options.folder, path)
+    if left_out:
+        say(left_out)
+    print(written)
     return 0
 
 

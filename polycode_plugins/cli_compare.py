@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polycode_plugins import storage
 from polycode_plugins.errors import DataError
 from polycode_plugins.guards import shown
 
 if TYPE_CHECKING:
-    from polycode_plugins.analysis import Analysis
+    from polycode_plugins.explainers.base import Cost
     from polycode_plugins.explainers.comparison import Comparison
 
 _EXPLAINED = 10  # units that `explain` explains unless it is told
@@ -92,7 +95,18 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--no-judge", action="store_true", help="no detection, no fuzzing")
     group.add_argument(
-        "--dry-run", action="store_true", help="count requests and tokens, ask for no answer"
+        "--dry-run", action="store_true", help="count requests, tokens and dollars, send nothing"
+    )
+    group.add_argument(
+        "--prices",
+        metavar="FILE",
+        help='dollars per million tokens, as JSON or TOML: {"MODEL": {"in": 0.15, "out": 0.6}}',
+    )
+    group.add_argument(
+        "--budget",
+        type=float,
+        metavar="DOLLARS",
+        help="stop before the answers cost more, with all of them saved; needs --prices",
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for the results and the report")
@@ -113,10 +127,18 @@ def _compare(options: argparse.Namespace) -> int:
         return 0
     import pandas as pd
 
+    from polycode_plugins.report.comparison_picture import answer
+
     frame = comparison.to_dataframe()
+    groups = ["site", "kind"] if len(comparison.weights) == 1 else ["weights", "site", "kind"]
     numbers = ["correlation", *(c for c in frame.columns if c.startswith("floor."))]
-    means = frame.groupby(["weights", "site", "kind"], sort=False)[numbers].mean()
+    means = frame.groupby(groups, sort=False)[numbers].mean()
+    blank = [c for c in numbers[1:] if means[c].isna().all()]
+    means = means.drop(columns=blank).rename(columns=lambda c: c.removeprefix("floor."))
     _print(means.reset_index())
+    if blank:
+        names = ", ".join(c.removeprefix("floor.") for c in blank)
+        print(f"(undefined: {names}; a constant has no correlation)")
     if comparison.contrasts:
         rows = [
             {
@@ -133,6 +155,7 @@ def _compare(options: argparse.Namespace) -> int:
             for c in comparison.contrasts
         ]
         _print(pd.DataFrame(rows))
+        print("\n" + "\n".join(answer(c) for c in comparison.contrasts if not c.site))
     return 0
 
 
@@ -174,73 +197,99 @@ def _run(
     from polycode_plugins.explainers.comparing import compare, make_explainer
     from polycode_plugins.explainers.dry_run import DryRun
     from polycode_plugins.explainers.floors import FLOORS
+    from polycode_plugins.report.together import write_folder
 
     if options.shard != "0/1":
         raise DataError("--shard does not apply here: a unit's records come from all of the texts")
-    explainer = make_explainer(options.explainer, assignments(options.set, "--set"))
-    dry = DryRun(explainer) if options.dry_run else None
-    floors = FLOORS if options.floors is None else tuple(options.floors.split(","))
-    comparison = compare(
-        options.model,
-        options.data,
-        options.sites,
-        units=kinds,
-        explainer=dry or explainer,
-        protocol=options.protocol,
-        n_units=n_units,
-        seed=options.seed,
-        adapter=options.adapter,
-        signs=options.signs,
-        calibrate=options.calibrate,
-        judge=not options.no_judge,
-        floors=() if floors == ("none",) else floors,
-        control=control,
-        batch_size=options.batch_size,
-        context=options.context,
-        limit=options.limit,
-        include_special=options.include_special,
-        text_field=options.text_field,
-        out=None if dry else options.out,
-        fresh=options.fresh,
-        progress=False if options.quiet else None,
-        command=options.command_line,
-        **assignments(options.option, "--option"),
-    )
-    if dry is not None:
-        cost = dry.cost
-        counted = {
-            "units": len(comparison),
-            "requests": cost.requests,
-            "prompt_tokens": cost.prompt_tokens,
-            "completion_tokens": cost.completion_tokens,
-        }
-        print(json.dumps(counted) if options.json else _worded(counted))
-        return None
+    with ExitStack() as stack:
+        explainer = make_explainer(
+            options.explainer,
+            _explainer_options(options),
+            folder=_answers(options, stack),
+            progress=False if options.quiet or options.dry_run else None,
+        )
+        stack.callback(explainer.close)
+        dry = DryRun(explainer) if options.dry_run else None
+        floors = FLOORS if options.floors is None else tuple(options.floors.split(","))
+        comparison = compare(
+            options.model,
+            options.data,
+            options.sites,
+            units=kinds,
+            explainer=dry or explainer,
+            protocol=options.protocol,
+            n_units=n_units,
+            seed=options.seed,
+            adapter=options.adapter,
+            signs=options.signs,
+            calibrate=options.calibrate,
+            judge=not options.no_judge,
+            floors=() if floors == ("none",) else floors,
+            control=control,
+            batch_size=options.batch_size,
+            context=options.context,
+            limit=options.limit,
+            include_special=options.include_special,
+            text_field=options.text_field,
+            out=None if dry else options.out,
+            fresh=options.fresh,
+            progress=False if options.quiet else None,
+            command=options.command_line,
+            **assignments(options.option, "--option"),
+        )
+        if dry is not None:
+            print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json))
+            return None
     if options.out is not None and not options.no_report:
-        say(f"report: {comparison.report(options.out / 'report.html')}")
+        report = options.out / "report.html"
+        path, left_out = write_folder(options.out, report, comparison=comparison)
+        say(f"report: {path}" + (f" ({left_out})" if left_out else ""))
     if options.export is not None:
         say(f"explanations: {comparison.export(options.export)}")
     return comparison
 
 
-def load_run(folder: Path) -> Analysis | Comparison:
-    """The analysis or the comparison in a folder."""
-    from polycode_plugins.explainers.comparison_files import COMPARISON
+def _explainer_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `--set`, `--prices` and `--budget` say."""
+    from polycode_plugins.cli import assignments
 
-    if (folder / COMPARISON).is_file():
-        from polycode_plugins.explainers.comparison import Comparison
-
-        return Comparison.load(folder)
-    from polycode_plugins.analysis import Analysis
-
-    return Analysis.load(folder)
+    flags = {"prices": options.prices, "budget": options.budget}
+    given = {name: value for name, value in flags.items() if value is not None}
+    return {**assignments(options.set, "--set"), **given}
 
 
-def _worded(counted: dict[str, int]) -> str:
-    return (
-        f"{counted['units']} units: at most {counted['requests']:,} requests, "
-        f"{counted['prompt_tokens']:,} tokens sent and {counted['completion_tokens']:,} received"
+def _answers(options: argparse.Namespace, stack: ExitStack) -> Path | None:
+    """The folder for answers; a dry run reads those that are there, and leaves no file behind."""
+    from polycode_plugins.explainers.comparison_files import refuse_finished
+
+    folder: Path | None = options.out
+    if options.dry_run and not ((folder or Path()) / storage.ANSWERS).is_file():
+        return Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    if folder is not None and not options.dry_run:
+        storage.prepare(folder) if options.fresh else refuse_finished(folder)
+    return folder
+
+
+def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool) -> str:
+    """What a dry run has counted."""
+    if as_json:
+        counted = {
+            "units": units,
+            "requests": cost.requests,
+            "stored": cost.stored,
+            "prompt_tokens": cost.prompt_tokens,
+            "completion_tokens": cost.completion_tokens,
+            "dollars": dollars,
+        }
+        return json.dumps(counted)
+    said = (
+        f"{units} units: at most {cost.requests:,} requests, {cost.prompt_tokens:,} tokens sent "
+        f"and {cost.completion_tokens:,} received"
     )
+    said += f"; {cost.stored:,} more are answered already" if cost.stored else ""
+    if dollars is not None:
+        return f"{said}; at most ${dollars:,.2f}"
+    return said + ("; --prices FILE tells what it costs" if cost.requests else "")
 
 
 def _print(frame: Any) -> None:

@@ -3,10 +3,12 @@
 Everything goes in lists, so that a remote backend can have many requests under way at once and an
 offline one can ignore that. One unit that fails fails alone: its explanation or simulation says so
 (`state`, `reason`), is counted, and is never scored. Only what makes the whole run pointless (a
-wrong key, an unknown model) raises a PolycodeError.
+wrong key, an unknown model) or must stop it (a budget that is spent) raises a PolycodeError.
 
 An explainer is a plugin of the group `polycode_plugins.explainers`: a class or factory that is
-called with its options as keywords and gives an `Explainer`.
+called with its options as keywords and gives an `Explainer`. Two options have a meaning to
+`compare`: `store`, the file for answers that are paid for, lies in the folder of the run unless it
+is given; `progress` follows the run's.
 """
 
 from __future__ import annotations
@@ -287,8 +289,10 @@ class Explainer(ABC):
     def explain_many(self, units: Sequence[UnitRecords], *, seed: int = 0) -> list[Explanation]:
         """One explanation per unit, in order, from `unit.explain` and `unit.levels` alone.
 
-        A unit that cannot be explained (a refusal, an unparsable answer, a budget that is spent)
-        gives `Explanation.failed`.
+        A unit that cannot be explained (a refusal, an unparsable answer) gives
+        `Explanation.failed`. A budget that is spent is none of a unit's faults: it raises
+        `remote.BudgetError`, a PolycodeError, with all answers saved, so that the same call with a
+        larger budget goes on where it stopped and no unit is missing from the scores.
 
         Args:
             units: with their records; the other splits must not be looked at.
@@ -321,3 +325,10 @@ class Explainer(ABC):
         Override where `simulator` or `judge` probe a backend: a dry run sends nothing at all.
         """
         return self.simulator(), self.judge()
+
+    def dollars(self, cost: Cost) -> float | None:
+        """The price of `cost` at most, in US dollars; None where no prices are known."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Give back files and connections, when nothing more is asked; may be called twice."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins import guards, plugins
+from polycode_plugins import guards, plugins, storage
 from polycode_plugins.adapters.base import Adapter, DataOptions
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.explainers.base import Explainer, Simulator
@@ -85,11 +87,14 @@ def compare(
         control: repeat everything with the model's weights in random order.
         batch_size, context, limit, include_special, text_field: as in `pc.analyze`.
         tokenizer: names the tokens, where the adapter has none.
-        out: folder for comparison.json, units.parquet and records.safetensors.
+        out: folder for comparison.json, units.parquet and records.safetensors, and for the answers
+            of an explainer that is named and keeps them; it may hold the run of an analysis.
         fresh: replace the comparison in `out`.
         progress: show progress on standard error; by default when that is a terminal.
         command: recorded with the run.
         options: passed to the adapter.
+
+    An explainer that is named is closed in the end, one that is given stays open.
 
     Raises:
         PolycodeError: one of its kinds, for everything that cannot be done.
@@ -97,81 +102,94 @@ def compare(
     chosen = protocol_named(protocol)
     kinds = check_kinds(units)
     check_floors(floors)
-    made = make_explainer(explainer, explainer_options)
     signs = signs if signs is not None else _SIGNS.get(chosen.name, "fixed")
     if isinstance(n_units, int) and n_units < 1:
         raise DataError(f"n_units is {n_units}; give the number of units of each kind")
     folder = Path(out) if out is not None else None
     if folder is not None and not fresh:
         refuse_finished(folder)
-    source = load(model, adapter, **options)
-    data = DataOptions(
-        batch_size=batch_size,
-        context=context,
-        limit=limit,
-        include_special=include_special,
-        text_field=text_field,
-        seed=seed,
-    )
-    described = {**source.describe(), "fingerprint": fingerprint(source.model)}
-    simulates = simulator if simulator is not None else made.simulator()
-    found: list[ComparedUnit] = []
-    directions: dict[tuple[str, str, str], Units] = {}
-    for weights in (TRAINED, RANDOM) if control else (TRAINED,):
-        with random_weights(source.model, seed=seed) if weights == RANDOM else nullcontext():
-            gathered, rows = gather(
-                source,
-                texts,
-                sites,
-                kinds,
-                n_units,
-                protocol=chosen,
-                signs=signs,
-                options=data,
-                seed=seed,
-                tokenizer=tokenizer,
-                progress=progress,
-            )
-        for at in gathered:
-            evaluations = evaluate(
-                [records for records, _ in at.records],
-                made,
-                simulator=simulates,
-                judge=judge,
-                calibrate=calibrate,
-                floors=floors,
-                seed=seed,
-            )
-            found += [
-                ComparedUnit(at.site.depth, weights, evaluation, shape)
-                for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
-            ]
-            directions |= {(at.site.name, group.kind, weights): group for group in at.units}
-    run = {
-        **environment(),
-        "command": command,
-        "model": described,
-        "data": _described(texts),
-        "rows": rows.to_json(),
-        "seed": seed,
-        "options": {k: v for k, v in asdict(data).items() if k not in ("shard", "seed")},
-        "protocol": asdict(chosen),
-        "signs": signs,
-        "calibration": calibrate,
-        "explainer": made.describe(),
-        "simulator": simulates.describe(),
-        "judge": (made.judge() or SimulatingJudge(simulates)).describe() if judge else None,
-    }
-    comparison = Comparison(tuple(found), run, directions)
-    if folder is not None:
-        comparison.save(folder)
-    return comparison
+    made = make_explainer(explainer, explainer_options, folder=folder, progress=progress)
+    try:
+        source = load(model, adapter, **options)
+        data = DataOptions(
+            batch_size=batch_size,
+            context=context,
+            limit=limit,
+            include_special=include_special,
+            text_field=text_field,
+            seed=seed,
+        )
+        described = {**source.describe(), "fingerprint": fingerprint(source.model)}
+        simulates = simulator if simulator is not None else made.simulator()
+        found: list[ComparedUnit] = []
+        directions: dict[tuple[str, str, str], Units] = {}
+        for weights in (TRAINED, RANDOM) if control else (TRAINED,):
+            with random_weights(source.model, seed=seed) if weights == RANDOM else nullcontext():
+                gathered, rows = gather(
+                    source,
+                    texts,
+                    sites,
+                    kinds,
+                    n_units,
+                    protocol=chosen,
+                    signs=signs,
+                    options=data,
+                    seed=seed,
+                    tokenizer=tokenizer,
+                    progress=progress,
+                )
+            for at in gathered:
+                evaluations = evaluate(
+                    [records for records, _ in at.records],
+                    made,
+                    simulator=simulates,
+                    judge=judge,
+                    calibrate=calibrate,
+                    floors=floors,
+                    seed=seed,
+                )
+                found += [
+                    ComparedUnit(at.site.depth, weights, evaluation, shape)
+                    for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
+                ]
+                directions |= {(at.site.name, group.kind, weights): group for group in at.units}
+        run = {
+            **environment(),
+            "command": command,
+            "model": described,
+            "data": _described(texts),
+            "rows": rows.to_json(),
+            "seed": seed,
+            "options": {k: v for k, v in asdict(data).items() if k not in ("shard", "seed")},
+            "protocol": asdict(chosen),
+            "signs": signs,
+            "calibration": calibrate,
+            "explainer": made.describe(),
+            "simulator": simulates.describe(),
+            "judge": (made.judge() or SimulatingJudge(simulates)).describe() if judge else None,
+        }
+        comparison = Comparison(tuple(found), run, directions)
+        if folder is not None:
+            comparison.save(folder)
+        return comparison
+    finally:
+        if made is not explainer:
+            made.close()
 
 
 def make_explainer(
-    explainer: str | Explainer, options: Mapping[str, Any] | None = None
+    explainer: str | Explainer,
+    options: Mapping[str, Any] | None = None,
+    *,
+    folder: Path | None = None,
+    progress: bool | None = None,
 ) -> Explainer:
     """The explainer called so, made with `options`, or the one given.
+
+    Args:
+        explainer, options: see `compare`.
+        folder: where an explainer that takes a `store` has it unless `options` say otherwise.
+        progress: for one that takes `progress`; None is True on a terminal.
 
     Raises:
         PluginError: for an unknown or broken plugin, options it does not take, or no Explainer.
@@ -181,6 +199,9 @@ def make_explainer(
             raise PluginError("this explainer is made already; give its options where it is made")
         return explainer
     factory = plugins.load("explainers", explainer)
+    known = {"progress": sys.stderr.isatty() if progress is None else progress}
+    known |= {} if folder is None else {"store": folder / storage.ANSWERS}
+    options = {**{k: v for k, v in known.items() if _takes(factory, k)}, **(options or {})}
     try:
         made = factory(**(options or {}))
     except PolycodeError:
@@ -198,6 +219,13 @@ def make_explainer(
             f"the plugin {explainer!r} makes a {type(made).__name__}, not an Explainer"
         )
     return made
+
+
+def _takes(factory: Any, option: str) -> bool:
+    try:
+        return option in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # written in C
+        return False
 
 
 def _described(texts: Any) -> str:

@@ -174,10 +174,12 @@ class Comparison:
 
         One row for each kind of units and each scalar called exponent, participation_ratio,
         expected or normalised (the last two of an action) in `analysis`: rho, and the number of
-        sites. rho is None with fewer than four sites, or where either side is constant.
+        sites. rho is None with fewer than four sites, or where either side is constant. Where the
+        analysis has none of these sites, a layer is known by its number: `blocks.3.mlp.hook_post`
+        goes with `blocks.3.hook_resid_post` if that is the only site analysed there.
 
         Raises:
-            DataError: where the analysis is of other sites.
+            DataError: where the analysis is of other layers.
         """
         from polycode_plugins.explainers.relation import relation
 
@@ -221,15 +223,20 @@ class Comparison:
 
         return load(Path(folder))
 
-    def report(self, path: str | Path) -> Path:
-        """Write the comparison as one self-contained HTML file.
+    def report(self, path: str | Path, analysis: Analysis | None = None) -> Path:
+        """Write the comparison as one self-contained HTML file, below an analysis if one is given.
+
+        Args:
+            path: of the file.
+            analysis: of the same model; its sections come first, and the scores are related to its
+                exponents and actions.
 
         Raises:
             PluginError: when the report extra is not installed.
         """
         from polycode_plugins.report.explanations import write
 
-        return write(self, Path(path))
+        return write(self, Path(path), analysis)
 
     def export(self, path: str | Path) -> Path:
         """Write the explanations as JSON lines in the manner of Neuronpedia; see `neuronpedia`."""

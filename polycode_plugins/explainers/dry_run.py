@@ -19,7 +19,7 @@ from polycode_plugins.explainers.base import (
 )
 
 REASON = "nothing was asked: this is a dry run"
-_USUAL = "x" * 240  # an explanation of the usual length: 60 tokens
+_USUAL = 240  # characters of an explanation of the usual length: 60 tokens
 
 
 class DryRun(Explainer):
@@ -39,7 +39,13 @@ class DryRun(Explainer):
     def explain_many(self, units: Sequence[UnitRecords], *, seed: int = 0) -> list[Explanation]:
         """Explanations of the usual length that say nothing."""
         self.cost += self._explainer.estimate(units)
-        return [Explanation(unit.unit, self.name, _USUAL) for unit in units]
+        # Each its own: two units with one text are two requests, as they will be.
+        return [
+            Explanation(
+                unit.unit, self.name, f"{unit.site} {unit.unit} {unit.sign} ".ljust(_USUAL, "x")
+            )
+            for unit in units
+        ]
 
     def simulator(self) -> Simulator:
         """Counts what the explainer's own would take."""
@@ -52,6 +58,10 @@ class DryRun(Explainer):
     def describe(self) -> dict[str, Any]:
         """As the explainer's own."""
         return self._explainer.describe()
+
+    def dollars(self, cost: Cost) -> float | None:
+        """As the explainer's own."""
+        return self._explainer.dollars(cost)
 
 
 class _DrySimulator(Simulator):

@@ -1,7 +1,13 @@
-"""How the scores of a layer's units go with the layer's spectrum and action."""
+"""How the scores of a layer's units go with the layer's spectrum and action.
+
+Where the units' own site was not analysed, the layer is known by its number: units of
+`blocks.3.mlp.hook_post` go with the one analysed site that has the number 3 in its name.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +28,7 @@ def relation(comparison: Comparison, analysis: Analysis, score: str) -> pd.DataF
     """See `Comparison.relation`."""
     import pandas as pd
 
-    sites = [site for site in comparison.sites if site in analysis.results]
+    sites = _matched(comparison.sites, list(analysis.results))
     if not sites:
         raise DataError(
             f"the analysis has none of the sites {', '.join(comparison.sites[:3])}; analyse the "
@@ -30,7 +36,7 @@ def relation(comparison: Comparison, analysis: Analysis, score: str) -> pd.DataF
         )
     rows = []
     for label in analysis.metrics:
-        scalars = {site: analysis[site, label].scalars() for site in sites}
+        scalars = {site: analysis[of, label].scalars() for site, of in sites.items()}
         for field in QUANTITIES:
             known = {s: v.get(field) for s, v in scalars.items()}
             known = {s: v for s, v in known.items() if isinstance(v, float | int)}
@@ -42,6 +48,23 @@ def relation(comparison: Comparison, analysis: Analysis, score: str) -> pd.DataF
             "metrics=['spectrum', 'action']"
         )
     return pd.DataFrame(rows)
+
+
+def _matched(sites: Sequence[str], analysed: Sequence[str]) -> dict[str, str]:
+    """For each site that was compared the one whose analysis is of its layer, where there is one.
+
+    The sites themselves, or else (never some so and some so) those of the same number.
+    """
+    same = {site: site for site in sites if site in analysed}
+    if same:
+        return same
+    found = {}
+    for site in sites:
+        numbers = re.findall(r"\d+", site)
+        twins = [a for a in analysed if re.findall(r"\d+", a) == numbers]
+        if numbers and len(twins) == 1:
+            found[site] = twins[0]
+    return found
 
 
 def _rows(

@@ -1,79 +1,152 @@
-"""The picture that answers neuron or projection, and the differences as a table."""
+"""The picture that answers neuron or projection: scores between floor and ceiling, differences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from polycode_plugins.activations import Site
+from polycode_plugins.explainers.comparison import TRAINED
 from polycode_plugins.explainers.comparison_plot import NAMES, interval_of_mean
-from polycode_plugins.report.chart import Axis
+from polycode_plugins.report.chart import PALETTE, Axis, Chart, Series
 from polycode_plugins.report.depth import Quantity, by_depth
-from polycode_plugins.report.page import Part
+from polycode_plugins.report.page import Part, Prose
 from polycode_plugins.report.table import UNDEFINED, Table, column, names
 
 if TYPE_CHECKING:
-    from polycode_plugins.explainers.comparison import Comparison
+    from polycode_plugins.analysis import Analysis
+    from polycode_plugins.explainers.comparison import ComparedUnit, Comparison
     from polycode_plugins.explainers.contrasts import Contrast
 
+# Of the floors these have a value for each kind that is worth a line; the others lie near 0.
+_FLOOR, _CEILING, _CHANCE = "token-lookup", "oracle", "shuffled"
 
-def picture(comparison: Comparison) -> list[Part]:
-    """Each kind's mean score by depth with floors and ceiling, and the table of differences."""
-    sites = [
-        Site(name, next(u.depth for u in comparison if u.site == name)) for name in comparison.sites
-    ]
-    quantities = []
-    for weights in comparison.weights:
-        for kind in comparison.kinds:
-            name = NAMES.get(kind, kind)
-            held = [
-                [
-                    s
-                    for u in comparison
-                    if (u.site, u.kind, u.weights) == (site.name, kind, weights)
-                    and (s := u.score("correlation")) is not None
-                ]
-                for site in sites
-            ]
-            label = name if weights == "trained" else f"{name}, random weights"
-            quantities.append(_quantity(label, held, int(comparison.run["seed"])))
-    for floor in dict.fromkeys(f for u in comparison for f in u.evaluation.floors):
-        held = [
-            [
-                s
-                for u in comparison
-                if u.site == site.name
-                and (s := u.evaluation.floors[floor].values["correlation"]) is not None
-            ]
-            for site in sites
-        ]
-        if any(held):
-            name = "ceiling" if floor == "oracle" else "floor"
-            quantities.append(_quantity(f"{name}: {floor}", held, 0))
-    chart = by_depth(
-        "scores",
-        "Explanation scores by depth",
-        "Mean correlation of the simulated with the true activations. Bars are 95% intervals, "
-        "bootstrapped over units; floors and the ceiling are means over all units of a site.",
-        Axis("correlation score"),
-        sites,
-        quantities,
-    )
-    parts: list[Part] = [chart]
-    contrasts = comparison.contrasts
-    if contrasts:
-        parts.append(_contrast_table(contrasts))
+
+def picture(comparison: Comparison, analysis: Analysis | None = None) -> list[Part]:
+    """The answer in a sentence, in a picture, and as tables.
+
+    Args:
+        comparison: with the names of its sites as they are to be shown.
+        analysis: of the same model, to whose exponents and actions the scores are related.
+    """
+    parts: list[Part] = [_chart(comparison), _score_table(comparison)]
+    if comparison.contrasts:
+        said = Prose([answer(c) for c in comparison.contrasts if not c.site])
+        parts = [said, parts[0], _contrast_table(comparison.contrasts), parts[1]]
+    if analysis is not None:
+        parts += _relation(comparison, analysis)
     return parts
 
 
+def answer(overall: Contrast) -> str:
+    """What the contrast over all sites says, in words."""
+    first, second = (NAMES.get(kind, kind) for kind in (overall.first, overall.second))
+    if overall.difference is None or overall.interval is None or overall.p_value is None:
+        return f"Too few of the {first} and {second} have a score to compare them."
+    low, high = overall.interval
+    p = f"p = {overall.p_value:.2g}"
+    if low <= 0 <= high:
+        said = (
+            f"No difference that can be told from chance: over all sites the correlation of the "
+            f"{first} less that of the {second} is {_size(overall.difference, low, high)}, {p}."
+        )
+    else:
+        better, worse = (first, second) if low > 0 else (second, first)
+        ends = (low, high) if low > 0 else (-high, -low)
+        said = (
+            f"Over all sites the {better} are explained better than the {worse}, by a correlation "
+            f"of {_size(abs(overall.difference), *ends)}, {p}."
+        )
+    if overall.adjusted is None or overall.adjusted_interval is None:
+        return said
+    low, high = overall.adjusted_interval
+    verdict = "which may be none" if low <= 0 <= high else "so their distribution is not all of it"
+    return (
+        f"{said} Between {first} and {second} whose activations are equally heavy-tailed and "
+        f"sparse the difference is {_size(overall.adjusted, low, high)}, {verdict}."
+    )
+
+
+def _size(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} (95% interval {low:.3f} to {high:.3f})".replace("-", "\u2212")
+
+
+def _chart(comparison: Comparison) -> Chart:
+    sites = [
+        Site(name, next(u.depth for u in comparison if u.site == name)) for name in comparison.sites
+    ]
+    seed = int(comparison.run["seed"])
+    groups = [(k, w) for w in comparison.weights for k in comparison.kinds]
+    quantities, lines = [], []
+    for number, (kind, weights) in enumerate(groups):
+        units = [
+            [u for u in comparison if (u.site, u.kind, u.weights) == (site.name, kind, weights)]
+            for site in sites
+        ]
+        name = NAMES.get(kind, kind) + ("" if weights == TRAINED else ", random weights")
+        quantities.append(_quantity(name, [_scores(of_site) for of_site in units], seed))
+        if weights == TRAINED:
+            for floor in (_FLOOR, _CEILING):
+                means = [_mean(_floors(of_site, floor)) for of_site in units]
+                lines.append(_line(f"{floor} of {name}", sites, means, f"c{number % PALETTE}"))
+    chance = [_mean(_floors([u for u in comparison if u.site == s.name], _CHANCE)) for s in sites]
+    lines.append(_line(_CHANCE, sites, chance, "ink"))
+    drawn = [line for line in lines if any(y is not None for y in line.y)]
+    caption = (
+        "Mean correlation of the simulated with the true activations; bars are 95% intervals, "
+        "bootstrapped over units."
+    )
+    beside = [n for n in (_FLOOR, _CEILING) if any(line.name.startswith(n) for line in drawn)]
+    if beside == [_FLOOR, _CEILING]:
+        caption += (
+            " A score is to be read between the dashed lines of its colour: below, what a mere "
+            "look-up of tokens scores; above, what a perfect explanation would."
+        )
+    chance_drawn = any(line.name == _CHANCE for line in drawn)
+    if chance_drawn:
+        caption += " The dark dashed line is chance: the explanations of other units."
+    chart = by_depth(
+        "scores",
+        "Explanation scores by depth",
+        caption,
+        Axis("correlation score"),
+        sites,
+        quantities,
+        notes=[("ink", "dash", "explanations of other units")] if chance_drawn else (),
+    )
+    return replace(chart, series=[*drawn, *chart.series])
+
+
+def _line(name: str, sites: Sequence[Site], means: list[float | None], colour: str) -> Series:
+    hover = [[s.name, f"{name} {_shown(m)}"] for s, m in zip(sites, means, strict=True)]
+    return Series(name, [s.depth for s in sites], means, colour, "dash", hover=hover, legend=False)
+
+
+def _scores(units: Sequence[ComparedUnit]) -> list[float]:
+    return [s for u in units if (s := u.score("correlation")) is not None]
+
+
+def _floors(units: Sequence[ComparedUnit], floor: str) -> list[float]:
+    held = [u.evaluation.floors[floor] for u in units if floor in u.evaluation.floors]
+    return [v for scores in held if (v := scores.values["correlation"]) is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _shown(value: float | None) -> str:
+    return UNDEFINED if value is None else f"{value:.3f}"
+
+
 def _quantity(name: str, held: Sequence[Sequence[float]], seed: int) -> Quantity:
-    means = [float(np.mean(scores)) if scores else None for scores in held]
+    means = [_mean(scores) for scores in held]
     bars = [interval_of_mean(list(scores), seed) for scores in held]
     texts = [
-        [f"{name} {UNDEFINED if m is None else format(m, '.3f')}, {len(scores)} units"]
-        for m, scores in zip(means, held, strict=True)
+        [f"{name} {_shown(m)}, {len(scores)} units"] for m, scores in zip(means, held, strict=True)
     ]
     low = [None if b is None else b[0] for b in bars]
     high = [None if b is None else b[1] for b in bars]
@@ -90,7 +163,12 @@ def _contrast_table(contrasts: Sequence[Contrast]) -> Table:
             names("site", [c.site or "all sites" for c in contrasts]),
             column("first", [NAMES.get(c.first, c.first) for c in contrasts]),
             column("second", [NAMES.get(c.second, c.second) for c in contrasts]),
-            column("difference", [c.difference for c in contrasts], digits=3),
+            column(
+                "difference",
+                [c.difference for c in contrasts],
+                digits=3,
+                help="mean score of the first kind less that of the second",
+            ),
             column("low", [i[0] for i in intervals], digits=3, help="95% bootstrap over units"),
             column("high", [i[1] for i in intervals], digits=3),
             column("p", [c.p_value for c in contrasts], digits=4, help="permutation of the kinds"),
@@ -110,3 +188,76 @@ def _contrast_table(contrasts: Sequence[Contrast]) -> Table:
             column("adjusted high", [i[1] for i in adjusted], digits=3),
         ],
     )
+
+
+def _score_table(comparison: Comparison) -> Table:
+    """The mean score of each kind at each site beside its own floors and ceiling."""
+    groups = [
+        (site, kind, weights)
+        for weights in comparison.weights
+        for site in comparison.sites
+        for kind in comparison.kinds
+    ]
+    held = [[u for u in comparison if (u.site, u.kind, u.weights) == group] for group in groups]
+    floors = list(dict.fromkeys(f for u in comparison for f in u.evaluation.floors))
+    columns = [
+        names("site", [site for site, _, _ in groups]),
+        column(
+            "units",
+            [
+                NAMES.get(kind, kind) + ("" if weights == TRAINED else ", random weights")
+                for _, kind, weights in groups
+            ],
+        ),
+        column(
+            "scored",
+            [len(_scores(units)) for units in held],
+            help="units that have a correlation; the others are in no mean",
+        ),
+        column("score", [_mean(_scores(units)) for units in held], digits=3, help="correlation"),
+    ]
+    for floor in floors:
+        means = [_mean(_floors(units, floor)) for units in held]
+        columns.append(column(floor, means, digits=3, help=FLOOR_MEANINGS.get(floor, "")))
+    return Table("beside", "Scores beside their floors and ceiling", columns)
+
+
+FLOOR_MEANINGS = {
+    "shuffled": "floor: the explanation of another unit of the site",
+    "empty": "floor: an explanation that says nothing; undefined where it makes all tokens equal",
+    "constant": "floor: the same level at every token, which correlates with nothing",
+    "token-lookup": "floor: the mean level of each token on the explaining texts",
+    "oracle": "ceiling: the true activations on the 0-10 scale that explainers see",
+}
+
+
+def _relation(comparison: Comparison, analysis: Analysis) -> list[Part]:
+    from polycode_plugins.errors import DataError
+
+    try:
+        frame = comparison.relation(analysis)
+    except DataError:
+        return []  # the analysis is of other layers, or of other questions
+    rows = frame[frame["weights"] == TRAINED]
+    table = Table(
+        "relation",
+        "Scores and the layers' exponents and actions",
+        [
+            names("quantity", rows["quantity"].tolist()),
+            column("units", [NAMES.get(k, k) for k in rows["kind"]]),
+            column(
+                "rho",
+                [None if r is None or r != r else float(r) for r in rows["rho"]],
+                digits=2,
+                help="Spearman's rank correlation of a layer's mean score with the quantity, over "
+                "layers; of six layers it is told from chance beyond 0.88",
+            ),
+            column("layers", [int(n) for n in rows["sites"]]),
+        ],
+    )
+    said = (
+        "Do layers with a steeper spectrum or a smoother path have units that are explained "
+        "better? A layer is the site of the same name in the analysis, or else the one of the same "
+        "number. A few layers give a hint at most."
+    )
+    return [Prose([said]), table]

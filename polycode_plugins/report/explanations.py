@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from polycode_plugins import storage
 from polycode_plugins.explainers.base import LEVELS
@@ -14,10 +14,17 @@ from polycode_plugins.explainers.scores import SCORES
 from polycode_plugins.report.comparison_picture import picture
 from polycode_plugins.report.heat import HeatText, heat_texts, visible
 from polycode_plugins.report.page import Copyable, Facts, Page, Part, Prose, Section, Warnings
-from polycode_plugins.report.record import data_text, model_name, model_text, record_text
+from polycode_plugins.report.record import (
+    data_text,
+    model_name,
+    model_text,
+    record_text,
+    sites_text,
+)
 from polycode_plugins.report.table import UNDEFINED, Cell
 
 if TYPE_CHECKING:
+    from polycode_plugins.analysis import Analysis
     from polycode_plugins.explainers.comparison import ComparedUnit, Comparison
 
 #: Units whose texts are shown; of more, every n-th. A page of thousands would open slowly.
@@ -47,8 +54,10 @@ class UnitCards:
     levels: ClassVar[Sequence[int]] = range(1, LEVELS + 1)
 
 
-def write(comparison: Comparison, path: Path) -> Path:
-    """Write the report of a comparison; the file appears whole or not at all.
+def write(comparison: Comparison, path: Path, analysis: Analysis | None = None) -> Path:
+    """Write the report of a comparison, below an analysis if one is given.
+
+    The file appears whole or not at all.
 
     Raises:
         PluginError: when the report extra is not installed.
@@ -56,26 +65,36 @@ def write(comparison: Comparison, path: Path) -> Path:
     """
     from polycode_plugins.report.page import render
 
-    return storage.write_text(path, render(page_of(comparison)))
+    return storage.write_text(path, render(page_of(comparison, analysis)))
 
 
-def page_of(comparison: Comparison) -> Page:
-    """The page that reports a comparison."""
+def page_of(comparison: Comparison, analysis: Analysis | None = None) -> Page:
+    """The page that reports a comparison, or an analysis and a comparison of one model."""
     comparison = _in_sight(comparison)
     run = dict(comparison.run)
     sections = [
         Section("compared", "What was compared", _overview(comparison)),
-        Section("picture", "Neuron or projection?", picture(comparison)),
+        Section("picture", "Neuron or projection?", picture(comparison, analysis)),
         Section("units", "The units", _units(comparison)),
-        Section(
-            "record",
-            "Record",
-            [Copyable("run", "Versions, seed, data and options", record_text(run))],
-        ),
     ]
-    title = f"Explanations of units of {model_name(run) or 'a network'}"
-    made = f"polycode-plugins {run.get('polycode-plugins', '')} · {run.get('created', '')}"
-    return Page(title, made, sections)
+    if analysis is None:
+        title = f"Explanations of units of {model_name(run) or 'a network'}"
+        made = f"polycode-plugins {run.get('polycode-plugins', '')} · {run.get('created', '')}"
+        return Page(title, made, [*sections, Section("record", "Record", _record(run, ""))])
+    from polycode_plugins.report.content import page_of as page_of_analysis
+
+    above = page_of_analysis(analysis)
+    record = Section("compared-record", "Record of the comparison", _record(run, "compared-"))
+    *metrics, measured = above.sections
+    return replace(above, sections=[*metrics, *sections, measured, record])
+
+
+def _record(run: Mapping[str, Any], prefix: str) -> list[Part]:
+    text = record_text(dict(run))
+    parts: list[Part] = [Copyable(f"{prefix}run", "Versions, seed, data and options", text)]
+    if run.get("command"):
+        parts.insert(0, Copyable(f"{prefix}command", "Command", str(run["command"])))
+    return parts
 
 
 def _in_sight(comparison: Comparison) -> Comparison:
@@ -95,7 +114,7 @@ def _overview(comparison: Comparison) -> list[Part]:
     facts = [
         ("Model", model_text(run)),
         ("Texts", data_text(run)),
-        ("Sites", ", ".join(comparison.sites)),
+        ("Sites", f"{len(comparison.sites)}: {sites_text(comparison.sites)}"),
         ("Units", _counted(comparison)),
         ("Explainer", _words(run["explainer"])),
         ("Simulator", _words(run["simulator"])),
@@ -154,7 +173,11 @@ def _warnings(comparison: Comparison) -> list[str]:
 def _units(comparison: Comparison) -> list[Part]:
     step = -(-len(comparison) // MOST_UNITS)
     shown = comparison.units[::step]
-    floors = list(dict.fromkeys(f for u in shown for f in u.evaluation.floors))
+    floors = [
+        floor
+        for floor in dict.fromkeys(f for u in shown for f in u.evaluation.floors)
+        if any(_floor(u, floor) is not None for u in shown)  # a column of "undefined" says nothing
+    ]
     columns = [("unit", False), ("site", False), ("kind", False), ("correlation", True)]
     columns += [(floor, True) for floor in floors]
     cards = [_card(unit, floors, comparison) for unit in shown]
@@ -163,7 +186,8 @@ def _units(comparison: Comparison) -> list[Part]:
         Prose(
             [
                 "Open an explanation to see its texts: above each the true activations, below the "
-                "simulated ones. Blue is high, red is below zero."
+                "simulated ones. Blue is high, red is below zero. (−) marks a unit that is read "
+                "with its sign turned, because its highest explaining texts are there."
             ]
         ),
         UnitCards("cards", f"{which}: explanation, score, floors and ceiling", columns, cards),
@@ -174,9 +198,9 @@ def _units(comparison: Comparison) -> list[Part]:
 def _card(unit: ComparedUnit, floors: Sequence[str], comparison: Comparison) -> UnitCard:
     made = unit.evaluation
     kind = unit.kind if unit.weights == "trained" else f"{unit.kind}, random weights"
-    sign = " (negative side)" if made.records.sign < 0 else ""
+    sign = " (−)" if made.records.sign < 0 and not unit.name.endswith("(-)") else ""
     values = [unit.score("correlation")]
-    values += [made.floors[f].values["correlation"] if f in made.floors else None for f in floors]
+    values += [_floor(unit, floor) for floor in floors]
     cells = [Cell(f"{unit.name}{sign}", unit.name), Cell(unit.site, unit.site), Cell(kind, kind)]
     cells += [_number(value) for value in values]
     facts = [
@@ -196,6 +220,11 @@ def _card(unit: ComparedUnit, floors: Sequence[str], comparison: Comparison) -> 
         facts,
         heat_texts(made.records, made.simulations),
     )
+
+
+def _floor(unit: ComparedUnit, floor: str) -> float | None:
+    found = unit.evaluation.floors.get(floor)
+    return None if found is None else found.values["correlation"]
 
 
 def _number(value: float | None) -> Cell:

@@ -44,8 +44,10 @@ def test_a_dry_run_counts(capsys):
     assert json.loads(capsys.readouterr().out) == {
         "units": 6,
         "requests": 0,
+        "stored": 0,
         "prompt_tokens": 0,
         "completion_tokens": 0,
+        "dollars": None,
     }
 
 

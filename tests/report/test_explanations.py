@@ -10,6 +10,8 @@ import pytest
 from explanation_samples import ATTACKS, hostile_comparison, sample_comparison
 from report_reading import faults, read
 
+from polycode_plugins.explainers.contrasts import Contrast
+from polycode_plugins.report.comparison_picture import answer
 from polycode_plugins.report.heat import runs, visible
 
 
@@ -35,10 +37,13 @@ def test_every_unit_is_there_with_its_scores_floors_and_texts(page):
         assert unit.name in row.text
         assert unit.evaluation.explanation.text in row.text
         assert f"{unit.score('correlation'):.3f}".replace("-", "−") in row.text
-        assert "undefined" in row.text  # the constant's correlation
+        oracle = unit.evaluation.floors["oracle"].values["correlation"]
+        assert f"{oracle:.3f}" in row.text
     assert {"shuffled", "empty", "constant", "token-lookup", "oracle"} <= {
         e.text for e in reading.all("button")
     }
+    beside = reading.one("table", id="beside").text
+    assert beside.count("undefined") >= 4  # the correlation of a constant, for each kind and site
     assert set(reading.figures()) == {"scores"}
     assert faults(page) == []
 
@@ -80,3 +85,38 @@ def test_every_character_that_hides_is_shown():
 def test_runs_join_what_is_not_coloured_and_keep_every_token():
     made = runs(["a", " b", " c", " d"], np.array([0.4, -0.9, 3.7, -20.0]))
     assert [(r.text, r.level) for r in made] == [("a b", 0), (" c", 3), (" d", -10)]
+
+
+def contrast(difference, interval, adjusted=None, adjusted_interval=None):
+    made = {"adjusted": adjusted, "adjusted_interval": adjusted_interval}
+    n, means = (9, 9), (0.5, 0.5 - difference)
+    return Contrast(
+        "", "neuron", "projection", "correlation", n, (0, 0), means, difference, interval, 0.01,
+        **made,
+    )  # fmt: skip
+
+
+def test_the_answer_goes_by_the_interval_and_names_the_better_kind():
+    better = answer(contrast(0.2, (0.1, 0.3)))
+    assert "the neurons are explained better than the random projections" in better
+    worse = answer(contrast(-0.2, (-0.3, -0.1)))
+    assert "the random projections are explained better than the neurons" in worse
+    assert "0.200 (95% interval 0.100 to 0.300)" in worse
+    assert "No difference that can be told from chance" in answer(contrast(0.2, (-0.1, 0.3)))
+    assert "which may be none" in answer(contrast(0.2, (0.1, 0.3), 0.01, (-0.1, 0.1)))
+    assert "is not all of it" in answer(contrast(0.2, (0.1, 0.3), 0.1, (0.05, 0.2)))
+
+
+def test_each_kind_is_drawn_between_its_own_floor_and_ceiling(page):
+    comparison = sample_comparison()
+    traces = {t["name"]: t for t in read(page).figures()["scores"]["data"]}
+    for kind, name in (("neuron", "neurons"), ("projection", "random projections")):
+        for floor in ("token-lookup", "oracle"):
+            drawn = traces[f"{floor} of {name}"]["y"]
+            for site, y in zip(comparison.sites, drawn, strict=True):
+                held = [
+                    u.evaluation.floors[floor].values["correlation"]
+                    for u in comparison
+                    if (u.site, u.kind) == (site, kind)
+                ]
+                assert y == pytest.approx(np.mean(held), rel=1e-5)
