@@ -18,6 +18,10 @@ from polycode_plugins.experiments.reproducing import Reproduction, reproduce
 NAMES = (
     "superposition-ratio",
     "dropout-codes",
+    "autoencoder-spectra",
+    "moving-dot",
+    "dropout-spectra",
+    "language-model-spectra",
     "capacity-allocation",
     "kurtosis-phase",
 )

@@ -1,0 +1,63 @@
+"""Spectra by dropout rate: planted trends are found, absent ones are not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from verdicts import outcome
+
+from polycode_plugins.experiments import dropout_spectra as module
+from polycode_plugins.experiments.resnet_vae import HIDDEN
+
+
+def test_a_run_has_every_rate_and_repeats_itself(tmp_path):
+    settings = dataclasses.replace(
+        module.EXPERIMENT.settings["smoke"],
+        images=40, epochs=1, networks=1, analysed=40, rates=(0.0, 0.4),
+    )  # fmt: skip
+    numbers, again = (module.run(settings, 0, _made(tmp_path / name)) for name in "ab")
+    for name, table in numbers.items():
+        pd.testing.assert_frame_equal(table, again[name], check_exact=True)
+    assert len(numbers["layers"]) == 2 * len(HIDDEN)
+    assert numbers["noise"].groupby("rate")["noise"].apply(list).tolist() == [[0.0, 0.4]] * 2
+    first = numbers["losses"].groupby("rate")["loss"].first()
+    assert first[0.0] != first[0.4]
+    assert module.figure(numbers).axes
+    assert outcome(module.EXPERIMENT, numbers, "less linear").startswith("cannot be judged")
+
+
+def _made(folder):
+    folder.mkdir()
+    return folder
+
+
+def planted(effect: float) -> dict[str, pd.DataFrame]:
+    generator = np.random.default_rng(0)
+    layers, noise = [], []
+    for network in range(4):
+        for rate in (0.0, 0.2, 0.4, 0.6, 0.8):
+            layers += [
+                {
+                    "network": network, "rate": rate, "depth": depth,
+                    "deviation": 0.1 + effect * 0.3 * rate + generator.normal(0, 0.01),
+                    "effective_rank": 100 * 2 ** (-effect * rate + generator.normal(0, 0.05)),
+                }
+                for depth in range(11)
+            ]  # fmt: skip
+            heard = effect * rate * 0.5 + generator.normal(0, 0.02)
+            noise.append({"network": network, "rate": rate, "noise": 0.4, "explained": heard})
+    return {"layers": pd.DataFrame(layers), "noise": pd.DataFrame(noise)}
+
+
+def test_planted_trends_hold_and_opposite_ones_do_not():
+    for effect, expected in ((1.0, "holds"), (-1.0, "does not hold")):
+        numbers = planted(effect)
+        for words in ("less linear", "promotes redundancy", "more robust"):
+            assert outcome(module.EXPERIMENT, numbers, words) == expected
+
+
+def test_no_trend_is_no_trend():
+    for words in ("less linear", "promotes redundancy", "more robust"):
+        assert outcome(module.EXPERIMENT, planted(0.0), words) != "holds"
