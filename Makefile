@@ -9,6 +9,7 @@ STAMP  := $(VENV)/.installed
 
 demo: $(STAMP)
 	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
+	$(BIN)/polycode compare --sites 'blocks.*.mlp.hook_post' --explainer ngram --limit 3000 --n-units 20 --out $(OUT) --fresh
 	@echo "open $(OUT)/report.html"
 
 test: $(STAMP)
