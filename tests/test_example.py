@@ -1,0 +1,120 @@
+"""The example package and the tutorial that builds it: they are the same, and they work."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import polycode_plugins as pc
+from polycode_plugins import cli, plugins, testing
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "polycode-example"
+TUTORIAL = (ROOT / "docs" / "write-a-plugin.md").read_text()
+ABOUT = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())
+FILES = [
+    path.relative_to(EXAMPLE).as_posix()
+    for path in sorted([*EXAMPLE.rglob("*.py"), EXAMPLE / "pyproject.toml"])
+    if path.name != "__init__.py" and "build" not in path.parts
+]
+
+
+def blocks() -> dict[str, list[str]]:
+    """The tutorial's pieces of each file."""
+    found: dict[str, list[str]] = {}
+    for name, text in re.findall(r'^```\w+ title="(.+?)"\n(.*?)^```$', TUTORIAL, re.M | re.S):
+        found.setdefault(name, []).append(text)
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_tutorial_builds_the_file(name):
+    def lines(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line]
+
+    assert lines("".join(blocks()[name])) == lines((EXAMPLE / name).read_text())
+
+
+def test_the_tutorial_builds_no_other_file():
+    assert sorted(blocks()) == sorted(FILES)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example as pip leaves it (tests/test_package.py lets pip do it)."""
+    info = tmp_path / "polycode_example-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: polycode-example\nVersion: 0.1\n")
+    groups = ABOUT["project"]["entry-points"]
+    (info / "entry_points.txt").write_text(
+        "".join(
+            f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
+            for group, points in groups.items()
+        )
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(EXAMPLE / "src"))
+
+
+NAMES = {"adapters": "echo", "metrics": "sparseness", "explainers": "one-token"}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_each_plugin_keeps_its_contract(installed, kind, capsys):
+    plugin = plugins.get(kind, NAMES[kind])
+    assert plugin.distribution == "polycode-example"
+    assert plugins.load_case(plugin) is not None
+    assert cli.main(["check", NAMES[kind], "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    reasons = {c["reason"] for c in report["checks"] if c["state"] == "skipped"}
+    assert reasons <= {"the case names no in_place= site", "the case names no repeated= sites"}
+
+
+def test_the_analysis_of_the_tutorial(installed, tmp_path, capsys):
+    (command,) = re.findall(r"^polycode (analyze .*)$", TUTORIAL, re.M)
+    arguments = [str(tmp_path / "run") if a == "my-run" else a for a in command.split()]
+    assert cli.main([*arguments, "--quiet"]) == 0
+    assert "sparseness" in capsys.readouterr().out
+    analysis = pc.Analysis.load(tmp_path / "run")
+    assert list(analysis) == ["state"]
+    assert analysis["state", "sparseness"].n_samples == 200 * 12
+    assert 0 < analysis["state", "sparseness"].sparseness < 1
+    assert analysis["state"]["spectrum"].width == 24
+    assert "sparseness" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_python_of_the_tutorial(installed, capsys):
+    (code,) = re.findall(r"^```python\n(.*?)^```$", TUTORIAL, re.M | re.S)
+    exec(compile(code, "write-a-plugin.md", "exec"), {})
+    assert 0 < float(capsys.readouterr().out) < 1
+
+
+def test_the_explainer_beats_nothing_and_says_what_it_cannot(installed):
+    from polycode_plugins.explainers import evaluate
+    from polycode_plugins.testing.explainers import planted
+
+    explainer = plugins.load("explainers", "one-token")()
+    one, several, silent, _ = evaluate(planted(), explainer, floors=())
+    assert one.explanation.text == "the token ' cat', at 10.0 of 10"
+    assert one.scores.values["correlation"] == pytest.approx(1.0)
+    assert 0.5 < several.scores.values["correlation"] < 1
+    assert silent.explanation.reason == "the unit is silent on every text"
+
+
+def test_what_the_adapter_does_not_read_is_refused(installed):
+    with pytest.raises(pc.ModelError, match="reads an EchoNetwork"):
+        pc.load("echo-0", "echo")
+    assert pc.load("echo-7").model.drive.out_features == 7
+
+
+def test_the_kit_finds_what_is_broken_in_a_copy(installed, monkeypatch):
+    from polycode_example import cases
+    from polycode_example.metric import Magnitudes
+
+    monkeypatch.setattr(Magnitudes, "merge", lambda self, other: None)
+    report = testing.run(cases.metric())
+    assert report.count("failed") > 0
