@@ -24,6 +24,7 @@ NAMES = (
     "language-model-spectra",
     "capacity-allocation",
     "kurtosis-phase",
+    "semi-orthogonal-blocks",
 )
 
 __all__ = [

@@ -126,7 +126,7 @@ def figure(numbers: Numbers) -> Figure:
     made, axes = drawing.panels(3, height=2.6)
     first, second, third = axes[0]
     every = sorted(features["kurtosis"].unique())
-    shown = every[:: max(1, len(every) // 4)]
+    shown = every[:: -(-len(every) // 4)]
     for ax, name, title in (
         (first, "quadratic", "Quadratic model"),
         (second, "ReLU", "ReLU model"),
@@ -151,9 +151,11 @@ def figure(numbers: Numbers) -> Figure:
     best = features[features["trained"] == "quadratic"].groupby("kurtosis")["optimal"]
     optimal = best.apply(lambda c: float(kinds(c.to_numpy())[1].mean()))
     third.plot(optimal.index, optimal, color=drawing.INK, lw=1, label="optimum (quadratic)")
-    for name, colour, mark in zip(TRAINED, drawing.COLOURS, "osD", strict=False):
+    for name, colour, mark, size in zip(TRAINED, drawing.COLOURS, "osD", (7, 3, 4), strict=False):
         share = networks[networks["trained"] == name].groupby("kurtosis")["polysemantic"].mean()
-        third.plot(share.index, share, mark, color=colour, ms=4, mec="white", mew=0.4, label=name)
+        # Open and large, small, and filled: two of the three lie on one another.
+        face = "none" if size == 7 else colour
+        third.plot(share.index, share, mark, color=colour, ms=size, mfc=face, label=name)
     third.set_xscale("log")
     third.set_xticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "40"])
     third.minorticks_off()

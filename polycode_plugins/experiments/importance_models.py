@@ -1,14 +1,15 @@
 """Toy models whose features differ in importance, many trained at once.
 
-Two architectures squeeze n features through m dimensions:
+Three architectures squeeze n features through m dimensions:
 
 - "quadratic" (Scherlis et al. 2022): sum_d (W^T x)_d^2 has to tell sum_i v_i x_i^2 but for a
   constant; inputs have random signs. `theory.optimal_allocation` is its optimum.
 - "relu" (Elhage et al. 2022): ReLU(W W^T x + b) has to tell every x_i >= 0, and squared errors
   count v_i^2 times.
+- "linear": W W^T x has to tell every x_i of random sign, with the same weights.
 
-A feature that is left out costs v_i^2 times a constant in both. Inputs have mean square 1 and a
-kurtosis E[x^4] = k, by either of two ways:
+A feature that is left out costs v_i^2 times a constant in all of them. Inputs have mean square 1
+and a kurtosis E[x^4] = k, by either of two ways:
 
 - "sparse": 0 with probability 1 - 9/(5k), and else uniform;
 - "dense": a power of a Gaussian variable, never 0.
@@ -31,7 +32,7 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.experiments.toy_models import ToyModels, sparse_features
 from polycode_plugins.experiments.training import cosine, seeded, train
 
-Architecture: TypeAlias = Literal["quadratic", "relu"]
+Architecture: TypeAlias = Literal["quadratic", "relu", "linear"]
 Inputs: TypeAlias = Literal["sparse", "dense"]
 Floats: TypeAlias = NDArray[np.float64]
 #: E[x^4] / E[x^2]^2 of x ~ U(0, 1), the least of sparse inputs.
@@ -63,6 +64,21 @@ class QuadraticModels(nn.Module):
         """sum_d (W^T x)_d^2 [models, batch], of x [models, batch, features]."""
         squares: Tensor = (x @ self.embedding).square().sum(2)
         return squares
+
+
+class LinearModels(ToyModels):
+    """Independent linear models; the bias, which inputs of mean 0 do not need, is not used."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features read out [models, batch, features], of x of that shape."""
+        return x @ self.embedding @ self.embedding.mT
+
+
+_KINDS: dict[Architecture, type[QuadraticModels] | type[ToyModels]] = {
+    "quadratic": QuadraticModels,
+    "relu": ToyModels,
+    "linear": LinearModels,
+}
 
 
 def sampler(kurtosis: Tensor, inputs: Inputs = "sparse") -> Callable[[int, int], Tensor]:
@@ -126,7 +142,7 @@ def train_importance_models(
     rest.
 
     Args:
-        architecture: "quadratic" or "relu".
+        architecture: "quadratic", "relu" or "linear".
         importance: v [models, features].
         kurtosis: k [models].
         dimensions: m.
@@ -141,18 +157,17 @@ def train_importance_models(
     models, features = importance.shape
     v = importance.to(device=device, dtype=torch.float32)
     draw = sampler(kurtosis.to(device), inputs)
-    kind = QuadraticModels if architecture == "quadratic" else ToyModels
-    model = kind(models, features, dimensions, seed).to(device)
+    model = _KINDS[architecture](models, features, dimensions, seed).to(device)
 
     def losses() -> Tensor:
         x = draw(batch, features)
-        if architecture == "relu":
-            wrong: Tensor = (model(x) - x) * v[:, None]
-            return wrong.square().sum(2).mean(1)
-        target = (x.square() @ v[:, :, None])[:, :, 0]
-        signed = x * (2.0 * torch.randint_like(x, 2) - 1)
-        error: Tensor = model(signed) - target
-        return error.var(1)  # the best constant takes the mean away
+        if architecture != "relu":
+            x = x * (2.0 * torch.randint_like(x, 2) - 1)
+        if architecture == "quadratic":
+            error: Tensor = model(x) - (x.square() @ v[:, :, None])[:, :, 0]
+            return error.var(1)  # the best constant takes the mean away
+        error = (model(x) - x) * v[:, None]
+        return error.square().sum(2).mean(1)
 
     train(
         model,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 TRAINED: dict[str, Architecture] = {"quadratic": "quadratic", "ReLU": "relu"}
 #: A feature is ignored below this capacity; capacities rise from 0 where a phase begins.
-TOLERANCE = 0.01
+TOLERANCE = 0.003
 PHASES = ("ignored", "polysemantic", "monosemantic")
 
 
@@ -55,10 +55,10 @@ class Settings:
 
     ratios: int = 13
     widest: float = 8.0
-    kurtosis: int = 21
+    kurtosis: int = 27
     least: float = 2.0
     most: float = 36.0
-    restarts: int = 4
+    restarts: int = 3
     batch: int = 256
     steps: int = 1500
     rate: float = 0.02
@@ -318,7 +318,7 @@ EXPERIMENT = Experiment(
     remarks=(
         "Two features a and b in one dimension. The dashed line is k = 1 + 2 max(a/b, b/a), drawn "
         "in all panels.",
-        "Polysemantic means that both have a capacity above 0.01. The capacity of the lesser "
+        "Polysemantic means that both have a capacity above 0.003. The capacity of the lesser "
         "feature rises from 0 at the line, so that the measured onset lies a little above it.",
         "Of several networks at a point the one with the least loss on held-out samples counts: "
         "below a kurtosis of 3, and everywhere in the ReLU model, some end in a worse minimum.",
