@@ -22,6 +22,7 @@ NAMES = (
     "moving-dot",
     "dropout-spectra",
     "language-model-spectra",
+    "projection-explanations",
     "capacity-allocation",
     "kurtosis-phase",
     "semi-orthogonal-blocks",
