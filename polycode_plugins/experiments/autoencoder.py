@@ -272,13 +272,18 @@ def loss_log(kind: str, folder: Path, name: str) -> Callable[[int, float], None]
             f"logging to {kind} needs a package that cannot be imported ({error}); install it "
             f"with: pip install {kind}"
         ) from error
-    if kind == "tensorboard":
-        writer = library.SummaryWriter(str(folder / name))
+    opened: list[Any] = []  # when the first loss comes: a finished training has none
 
-        def write(step: int, loss: float) -> None:
-            writer.add_scalar("loss", loss, step)
-            writer.flush()
+    def to_tensorboard(step: int, loss: float) -> None:
+        if not opened:
+            opened.append(library.SummaryWriter(str(folder / name)))
+        opened[0].add_scalar("loss", loss, step)
+        opened[0].flush()
 
-        return write
-    run = library.init(project="polycode-autoencoder", name=name)
-    return lambda step, loss: run.log({"loss": loss}, step=step)
+    def to_wandb(step: int, loss: float) -> None:
+        if not opened:
+            project = "polycode-autoencoder"
+            opened.append(library.init(project=project, name=name, reinit="finish_previous"))
+        opened[0].log({"loss": loss}, step=step)
+
+    return to_tensorboard if kind == "tensorboard" else to_wandb

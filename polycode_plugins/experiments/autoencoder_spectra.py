@@ -342,7 +342,7 @@ EXPERIMENT = Experiment(
         "At the laptop scale four small autoencoders (16 to 128 channels, 32 pixels, 6 epochs) are "
         "trained on crops of two photographs, and the unseen pictures are other crops of the same. "
         "At the paper scale: ResNet-18, CIFAR-10 at 224 pixels from a local folder, 200 epochs; "
-        "about 16 GB of memory for the spectra.",
+        "tens of GB of memory for the spectra.",
         "Positions count as features, so that an eigenvector is a stack of filters (d); the paper "
         "does not say. Layers are the outputs of stem, blocks and dense layers, and the Huber "
         "regression has epsilon 1.35 and ranks 11 to 500: the paper states neither.",
