@@ -154,6 +154,13 @@ def ngram() -> ExplainerCase:
     return ExplainerCase(NgramExplainer)
 
 
+def openai() -> ExplainerCase:
+    """`openai` over a backend that answers by rule."""
+    from polycode_plugins.testing.scripted import scripted_explainer
+
+    return ExplainerCase(scripted_explainer)
+
+
 def _cross(width: int) -> Tensor:
     axes = torch.eye(width, dtype=torch.float64)
     return torch.cat([axes, -axes])
