@@ -23,6 +23,7 @@ NAMES = (
     "dropout-spectra",
     "language-model-spectra",
     "projection-explanations",
+    "error-correction",
     "capacity-allocation",
     "kurtosis-phase",
     "semi-orthogonal-blocks",
