@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -92,26 +93,15 @@ class Activations:
         With `positions="samples"` every unmasked position is a sample and the features are the
         channels (heads and their features side by side). With `positions="features"` a sample is
         one row of the batch and its features are channels x positions; rows with a masked position
-        are refused, since a sample with missing features has no covariance.
+        are refused, since a sample with missing features has no covariance. The matrix may be a
+        view of `values` and all who ask get the same one: it is not to be written to.
 
         Raises:
             DataError: for `positions="features"` where a row is partly masked.
         """
-        if self.axes == ("batch", "position", "feature") and positions == "samples":
-            if self.mask is None:
-                return self.values.reshape(-1, self.values.shape[-1])
-            return self.values[self._full_mask()]
-        if self.axes == ("batch", "feature"):
-            return self.values if self.mask is None else self.values[self.mask]
-        order = sorted(range(len(self.axes)), key=lambda i: self.axes[i] in FEATURE_AXES)
-        values = self.values.permute(order)
-        n_sample_axes = sum(axis not in FEATURE_AXES for axis in self.axes)
-        if positions == "samples":
-            flat = values.reshape(*values.shape[:n_sample_axes], -1)
-            if self.mask is None:
-                return flat.reshape(-1, flat.shape[-1])
-            return flat[self._full_mask()]
-        rows = values.reshape(values.shape[0], -1)
+        if positions == "samples" or self.axes == ("batch", "feature"):
+            return self._samples
+        rows = self._features_last().reshape(self.values.shape[0], -1)
         if self.mask is None:
             return rows
         mask = self._full_mask().reshape(rows.shape[0], -1)
@@ -122,6 +112,19 @@ class Activations:
                 "masked; use positions='samples' or texts without padding"
             )
         return rows[whole]
+
+    @cached_property
+    def _samples(self) -> Tensor:
+        """`matrix("samples")`; taking samples out by a mask is a copy, made once for all."""
+        values = self._features_last().flatten(len(self._sample_shape())).flatten(0, -2)
+        if self.mask is None:
+            return values
+        # Several times faster than an index by a mask.
+        return values.index_select(0, self._full_mask().flatten().nonzero().flatten())
+
+    def _features_last(self) -> Tensor:
+        order = sorted(range(len(self.axes)), key=lambda i: self.axes[i] in FEATURE_AXES)
+        return self.values.permute(order)
 
     def sample_rows(self) -> Tensor:
         """int64 [samples]: the batch row, from 0, that each line of `matrix("samples")` is of."""

@@ -23,8 +23,6 @@ Precision = Literal["float64", "float32"]
 # A matrix product over a few hundred rows already runs at full speed; more only costs memory.
 BLOCK_VALUES = 4_000_000
 BLOCK_ROWS = (512, 4096)
-# Columns of a panel of the symmetric update: the work falls to (1 + 1/panels) / 2 of the full one.
-PANEL = 256
 # Rows kept because they are fewer than the width must still fit; wider layers need another choice.
 MAX_ROW_BYTES = 4 * 2**30
 
@@ -208,9 +206,13 @@ class Covariance(Accumulator):
     # -- rows ------------------------------------------------------------------------------------
 
     def _append(self, rows: Tensor) -> None:
-        """Keep a copy of `rows` and fold when they are many enough."""
+        """Fold `rows`, or keep a copy of them until they are many enough."""
         self._eigenvalues = None
         width = rows.shape[1]
+        if self._mean is not None and not self._pending and len(rows) >= _direct_rows(width):
+            for block in torch.split(rows, 2 * _block_rows(width)):
+                self._fold_block(block)
+            return
         limit = _block_rows(width) if self._mean is not None else max(_block_rows(width), width)
         for part in torch.split(rows, limit):
             self._pending.append(part.clone(memory_format=torch.contiguous_format))
@@ -232,14 +234,16 @@ class Covariance(Accumulator):
         """Move the pending rows into the moments, one block at a time."""
         pending, self._pending, self._n_pending = self._pending, [], 0
         for block in _blocks(pending):
-            # Of float64 input `double` returns the block itself, which is our copy: safe to change.
-            rows = block.double()
-            mean = rows.mean(dim=0)
-            rows.sub_(mean)
-            if self.precision == "float32" and block.dtype != torch.float64:
-                # Centred in float64 and rounded once: a far mean costs no digits of the variance.
-                rows = rows.float()
-            self._merge_products(rows.shape[0], mean, rows)
+            self._fold_block(block)
+
+    def _fold_block(self, block: Tensor) -> None:
+        rows = block.double()
+        mean = rows.mean(dim=0)
+        rows = rows - mean if rows is block else rows.sub_(mean)
+        if self.precision == "float32" and block.dtype != torch.float64:
+            # Centred in float64 and rounded once: a far mean costs no digits of the variance.
+            rows = rows.float()
+        self._merge_products(rows.shape[0], mean, rows)
 
     def _centred_rows(self) -> Tensor:
         rows = torch.cat([r.double() for r in self._pending])
@@ -269,8 +273,9 @@ class Covariance(Accumulator):
         """Add a block given by its own mean and its centred rows [count, width]."""
         scatter = self._shift(count, mean, centred.shape[1])
         width = centred.shape[1]
-        for start in range(0, width, PANEL):
-            stop = min(start + PANEL, width)
+        size = _panel(width)
+        for start in range(0, width, size):
+            stop = min(start + size, width)
             left, panel = centred[:, start:stop].T, scatter[start:stop, :stop]
             if centred.dtype == torch.float64:
                 panel.addmm_(left, centred[:, :stop])
@@ -324,6 +329,17 @@ class Covariance(Accumulator):
 
 def _block_rows(width: int) -> int:
     return min(BLOCK_ROWS[1], max(BLOCK_ROWS[0], BLOCK_VALUES // width))
+
+
+def _direct_rows(width: int) -> int:
+    """Rows that are worth a product of their own, beside the pass over the scatter it takes."""
+    return 2 * width
+
+
+def _panel(width: int) -> int:
+    """Columns of a panel of the symmetric update, which takes (1 + panel / width) / 2 of the full
+    one: fewer for narrow layers, and not so few that the product gets slow."""
+    return min(192, max(96, width // 8))
 
 
 def _blocks(pending: list[Tensor]) -> Iterator[Tensor]:

@@ -3,8 +3,7 @@
 The tokens of a text are correlated, those of different documents are not. So documents are dealt
 into groups, and a sketch of the activations, their projection to a few random directions, gets a
 mean and a scatter matrix for each group, of which `row_dependence` makes sense. Beside them stand
-groups into which the samples are dealt one by one. The sketch costs about 2 * SKETCH / width of
-the covariance's update, and up to 2 MB.
+groups into which the samples are dealt one by one. All of it takes up to 4 MB for each site.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ from polycode_plugins.metrics.row_dependence import RowDependence, moments
 SKETCH = 32  # directions
 GROUPS = 64
 PENDING_NAMES = ("rows", "row_documents", "row_singles")
-PENDING = 4096  # samples of the sketch kept before they are dealt out
+PENDING = 8192  # samples of the sketch kept before they are dealt out
+STEP = 29  # no simple fraction of GROUPS
 
 
 class RowGroups(Accumulator):
@@ -66,11 +66,13 @@ class RowGroups(Accumulator):
         if rows.shape[0] == 0:
             return
         self._begin(rows.shape[1])
-        if self._basis is None or self._basis.device != rows.device:
-            self._basis = _basis(rows.shape[1]).to(rows.device)
-        values = (rows.double() @ self._basis).cpu()
-        self._pending.append((values, *_groups(activations, self.positions)))
-        self._n_pending += values.shape[0]
+        # The samples' dependence is known to a percent at best: float32 is enough for it.
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        basis = self._basis
+        if basis is None or basis.device != rows.device or basis.dtype != rows.dtype:
+            basis = self._basis = _basis(rows.shape[1]).to(rows)
+        self._pending.append(((rows @ basis).cpu(), *_groups(activations, self.positions)))
+        self._n_pending += rows.shape[0]
         if self._n_pending > PENDING:
             self._fold()
 
@@ -80,14 +82,16 @@ class RowGroups(Accumulator):
             return
         values, documents, single = (torch.cat(part) for part in zip(*self._pending, strict=True))
         self._pending, self._n_pending = [], 0
-        for groups in (documents, single):
-            counts = torch.bincount(groups, minlength=2 * GROUPS).tolist()
-            parts = torch.split(values[groups.argsort(stable=True)], counts)
-            for group, part in enumerate(parts):
-                if len(part):
-                    mean = part.mean(dim=0)
-                    centred = part - mean
-                    self._add(group, len(part), mean, centred.T @ centred)
+        origin = values.mean(dim=0)
+        values -= origin
+        scale = max(-float(values.min()), float(values.max()))
+        if 1e-12 < scale < 1e12 or scale == 0:
+            scale = 1.0
+        values /= scale  # float32 has no room for very large or small squares
+        counts, sums, products = _sums(values, torch.cat([documents, single]))
+        means = sums / counts.clamp_min(1)[:, None]
+        products.baddbmm_(means[:, :, None], sums[:, None, :], alpha=-1)
+        self._add(counts, means * scale + origin, products.mul_(scale**2))
 
     def _folded(self) -> Self:
         """Self with everything dealt out, without dealing in self: reading changes no state."""
@@ -110,8 +114,7 @@ class RowGroups(Accumulator):
         self._begin(other._width)
         self._pending += other._pending
         self._n_pending += other._n_pending
-        for group in other._counts.nonzero().flatten().tolist():
-            self._add(group, int(other._counts[group]), other._means[group], other._scatters[group])
+        self._add(other._counts, other._means, other._scatters)
 
     def dependence(self) -> RowDependence:
         """What the groups say; for what it takes to be measured see `moments`."""
@@ -185,15 +188,46 @@ class RowGroups(Accumulator):
                 "keep its width (inputs of one size, or positions='samples')"
             )
 
-    def _add(self, group: int, count: int, mean: Tensor, scatter: Tensor) -> None:
-        """Chan's merge of one group's moments."""
-        before = int(self._counts[group])
-        total = before + count
-        delta = mean - self._means[group]
-        self._scatters[group] += scatter
-        self._scatters[group].addr_(delta, delta, alpha=before * count / total)
-        self._means[group] += delta * (count / total)
-        self._counts[group] = total
+    def _add(self, counts: Tensor, means: Tensor, scatters: Tensor) -> None:
+        """Chan's merge of the moments of all groups."""
+        total = self._counts + counts
+        share = counts / total.clamp_min(1)
+        delta = means - self._means
+        self._scatters += scatters
+        self._scatters.baddbmm_(
+            (delta * (self._counts * share)[:, None])[:, :, None], delta[:, None]
+        )
+        self._means += delta * share[:, None]
+        self._counts = total
+
+
+def _sums(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples, their sum and their products in each group, float64.
+
+    Args:
+        values: [samples, sketch].
+        groups: int32 [2 samples], the groups by document and then those by sample.
+    """
+    n, size = values.shape
+    names = groups.numpy().astype(np.uint8)  # the sort of such small numbers is fast
+    counts = np.bincount(names, minlength=2 * GROUPS)
+    order = np.argsort(names, kind="stable")
+    # Each group fills as many slabs of samples as it needs, the last of them up with zeros: a slab
+    # is a matrix product, and all of them are one call.
+    slab = max(8, 5 * n // (4 * GROUPS))
+    slabs = -(-counts // slab)
+    first = slab * (np.cumsum(slabs) - slabs)
+    place = np.arange(2 * n) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+    source = np.full(slab * slabs.sum(), n)
+    source[place] = order % n
+    values = torch.cat([values, values.new_zeros(1, size)])
+    held = values.index_select(0, torch.from_numpy(source)).reshape(-1, slab, size)
+    owner = torch.from_numpy(np.repeat(np.arange(2 * GROUPS), slabs))
+    sums = torch.zeros(2 * GROUPS, size, dtype=torch.float64)
+    products = torch.zeros(2 * GROUPS, size, size, dtype=torch.float64)
+    sums.index_add_(0, owner, held.sum(dim=1).double())
+    products.index_add_(0, owner, (held.transpose(1, 2) @ held).double())
+    return torch.from_numpy(counts), sums, products
 
 
 def _basis(width: int) -> Tensor:
@@ -205,25 +239,28 @@ def _basis(width: int) -> Tensor:
 
 
 def _groups(activations: Activations, positions: Positions) -> tuple[Tensor, Tensor]:
-    """int64 [samples] twice, on the CPU: the group by document and by sample of every line of
+    """int32 [samples] twice, on the CPU: the group by document and by sample of every line of
     `matrix(positions)`."""
     size = activations.values.shape[0]
     rows = activations.rows
     if rows is None:
         rows = _content(activations.values.detach().reshape(size, -1)[:, :64])
-    rows = rows.cpu().to(torch.int64)
-    names = rows if activations.documents is None else activations.documents.cpu().to(torch.int64)
+    rows = _mix(rows.cpu().to(torch.int64))
+    names = rows
+    if activations.documents is not None:
+        names = _mix(activations.documents.cpu().to(torch.int64))
     mask = activations.mask
     if positions == "samples":
-        of = activations.sample_rows().cpu().contiguous()
+        of = activations.sample_rows().cpu()
     else:
         whole = torch.ones(size, dtype=torch.bool) if mask is None else mask.cpu()
         of = whole.reshape(size, -1).all(dim=1).nonzero().flatten()
-    first = torch.searchsorted(of, of)
-    place = torch.arange(len(of)) - first
-    # A row with one sample is dealt alike both ways, so that it cannot seem correlated.
-    single = _mix(rows[of] + place * 0x1F123BB5159A55E5)
-    return _mix(names)[of], GROUPS + single
+    held = torch.bincount(of, minlength=size)
+    place = torch.arange(len(of)) - (held.cumsum(0) - held)[of]
+    # Each row is dealt round, from where its document is, so that a row with one sample is dealt
+    # alike both ways and cannot seem correlated; a step aside after each round, for images.
+    single = (rows[of] + place + place // GROUPS * STEP) % GROUPS
+    return names[of].to(torch.int32), (GROUPS + single).to(torch.int32)
 
 
 def _content(values: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accumulators, "BLOCK_VALUES", 64)
     monkeypatch.setattr(accumulators, "BLOCK_ROWS", (8, 16))
-    monkeypatch.setattr(accumulators, "PANEL", 3)
+    monkeypatch.setattr(accumulators, "_panel", lambda width: 3)
 
 
 @st.composite

@@ -131,16 +131,16 @@ def test_rows_without_numbers_are_known_by_their_values():
 
 
 def test_the_state_comes_back():
-    first, second = autoregression(100, 60, 0.6), autoregression(50, 16, 0.6, seed=1)
+    first, second = autoregression(160, 60, 0.6), autoregression(50, 16, 0.6, seed=1)
     groups = gathered(first, batch=30)
     assert {"rows", "means"} <= set(groups.state())  # some dealt out, some not
     revived = RowGroups()
     revived.load_state(groups.state())
     assert revived.dependence() == groups.dependence()
     for one in (groups, revived):
-        one.update(Activations(torch.from_numpy(second), AXES, rows=torch.arange(100, 150)))
+        one.update(Activations(torch.from_numpy(second), AXES, rows=torch.arange(160, 210)))
     assert revived.dependence() == groups.dependence()
-    assert revived.n_samples == groups.n_samples == 6800
+    assert revived.n_samples == groups.n_samples == 10400
     empty = RowGroups()
     empty.load_state(RowGroups().state())
     assert empty.n_samples == 0
@@ -156,6 +156,19 @@ def test_masked_samples_and_far_means_do_not_count():
     found = gathered(shown, mask=mask)
     assert found.n_samples == int(mask.sum())
     assert found.dependence().square == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_values_whose_squares_do_not_fit_float32_are_measured(scale):
+    values = normal(60, 12).repeat(3, axis=1)
+    found = gathered((values * scale).astype(np.float32)).dependence()
+    assert found.square == pytest.approx(gathered(values).dependence().square, rel=1e-4)
+
+
+def test_float32_is_enough_beside_a_far_mean():
+    values = (autoregression(60, 40, 0.7) + 1000 * (np.arange(120) == 3)).astype(np.float32)
+    exact = gathered(values.astype(np.float64)).dependence()
+    assert gathered(values).dependence().square == pytest.approx(exact.square, rel=1e-4)
 
 
 def test_positions_as_features_take_whole_rows():
