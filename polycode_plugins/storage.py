@@ -162,7 +162,10 @@ def write_file(path: Path, writer: Callable[[Path], Any]) -> str:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        draft.touch()
+        mode = draft.stat().st_mode
         writer(draft)
+        draft.chmod(mode)  # safetensors makes files that only their owner can read
         with open(draft, "rb") as handle:
             os.fsync(handle.fileno())
             checksum = hashlib.file_digest(handle, "sha256").hexdigest()

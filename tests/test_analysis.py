@@ -76,6 +76,13 @@ def test_shards_in_any_order_merge_to_the_whole(count, order):
     assert joined.run["rows"]["digest"] == whole.run["rows"]["digest"]
 
 
+def test_colleagues_can_read_every_file_of_a_run(tmp_path):
+    analysed().save(tmp_path / "run")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").iterdir()}
+    assert len(modes) >= 3
+    assert len(set(modes.values())) == 1, modes
+
+
 def test_merging_changes_neither_part():
     a, b = analysed(shard=(0, 2)), analysed(shard=(1, 2))
     before = {k: v.clone() for k, v in a.statistics.state().items()}
