@@ -17,7 +17,7 @@ from polycode_plugins.experiments.autoencoder import (
     pictures,
     trained,
 )
-from polycode_plugins.experiments.autoencoder_spectra import draw_spectra, layers_of
+from polycode_plugins.experiments.autoencoder_spectra import draw_spectra, excess, layers_of
 from polycode_plugins.experiments.base import Experiment, parts, read_table
 from polycode_plugins.experiments.by_depth import plain_log
 from polycode_plugins.experiments.claims import (
@@ -86,7 +86,7 @@ def figure(numbers: Numbers) -> Figure:
 
     from polycode_plugins.experiments import drawing
 
-    layers, spectra, noise = (numbers[name] for name in ("layers", "spectra", "noise"))
+    layers, spectra, noise = excess(numbers["layers"]), numbers["spectra"], numbers["noise"]
     rates = sorted(layers["rate"].unique())
     made = Figure(figsize=(drawing.TWO, 4.7), layout="constrained")
     grid: Any = made.subfigures(2, 1)
@@ -98,7 +98,7 @@ def figure(numbers: Numbers) -> Figure:
     upper[1].set_ylabel("")
     upper[1].get_legend().remove()
     off, rank, heard = grid[1].subplots(1, 3)
-    _draw_by_rate(off, layers, "deviation")
+    _draw_by_rate(off, layers, "excess")
     off.set_ylabel("off the Huber line (decades)")
     off.set_title("Deviation from a power law")
     _draw_by_rate(rank, layers, "effective_rank")
@@ -144,7 +144,7 @@ def _per_rate(column: str, *, log: bool = False) -> Callable[[Numbers], Effect]:
     """The change of a mean over layers per unit of dropout rate: a slope for each network."""
 
     def measure(numbers: Numbers) -> Effect:
-        layers = numbers["layers"]
+        layers = excess(numbers["layers"])
         if layers["rate"].nunique() < 2:
             raise CannotJudge("there is a single dropout rate")
         values = np.log2(layers[column]) if log else layers[column]
@@ -171,9 +171,10 @@ CLAIMS = (
     Claim(
         "The higher the dropout rate, the less linear the spectra in a log-log plot",
         FIGURE,
-        "distance from the Huber line (decades, mean over layers): slope over dropout rates",
+        "distance from the Huber line beyond that of a sample from a power law (decades, mean over "
+        "layers): slope over dropout rates",
         at_least(0.0),
-        _per_rate("deviation"),
+        _per_rate("excess"),
     ),
     Claim(
         "Dropout promotes redundancy: codes use fewer dimensions",

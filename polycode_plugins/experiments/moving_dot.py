@@ -176,7 +176,7 @@ def _layers(
 
 
 def figure(numbers: Numbers) -> Figure:
-    """The dot (a), projections (b), action by depth (c) and against the exponent (d, e)."""
+    """The dot (a), projections (b), action by depth (c); the exponent and all of them (d-f)."""
     from matplotlib.figure import Figure
 
     from polycode_plugins.experiments import drawing

@@ -83,11 +83,13 @@ def test_deviation_and_bend_are_those_planted(first, second, bent):
     huber = pc.metrics.Spectrum(fit="huber", **options).measure(x)
     corrected = pc.metrics.Spectrum(**options).measure(x)
     off, bend = module.deviation(huber), module._bend(corrected.power_law)
+    chance = module.deviation_by_chance(huber, seed=3)
+    assert chance < 0.1
     if bent:
-        assert off > 0.15
+        assert off > 2 * chance
         assert bend == pytest.approx(np.log2(second / first), abs=0.4)
     else:
-        assert off < 0.1
+        assert off == pytest.approx(chance, rel=0.25)
         assert abs(bend) < 0.3
 
 
@@ -98,7 +100,8 @@ def planted(effect: float) -> dict[str, pd.DataFrame]:
             "network": network,
             "depth": depth,
             "exponent": 1.5 + effect * 0.1 * depth + generator.normal(0, 0.05),
-            "deviation": 0.1 + effect * 0.03 * depth + generator.normal(0, 0.01),
+            "chance": 0.02,
+            "deviation": 0.12 + effect * 0.03 * depth + generator.normal(0, 0.01),
             "bend": effect * 0.2 * depth + generator.normal(0, 0.1),
             "explained": effect * 0.9 + 0.02 * network,
         }

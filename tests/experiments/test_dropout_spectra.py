@@ -41,7 +41,8 @@ def planted(effect: float) -> dict[str, pd.DataFrame]:
             layers += [
                 {
                     "network": network, "rate": rate, "depth": depth,
-                    "deviation": 0.1 + effect * 0.3 * rate + generator.normal(0, 0.01),
+                    "chance": 0.05,
+                    "deviation": 0.15 + effect * 0.3 * rate + generator.normal(0, 0.01),
                     "effective_rank": 100 * 2 ** (-effect * rate + generator.normal(0, 0.05)),
                 }
                 for depth in range(11)
