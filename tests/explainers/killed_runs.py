@@ -43,6 +43,8 @@ def run(url: str, path: str, count: int) -> None:
 
 
 def answers(path: str) -> int:
+    if not os.path.exists(path):
+        return 0
     db = sqlite3.connect(path, timeout=30)
     try:
         return int(db.execute("SELECT COUNT(*) FROM answers").fetchone()[0])

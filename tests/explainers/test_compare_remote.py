@@ -1,0 +1,140 @@
+"""`polycode compare --explainer openai` from end to end: killed, resumed, priced, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import openai_rules as rules
+import pandas as pd
+import pytest
+from conftest import KEY
+
+from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.cli import main
+from polycode_plugins.cli_compare import _counted
+from polycode_plugins.data import TINY_GPT2
+from polycode_plugins.explainers import comparing
+from polycode_plugins.explainers.base import Cost
+from polycode_plugins.explainers.comparison import Comparison
+from polycode_plugins.explainers.remote import Store
+from polycode_plugins.loading import load
+
+SITE = ["--sites", "blocks.2.mlp.hook_post", "--n-units", "2", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def adapter() -> Adapter:
+    return load(TINY_GPT2)
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(adapter: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "load", lambda model, name: adapter)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Documents of words that are one token each, some of which the server's rules know."""
+    draw = random.Random(0)
+    words = ["one", "two", "three", "the", "of", "a", "list", "value"]
+    assert {"one", "two", "three"} <= set().union(*rules.CONCEPTS.values())
+    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
+    lines = [{"text": " ".join(draw.choices(words, k=12))} for _ in range(60)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def asked(url: str, texts: Path, out: Path, model: str = "planted") -> list[str]:
+    settings = [f"base_url={url}", f"model={model}", "concurrency=4"]
+    flags = [part for s in settings for part in ("--set", s)]
+    data = ["--model", str(TINY_GPT2), "--text", str(texts), "--out", str(out)]
+    return ["compare", "--explainer", "openai", *SITE, *data, *flags]
+
+
+def test_killed_and_resumed_it_sends_nothing_twice_and_ends_the_same(server, texts, tmp_path):
+    server.delay = 0.02
+    out, whole = tmp_path / "killed", tmp_path / "whole"
+    script = Path(__file__).with_name("killed_compare.py")
+    store, kills = out / "answers.sqlite", 1
+    done = subprocess.run(
+        [
+            *(sys.executable, str(script), str(store), str(kills)),
+            *asked(server.url(), texts, out),
+            "--no-report",
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": str(script.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    at_kills = [int(line) for line in done.stdout.split()[:kills]]
+    assert at_kills == sorted(set(at_kills))  # each went on where the one before was killed
+    with_answers = Store(store)
+    spent = with_answers.spent()
+    with_answers.close()
+    assert at_kills[-1] < spent.answers == len(server.seen)
+    # A request reached the server again only if it was under way when the process died.
+    assert sum(server.seen.values()) - spent.answers <= spent.lost <= kills * 4
+
+    assert main([*asked(server.url(), texts, whole, "another"), "--no-report"]) == 0
+    frames = [pd.read_parquet(folder / "units.parquet") for folder in (out, whole)]
+    counted = ["requests", "prompt_tokens", "completion_tokens"]
+    pd.testing.assert_frame_equal(*(f.drop(columns=counted) for f in frames))
+    assert frames[0]["correlation"].notna().any()
+
+
+def test_a_dry_run_prices_what_the_run_then_takes_and_leaves_nothing(
+    server, texts, tmp_path, capsys
+):
+    out, prices = tmp_path / "run", tmp_path / "prices.json"
+    prices.write_text('{"planted": {"in": 1000, "out": 2000}}')
+    arguments = [*asked(server.url(), texts, out), "--prices", str(prices)]
+    assert main([*arguments, "--dry-run", "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert not server.seen
+    assert not out.exists()
+
+    assert main([*arguments, "--budget", "20"]) == 2
+    said = capsys.readouterr().err
+    assert "the budget of $20 is spent" in said
+    assert len(said.strip().splitlines()) == 1
+    assert main([*arguments, "--budget", str(counted["dollars"] + 20)]) == 0
+    assert set(server.seen.values()) == {1}  # the second run went on where the first stopped
+    answers = Store(out / "answers.sqlite")  # nobody holds it any more
+    spent = answers.spent()
+    answers.close()
+    probes = 12  # requests that no dry run knows of, at most
+    assert counted["requests"] * 0.5 < spent.answers <= counted["requests"] + probes
+    assert 20 < spent.dollars <= counted["dollars"] + 20
+    sent = sum(server.seen.values())
+    capsys.readouterr()
+    assert main([*arguments, "--dry-run", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert sum(server.seen.values()) == sent
+    # Its explanations stand in for those that came, so what was made of them counts once more.
+    assert again["stored"] >= again["units"]
+    assert again["requests"] < counted["requests"]
+    assert Comparison.load(out).run["explainer"]["model"] == "planted"
+
+    assert any(f"Bearer {KEY}" in head for head in server.headers)  # it was sent, and is nowhere
+    for path in out.rglob("*"):
+        assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_what_a_dry_run_says():
+    cost = Cost(1200, 34, 56000, 7000)
+    assert _counted(5, cost, 1.2345, as_json=False) == (
+        "5 units: at most 1,200 requests, 56,000 tokens sent and 7,000 received; 34 more are "
+        "answered already; at most $1.23"
+    )
+    assert "--prices" in _counted(5, cost, None, as_json=False)
+    assert _counted(5, Cost(), None, as_json=False).endswith("0 received")
+
+
+def test_settings_that_an_explainer_does_not_take(tmp_path, capsys):
+    assert main(["compare", *SITE, "--budget", "1", "--out", str(tmp_path / "x")]) == 2
+    assert "does not take these options ({'budget': 1.0})" in capsys.readouterr().err
