@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polycode_plugins.activations import Activations, Positions
+from polycode_plugins.activations import POSITION_AXES, Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.base import Accumulator
 from polycode_plugins.metrics.correlated_rows import INDEPENDENT
@@ -32,7 +32,8 @@ class RowGroups(Accumulator):
     """Means and scatter matrices of a sketch of the activations, by groups of documents.
 
     A sample belongs to its document (`Activations.documents`), else to its row, which then is a
-    document. Rows without a number are known by their first values.
+    document. Rows without a number get one as they come, as an adapter would give them; if each is
+    a single sample they are known by their first values, so that a repeated one is no new one.
 
     Args:
         positions: whether positions are "samples" or "features", as for `Covariance`.
@@ -50,6 +51,7 @@ class RowGroups(Accumulator):
         self._width: int | None = None
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []  # sketch and both groups
         self._n_pending = 0
+        self._arrived = 0  # rows without a number
 
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic."""
@@ -71,7 +73,7 @@ class RowGroups(Accumulator):
         basis = self._basis
         if basis is None or basis.device != rows.device or basis.dtype != rows.dtype:
             basis = self._basis = _basis(rows.shape[1]).to(rows)
-        self._pending.append(((rows @ basis).cpu(), *_groups(activations, self.positions)))
+        self._pending.append(((rows @ basis).cpu(), *self._groups(activations)))
         self._n_pending += rows.shape[0]
         if self._n_pending > PENDING:
             self._fold()
@@ -114,6 +116,7 @@ class RowGroups(Accumulator):
         self._begin(other._width)
         self._pending += other._pending
         self._n_pending += other._n_pending
+        self._arrived += other._arrived
         self._add(other._counts, other._means, other._scatters)
 
     def dependence(self) -> RowDependence:
@@ -137,7 +140,7 @@ class RowGroups(Accumulator):
     def state(self) -> dict[str, Tensor]:
         """Counts of all groups, means and scatter matrices of those that have samples, and the
         samples not yet dealt out."""
-        state = {"counts": self._counts.clone()}
+        state = {"counts": self._counts.clone(), "arrived": torch.tensor(self._arrived)}
         if self._width is not None:
             kept = self._counts > 0
             lower = torch.tril_indices(*self._scatters.shape[1:])
@@ -166,7 +169,7 @@ class RowGroups(Accumulator):
                 fresh._scatters[kept[:, None], lower[1], lower[0]] = packed
             elif bool(counts.any()):
                 raise StateError("the saved row groups count samples and have no width")
-            fresh._counts = counts
+            fresh._counts, fresh._arrived = counts, int(state["arrived"])
             if PENDING_NAMES[0] in state:
                 values, documents, single = (state[name].clone() for name in PENDING_NAMES)
                 if values.shape != (len(documents), fresh._means.shape[1]):
@@ -187,6 +190,38 @@ class RowGroups(Accumulator):
                 f"activations of width {width} follow ones of width {self._width}; a site must "
                 "keep its width (inputs of one size, or positions='samples')"
             )
+
+    def _groups(self, activations: Activations) -> tuple[Tensor, Tensor]:
+        """int32 [samples] twice, on the CPU: the group by document and by sample of every line of
+        the matrix."""
+        rows = _mix(self._rows(activations).cpu().to(torch.int64))
+        names = rows
+        if activations.documents is not None:
+            names = _mix(activations.documents.cpu().to(torch.int64))
+        size = len(rows)
+        if self.positions == "samples":
+            of = activations.sample_rows().cpu()
+        else:
+            mask = activations.mask
+            whole = torch.ones(size, dtype=torch.bool) if mask is None else mask.cpu()
+            of = whole.reshape(size, -1).all(dim=1).nonzero().flatten()
+        held = torch.bincount(of, minlength=size)
+        place = torch.arange(len(of)) - (held.cumsum(0) - held)[of]
+        # Each row is dealt round, from where its document is, so that a row with one sample is
+        # dealt alike both ways and cannot seem correlated; a step aside after each round, for
+        # images.
+        single = (rows[of] + place + place // GROUPS * STEP) % GROUPS
+        return names[of].to(torch.int32), (GROUPS + single).to(torch.int32)
+
+    def _rows(self, activations: Activations) -> Tensor:
+        """int64 [batch]: the number of each row."""
+        if activations.rows is not None:
+            return activations.rows
+        size = activations.values.shape[0]
+        if self.positions == "features" or POSITION_AXES.isdisjoint(activations.axes):
+            return _content(activations.values.detach().reshape(size, -1)[:, :64])
+        self._arrived += size
+        return torch.arange(self._arrived - size, self._arrived)
 
     def _add(self, counts: Tensor, means: Tensor, scatters: Tensor) -> None:
         """Chan's merge of the moments of all groups."""
@@ -236,31 +271,6 @@ def _basis(width: int) -> Tensor:
         return torch.eye(width, dtype=torch.float64)
     drawn = np.random.default_rng(width).standard_normal((SKETCH, width)) / np.sqrt(width)
     return torch.from_numpy(drawn).T.contiguous()
-
-
-def _groups(activations: Activations, positions: Positions) -> tuple[Tensor, Tensor]:
-    """int32 [samples] twice, on the CPU: the group by document and by sample of every line of
-    `matrix(positions)`."""
-    size = activations.values.shape[0]
-    rows = activations.rows
-    if rows is None:
-        rows = _content(activations.values.detach().reshape(size, -1)[:, :64])
-    rows = _mix(rows.cpu().to(torch.int64))
-    names = rows
-    if activations.documents is not None:
-        names = _mix(activations.documents.cpu().to(torch.int64))
-    mask = activations.mask
-    if positions == "samples":
-        of = activations.sample_rows().cpu()
-    else:
-        whole = torch.ones(size, dtype=torch.bool) if mask is None else mask.cpu()
-        of = whole.reshape(size, -1).all(dim=1).nonzero().flatten()
-    held = torch.bincount(of, minlength=size)
-    place = torch.arange(len(of)) - (held.cumsum(0) - held)[of]
-    # Each row is dealt round, from where its document is, so that a row with one sample is dealt
-    # alike both ways and cannot seem correlated; a step aside after each round, for images.
-    single = (rows[of] + place + place // GROUPS * STEP) % GROUPS
-    return names[of].to(torch.int32), (GROUPS + single).to(torch.int32)
 
 
 def _content(values: Tensor) -> Tensor:

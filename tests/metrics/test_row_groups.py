@@ -123,11 +123,29 @@ def test_any_batches_and_merges_give_the_same():
     assert right.dependence().square == pytest.approx(whole.dependence().square, rel=1e-9)
 
 
-def test_rows_without_numbers_are_known_by_their_values():
-    values = normal(90, 16).repeat(2, axis=1)
-    a, b = gathered(values, rows=None), gathered(values[::-1].copy(), batch=11, rows=None)
-    assert a.dependence().square == pytest.approx(b.dependence().square, rel=1e-9)
-    assert a.dependence().correlation.square == pytest.approx(2, rel=0.05)
+def test_rows_without_numbers_are_numbered_as_they_come():
+    values = autoregression(90, 16, 0.6)
+    numbered, batched = gathered(values), gathered(values, batch=11, rows=None)
+    assert batched.dependence().square == pytest.approx(numbered.dependence().square, rel=1e-9)
+    more = autoregression(40, 16, 0.6, seed=1)
+    expected = gathered(np.concatenate([values, more]))
+    resumed = RowGroups()
+    resumed.load_state(batched.state())
+    for groups in (batched, resumed):
+        groups.update(Activations(torch.from_numpy(more), AXES))
+        assert groups.dependence().square == pytest.approx(expected.dependence().square, rel=1e-9)
+
+
+def test_single_samples_without_numbers_are_known_by_their_values():
+    values = torch.from_numpy(normal(400, 1)[:, 0])
+    found = []
+    for order in (torch.arange(400), torch.arange(399, -1, -1)):
+        groups = RowGroups()
+        for part in values[order].repeat(3, 1).split(70):
+            groups.update(Activations(part, ("batch", "feature")))
+        found.append(groups.dependence())
+    assert found[0].square == pytest.approx(found[1].square, rel=1e-9)
+    assert found[0].tails == pytest.approx(3, rel=0.1)
 
 
 def test_the_state_comes_back():
