@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format coverage package docs test-tl3 clean
 
 demo: $(STAMP)
 	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
@@ -21,6 +21,25 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The tests with the coverage of lines and branches; fails under 90 %.
+coverage: $(STAMP)
+	mkdir -p build
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=json:build/coverage.json --cov-fail-under=90
+	$(BIN)/python -c 'import json; t = json.load(open("build/coverage.json"))["totals"]; print("lines {percent_statements_covered:.1f} %, branches {percent_branches_covered:.1f} %".format(**t))'
+
+# Wheel and source archive in dist/, and the tests of what is in them and of a bare environment.
+package: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m pytest -m packaging
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+# The second major of TransformerLens, laid over the first.
+test-tl3: $(STAMP)
+	scripts/test_transformer_lens_3.sh $(abspath $(BIN)/python)
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -33,4 +52,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) out build dist site .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -154,12 +154,29 @@ def load(kind: Kind, name: str) -> Any:
     """
     plugin = get(kind, name)
     try:
-        return EntryPoint(plugin.name, plugin.target, f"polycode_plugins.{kind}").load()
+        return _imported(plugin)
+    except PluginError as error:
+        raise PluginError(
+            f"the {kind[:-1]} {name!r} of {plugin.distribution or 'an unknown distribution'} "
+            f"cannot be used: {error}"
+        ) from error
     except Exception as error:  # a plugin may raise anything while it is imported
         raise PluginError(
             f"the {kind[:-1]} {name!r} of {plugin.distribution or 'an unknown distribution'} "
             f"does not import: {cause(error)}; {remedy(plugin, error)}"
         ) from error
+
+
+def _imported(plugin: Plugin) -> Any:
+    made = EntryPoint(plugin.name, plugin.target, f"polycode_plugins.{plugin.kind}").load()
+    said = getattr(made, "name", plugin.name)
+    if isinstance(made, type) and said != plugin.name:
+        # Results are saved under the class's name and read under the entry point's.
+        raise PluginError(
+            f"its class has the name {said!r} and its entry point is {plugin.name!r}; they have "
+            "to be equal"
+        )
+    return made
 
 
 def load_case(plugin: Plugin) -> Any:
@@ -242,7 +259,9 @@ def _try_imports(found: list[Plugin]) -> tuple[list[str | None], int]:
 def why_broken(plugin: Plugin) -> str | None:
     """Import a plugin here and return the cause when that fails, None when it works."""
     try:
-        EntryPoint(plugin.name, plugin.target, f"polycode_plugins.{plugin.kind}").load()
+        _imported(plugin)
+    except PluginError as error:
+        return str(error)
     except Exception as error:  # a plugin may raise anything while it is imported
         return f"{cause(error)}; {remedy(plugin, error)}"
     return None

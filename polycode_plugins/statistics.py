@@ -206,7 +206,12 @@ def make_metric(name: str, options: Mapping[str, Any] | None = None) -> Metric:
 
 def describe_metric(metric: Metric) -> dict[str, Any]:
     """A metric as JSON values, enough to make it again."""
-    return {"metric": metric.name, "options": metric.options()}
+    kind = type(metric)
+    name = kind.name
+    if not kind.__module__.startswith("polycode_plugins."):  # built-ins own their names
+        target = f"{kind.__module__}:{kind.__qualname__}"
+        name = next((p.reference for p in plugins.find("metrics") if p.target == target), name)
+    return {"metric": name, "options": metric.options()}
 
 
 def _metric_names() -> list[str]:

@@ -6,11 +6,9 @@ but a PolycodeError may come out, no code may run, nothing may be written elsewh
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,73 +17,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hostile_values import ODD, SCRIPT, answer, broken, drawn, fewer
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import polycode_plugins as pc
-from polycode_plugins import cli, guards, storage
+from polycode_plugins import storage
 from polycode_plugins.explainers import ComparedUnit, Comparison, TokenLookupExplainer, evaluate
 from polycode_plugins.explainers.collected import Shape
 from polycode_plugins.explainers.neuron_records import read_neuron_records
 from polycode_plugins.provenance import Rows
-from polycode_plugins.statistics import make_metric
 from polycode_plugins.testing.explainers import planted
-
-SCRIPT = "</script><script>document.title='owned'</script>"
-ODD = [
-    None, True, False, 0, -1, 1, 10**30, -(2**63), 0.5, float("nan"), float("inf"), -float("inf"),
-    "", "NaN", "../../escaped", "/etc/passwd", SCRIPT, "\u202egnirts", "\x00\x1b[31m", "half\ud83d",
-    "\u2028", [], [[]], [None], [1, 2, 3], {}, {"a": {}}, {"__class__": "os.system"}, [[0, 0, 1]],
-]  # fmt: skip
-drawn = settings(
-    max_examples=50,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-fewer = settings(drawn, max_examples=15)
-
-
-def places(tree: Any) -> list[tuple[Any, ...]]:
-    """The path to every value in a tree of JSON."""
-    if isinstance(tree, dict):
-        steps = list(tree.items())
-    else:
-        steps = list(enumerate(tree[:4])) if isinstance(tree, list) else []
-    return [path for key, value in steps for path in [(key,), *((key, *p) for p in places(value))]]
-
-
-@st.composite
-def broken(draw: Any, tree: Any) -> Any:
-    """The tree with one to three values replaced, removed or added."""
-    tree = copy.deepcopy(tree)
-    for _ in range(draw(st.integers(1, 3))):
-        *way, last = draw(st.sampled_from(places(tree) or [("",)]))
-        within = tree
-        for step in way:
-            within = within[step]
-        deed = draw(st.sampled_from(["replace", "replace", "remove", "add"]))
-        odd = copy.deepcopy(draw(st.sampled_from(ODD)))
-        if deed == "replace" or not isinstance(within, dict):
-            within[last] = odd
-        elif deed == "remove":
-            within.pop(last, None)
-        else:
-            within[draw(st.sampled_from(["", "odd", "../x", "\ud83d", "__init__"]))] = odd
-    return tree
-
-
-def answer(attempt: Callable[[], Any]) -> Any:
-    """What it gives, or None where it is refused in one sentence."""
-    try:
-        return attempt()
-    except pc.PolycodeError as error:
-        said = str(error)
-    assert len(said) > 15
-    assert "Traceback" not in said
-    return None
 
 
 class Tags(HTMLParser):
@@ -346,99 +289,3 @@ def test_a_pickle_is_not_opened(run, tmp_path):
     assert not (tmp_path / "ran").exists()
     source = "\n".join(p.read_text() for p in Path(pc.__file__).parent.rglob("*.py"))
     assert not re.search(r"\bimport pickle|\btorch\.load\(|\beval\(\s*[a-z\"]|\bexec\(", source)
-
-
-# -- settings -------------------------------------------------------------------------------------
-
-DATA = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
-NAMES = ["spectrum", "capacity", "action", "mine"]
-
-
-@settings(drawn, max_examples=120)
-@given(
-    name=st.sampled_from(NAMES),
-    choice=st.integers(0, 20),
-    odd=st.sampled_from([*ODD, "path", "huber", (1, 2), (5, 1), [0.5, 3], "float16", 10**6]),
-)
-def test_settings_of_metrics(name, choice, odd):
-    known = [f for f in make_metric(name).options() if f != "label"]
-    field = known[choice % len(known)]
-    quick = {"mine": {"estimators": ["gaussian"]}, "action": {"path": "rows", "projections": 4}}
-    options = {**quick.get(name, {}), field: odd}
-    if field == "projections" and odd in (10**6, 10**30):
-        return  # a right setting that takes long
-    metric = answer(lambda: make_metric(name, options))
-    if metric is not None and name != "mine":
-        answer(lambda: metric.measure(DATA))
-
-
-@pytest.mark.parametrize(
-    "given",
-    ["spectrum.ranks=5", "spectrum.ranks=1,2,3", "spectrum.seed=abc", "spectrum.positions=up",
-     "spectrum.epsilon=null", "spectrum.fit=[]", "spectrum.label=3", "spectrum.eigenvectors=0.5"],
-)  # fmt: skip
-def test_a_setting_that_is_not_taken_is_one_sentence(given, capsys):
-    assert cli.main(["analyze", "--limit", "8", "--quiet", "--set", given]) == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("polycode: ")
-    assert "spectrum" in said
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["analyze", "--option", "device=nowhere"],
-        ["analyze", "--option", "dtype=7"],
-        ["analyze", "--option", 'device={"a": 1}'],
-        ["explain", "--explainer", "ngram", "--set", "size=[]"],
-        ["explain", "--explainer", "token-lookup", "--set", "n=-1"],
-        ["analyze", "--model", "\x00"],
-        ["analyze", "--text", "\x00"],
-        ["analyze", "--sites", "[", "--limit", "4"],
-        ["report", "\x00"],
-        ["check", "\x00:x"],
-        ["check", ":"],
-        ["check", "os:"],
-        ["merge", "/dev/null", "--out", "/dev/null"],
-    ],
-)
-def test_odd_arguments_are_one_sentence(arguments, capsys):
-    assert cli.main(arguments) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert sum(line.startswith("polycode: ") for line in said) == 1
-    assert all(character.isprintable() for line in said for character in line)
-
-
-# -- texts ----------------------------------------------------------------------------------------
-
-LETTERS = st.one_of(
-    st.characters(),
-    st.characters(categories=["Cs", "Cc", "Cf"]),
-    st.sampled_from([SCRIPT, "\u202e", "\ufeff", "\ud83d", "<|endoftext|>", "\x00", "\r", "é"]),
-)
-
-
-@fewer
-@given(st.lists(st.lists(LETTERS, max_size=30).map("".join), min_size=1, max_size=5))
-def test_texts(tmp_path_factory, texts):
-    folder = tmp_path_factory.getbasetemp()
-    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
-    (folder / "texts.txt").write_bytes("\n".join(texts).encode("utf-8", "surrogatepass"))
-    for source in (texts, folder / "texts.jsonl", folder / "texts.txt"):
-        adapter = _embedded()
-        answer(lambda s=source, a=adapter: list(a.batches(s, pc.DataOptions(context=4, limit=4))))
-
-
-@drawn
-@given(st.text(LETTERS.filter(lambda c: len(c) == 1)))
-def test_what_is_shown_is_one_printable_line(text):
-    assert guards.shown(text).isprintable()
-
-
-def _embedded() -> Any:
-    if not _LOADED:
-        _LOADED.append(pc.load())
-    return _LOADED[0]
-
-
-_LOADED: list[Any] = []

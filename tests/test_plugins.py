@@ -9,9 +9,11 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import polycode_plugins as pc
 from polycode_plugins import cli, plugins
 from polycode_plugins.errors import PluginError
 from polycode_plugins.statistics import make_metric
@@ -191,3 +193,32 @@ def test_what_is_no_metric_is_not_called(install):
     install("function", {"metrics/function": "a_function:M"}, {"a_function": source})
     with pytest.raises(PluginError, match="'function' is a function and no class of metrics"):
         make_metric("function")
+
+
+METRIC = """
+from polycode_plugins.metrics import Spectrum
+class Other(Spectrum):
+    name = {name!r}
+"""
+
+
+def test_a_class_has_the_name_of_its_entry_point(install):
+    source = METRIC.format(name="other")
+    install("renamed", {"metrics/rarity": "renamed_module:Other"}, {"renamed_module": source})
+    with pytest.raises(PluginError, match=r"'rarity' of renamed.*'other'.*have to be equal"):
+        plugins.load("metrics", "rarity")
+    found = plugins.get("metrics", "rarity")
+    assert "have to be equal" in plugins.broken([found])["renamed", "rarity"]
+
+
+def test_a_saved_analysis_finds_the_metric_it_was_made_with(install, tmp_path):
+    source = METRIC.format(name="spectrum")
+    install("usurper", {"metrics/spectrum": "usurping:Other"}, {"usurping": source})
+    kinds = {ref: plugins.load("metrics", ref) for ref in ("spectrum", "usurper:spectrum")}
+    for reference, kind in kinds.items():
+        data = torch.randn(90, 8, generator=torch.Generator().manual_seed(0))
+        made = pc.measure({"a": data}, [kind(fit="huber", ranks=(1, 8))])
+        assert made.run["metrics"][0]["metric"] == reference
+        made.save(tmp_path / "run")
+        (metric,) = pc.Analysis.load(tmp_path / "run").statistics.metrics
+        assert type(metric) is kind
