@@ -24,6 +24,7 @@ NAMES = (
     "language-model-spectra",
     "projection-explanations",
     "error-correction",
+    "one-way-code",
     "capacity-allocation",
     "kurtosis-phase",
     "semi-orthogonal-blocks",

@@ -53,9 +53,9 @@ class Settings:
     features: int = 24
     dimensions: int = 8
     span: float = 4.0
-    kurtosis: tuple[float, ...] = (6.0, 18.0, 60.0)
+    kurtosis: tuple[float, ...] = (6.0, 12.0, 24.0)
     replicas: int = 5
-    tolerance: float = 0.1
+    tolerance: float = 0.15
     batch: int = 512
     steps: int = 5000
     rate: float = 0.02
@@ -164,14 +164,16 @@ def figure(numbers: Numbers) -> Figure:
     axes[0][0].set_ylabel("feature, by block")
     made.colorbar(image, ax=axes[0][2], label="|cos| of two features", fraction=0.05, pad=0.04)
     last = axes[0][3]
-    places = zip([*TRAINED, RANDOM], (*drawing.COLOURS[:3], drawing.FAINT), "osDx", strict=True)
+    places = zip([*TRAINED, RANDOM], (*drawing.COLOURS[:3], drawing.INK), "osDx", strict=True)
     for name, colour, mark in places:
         sizes = blocks[blocks["model"] == name].groupby(["dimension", "features"]).size()
         at = np.array(sizes.index.to_list(), dtype=float).reshape(-1, 2)
-        last.scatter(at[:, 0], at[:, 1], s=8 + 60 * np.sqrt(sizes / sizes.sum()), marker=mark,
-                     color=colour, alpha=0.7, lw=0.8, label=name)  # fmt: skip
+        area = 10 + 70 * np.sqrt(sizes / sizes.sum())
+        look = {"color": colour} if mark == "x" else {"facecolors": "none", "edgecolors": colour}
+        last.scatter(at[:, 0], at[:, 1], s=area, marker=mark, lw=1, label=name, **look)
     most = float(blocks["dimension"].max())
     last.plot([0, most], [0, most], ":", color=drawing.FAINT, lw=0.8)
+    last.xaxis.get_major_locator().set_params(integer=True)
     last.set_xlabel("dimensions of a block")
     last.set_ylabel("features of a block")
     last.set_title("Blocks")
@@ -302,9 +304,9 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     remarks=(
         "Blocks are connected components of the graph that joins features with |cos| above the "
-        "tolerance, 0.1; a block is semi-orthogonal if the eigenvalues of its W^T W differ by at "
-        "most that share of their mean, and saturated if its capacities sum to its dimensions to "
-        "within that share.",
+        "tolerance, 0.15, which lies above the noise of training. A block is semi-orthogonal if "
+        "the eigenvalues of its W^T W differ by at most that share of their mean, and saturated if "
+        "its capacities sum to its dimensions to within that share.",
         "Panel d counts blocks of all networks; the area grows with their share. Its dotted line "
         "is as many features as dimensions: blocks on it are monosemantic.",
         "The linear model is a second control: it represents the most important features, each on "
