@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import polycode_plugins as pc
 from polycode_plugins.data import image_batches, image_pictures
-from polycode_plugins.errors import DataError, PluginError, near
+from polycode_plugins.errors import DataError, ModelError, PluginError, near
 from polycode_plugins.experiments.resnet_vae import ResNetVAE, negative_elbo
 from polycode_plugins.experiments.training import seeded, train
 
@@ -156,7 +156,19 @@ class Inputs:
 
 
 def made(settings: Training, dropout: float, network: int, seed: int) -> ResNetVAE:
-    """An untrained autoencoder; equal seeds give equal weights whatever the dropout."""
+    """An untrained autoencoder; equal seeds give equal weights whatever the dropout.
+
+    Raises:
+        ModelError: for a device that is not there.
+        DataError: for pretrained weights of another number of channels.
+    """
+    try:
+        torch.empty(0, device=settings.device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"the device {settings.device!r} cannot be used ({reason}); --set device=cpu"
+        ) from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(seed, network).initial_seed())
         model = ResNetVAE(

@@ -361,7 +361,7 @@ EXPERIMENT = Experiment(
     remarks=(
         "At the laptop scale four small autoencoders (16 to 128 channels, 32 pixels, 6 epochs) are "
         "trained on crops of two photographs, and the unseen pictures are other crops of the same. "
-        "At the paper scale: ResNet-18, CIFAR-10 at 224 pixels from a local folder, 200 epochs; "
+        "At the paper scale: ResNet-18, CIFAR-10 at 224 pixels (data=cifar10:FOLDER), 200 epochs; "
         "tens of GB of memory for the spectra.",
         "Positions count as features, so that an eigenvector is a stack of filters (d); the paper "
         "does not say. Layers are the outputs of stem, blocks and dense layers, and the Huber "

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from polycode_plugins.errors import DataError, PluginError
+from polycode_plugins.errors import DataError, ModelError, PluginError
 from polycode_plugins.experiments import autoencoder, training
 from polycode_plugins.experiments.autoencoder import SMOKE, Inputs, Training
 from polycode_plugins.experiments.resnet_vae import HIDDEN, ResNetVAE, negative_elbo
@@ -105,6 +105,8 @@ def test_networks_differ_by_number_and_begin_alike_at_all_rates():
     assert not torch.equal(first(0.0, 0), first(0.0, 1))
     with pytest.raises(DataError, match="64 channels"):
         autoencoder.made(dataclasses.replace(TINY, pretrained=True), 0.0, 0, 0)
+    with pytest.raises(ModelError, match="device 'nowhere' cannot be used"):
+        autoencoder.made(dataclasses.replace(TINY, device="nowhere"), 0.0, 0, 0)
 
 
 def test_what_comes_through_dropout_is_measured_and_nothing_stays_changed():
