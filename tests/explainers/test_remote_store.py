@@ -59,8 +59,8 @@ def test_the_key_of_an_answer_is_all_that_decides_it():
 def test_an_answer_comes_back_as_it_was(tmp_path):
     raw = {"choices": [{"message": {"content": "ü\n"}}], "unknown": [1.5, None]}
     store = Store(tmp_path / "deep" / "s.sqlite")
-    number = store.begin("k", "explain", 0.5)
-    store.finish(number, "k", "b", ASKED, raw, usage=(3, 4, False), dollars=0.25)
+    store.begin("k", "explain", 0.5)
+    store.finish("k", "b", ASKED, raw, usage=(3, 4, False), dollars=0.25)
     assert store.answer("k") == raw
     assert store.answer("l") is None
     lost = store.begin("l", "explain", 0.5)
@@ -107,8 +107,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
 
     def keep(name: int) -> None:
         raw = {"text": str(list(range(name, name + 500)))}
-        number = store.begin(f"k{name}", "explain", 0.0)
-        store.finish(number, f"k{name}", "b", ASKED, raw, usage=(1, 1, False), dollars=0.0)
+        store.begin(f"k{name}", "explain", 0.0)
+        store.finish(f"k{name}", "b", ASKED, raw, usage=(1, 1, False), dollars=0.0)
 
     def keep_all() -> None:
         for name in range(1000):

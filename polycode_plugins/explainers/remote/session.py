@@ -141,7 +141,7 @@ class Session:
         """
         keys = [request.key(self.backend.identity) for request in requests]
         todo = dict(zip(keys, requests, strict=True))
-        found = {key: raw for key in todo if (raw := self.store.answer(key)) is not None}
+        found = self.store.answers(list(todo))
         replies = {key: Reply(raw, "", Cost(stored=1)) for key, raw in found.items()}
         new = {key: request for key, request in todo.items() if key not in found}
         replies.update(self._send_all(new))
@@ -200,7 +200,7 @@ class Session:
                 usage = usage_of(raw, request)
                 paid = self._price(request, *usage[:2])
                 self.store.finish(
-                    number, key, self.backend.identity, request, raw, usage=usage, dollars=paid
+                    key, self.backend.identity, request, raw, usage=usage, dollars=paid
                 )
                 return Reply(raw, "", Cost(sent, 0, usage[0], usage[1]))
             except Refused as failure:

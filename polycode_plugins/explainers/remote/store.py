@@ -1,10 +1,13 @@
 """Every request and answer, under the hash of what was asked: nothing is paid for twice.
 
-SQLite with a write-ahead log. An attempt is written before its request is sent, the answer and the
-end of the attempt in one transaction when it has come; so after a crash the file says which answers
-are there (they are used), and which requests may have been paid for without an answer (their
-estimated price counts as spent). Requests that were under way when the process died are the only
-ones that can be sent again. It holds texts and answers, and no key.
+SQLite with a write-ahead log. An attempt is written before its request is sent, the answer when it
+has come; so after a crash the file says which answers are there (they are used), and which requests
+may have been paid for without an answer (their estimated price counts as spent). Requests that were
+under way when the process died are the only ones that can be sent again. It holds texts and
+answers, and no key.
+
+Each is one statement, and so a transaction of its own: with many threads every further statement is
+a wait for the interpreter, and that is what limits how many requests a second are answered.
 
 The log is handed to the operating system at once and to the disk at its leisure: a killed process
 loses nothing, a power failure may lose the last answers, and neither damages the file.
@@ -16,7 +19,7 @@ import json
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ from polycode_plugins.errors import StateError
 from polycode_plugins.explainers.remote.request import Request
 
 FORMAT = 1
+_AT_ONCE = 500  # keys looked up in one statement; SQLite takes 999 in old versions
 _SCHEMA = """
 CREATE TABLE answers (
   key TEXT PRIMARY KEY, purpose TEXT, backend TEXT, model TEXT, request BLOB, answer BLOB,
@@ -104,7 +108,11 @@ class Store:
                 self._db.executescript(
                     f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={FORMAT}; COMMIT;"
                 )
-            # What was under way when the last process died was never answered.
+            # Of what was under way when the last process ended, some was answered, some never.
+            self._db.execute(
+                "UPDATE attempts SET state='answered' WHERE state='sent' AND key IN "
+                "(SELECT key FROM answers)"
+            )
             self._db.execute("UPDATE attempts SET state='lost' WHERE state='sent'")
         except sqlite3.Error as error:
             self._db.close()
@@ -120,6 +128,19 @@ class Store:
         with self._lock:
             row = self._db.execute("SELECT answer FROM answers WHERE key=?", (key,)).fetchone()
         return None if row is None else dict(json.loads(zlib.decompress(row[0])))
+
+    def answers(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The stored answers among these keys."""
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(keys), _AT_ONCE):
+            part = keys[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(part))
+            with self._lock:
+                rows = self._db.execute(
+                    f"SELECT key, answer FROM answers WHERE key IN ({marks})", part
+                ).fetchall()
+            found |= {key: dict(json.loads(zlib.decompress(answer))) for key, answer in rows}
+        return found
 
     def holds(self, key: str) -> bool:
         """Whether there is an answer."""
@@ -137,27 +158,19 @@ class Store:
         return int(cursor.lastrowid or 0)
 
     def finish(
-        self, attempt: int, key: str, backend: str, request: Request, raw: Mapping[str, Any], *,
+        self, key: str, backend: str, request: Request, raw: Mapping[str, Any], *,
         usage: tuple[int, int, bool], dollars: float,
     ) -> None:  # fmt: skip
-        """Keep an answer."""
+        """Keep an answer, which ends the attempt of its key that is under way."""
         asked = zlib.compress(json.dumps(request.body, sort_keys=True).encode(), 1)
         answered = zlib.compress(json.dumps(raw).encode(), 1)
         row = (key, request.purpose, backend, request.model, asked, answered, *usage, dollars)
         with self._writing():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.execute(
-                    "INSERT OR IGNORE INTO answers (key, purpose, backend, model, request, answer,"
-                    " tokens_in, tokens_out, estimated, dollars) VALUES (?,?,?,?,?,?,?,?,?,?)",
-                    row,
-                )
-                self._db.execute("UPDATE attempts SET state='answered' WHERE id=?", (attempt,))
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            self._db.execute(
+                "INSERT OR IGNORE INTO answers (key, purpose, backend, model, request, answer,"
+                " tokens_in, tokens_out, estimated, dollars) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                row,
+            )
 
     def fail(self, attempt: int, detail: str, *, lost: bool = False) -> None:
         """Write down that an attempt ended without an answer; `lost` if it may have been paid."""
