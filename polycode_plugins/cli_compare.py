@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from polycode_plugins.guards import shown
 if TYPE_CHECKING:
     from polycode_plugins.explainers.base import Cost
     from polycode_plugins.explainers.comparison import Comparison
+    from polycode_plugins.explainers.units import Units
 
 _EXPLAINED = 10  # units that `explain` explains unless it is told
 
@@ -40,6 +42,12 @@ def add_commands(commands: Any) -> None:
     )
     compare.add_argument(
         "--n-units", type=int, default=50, help="of each kind at each site (default: %(default)s)"
+    )
+    compare.add_argument(
+        "--directions",
+        metavar="FILE[:NAME]",
+        help="also directions of your own, one a row, such as the decoder of a sparse "
+        "autoencoder: .npy, or a tensor of a .safetensors file",
     )
     compare.add_argument(
         "--control", action="store_true", help="repeat with the weights in random order"
@@ -118,7 +126,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    kinds = [k.strip() for k in options.units.split(",") if k.strip()]
+    kinds: list[str | Units] = [k.strip() for k in options.units.split(",") if k.strip()]
+    if options.directions is not None:
+        from polycode_plugins.explainers.direction_files import read_directions
+
+        kinds.append(read_directions(options.directions))
     comparison = _run(options, kinds, options.n_units, control=options.control)
     if comparison is None:
         return 0
@@ -190,7 +202,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _run(
-    options: argparse.Namespace, kinds: list[str], n_units: Any, *, control: bool
+    options: argparse.Namespace, kinds: Sequence[str | Units], n_units: Any, *, control: bool
 ) -> Comparison | None:
     """The comparison that was asked for, written where it was asked; None for a dry run."""
     from polycode_plugins.cli import assignments, say

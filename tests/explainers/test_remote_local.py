@@ -11,7 +11,7 @@ import torch
 from long_gpt2 import long_folder
 from planted_units import UNITS
 
-from polycode_plugins.errors import ModelError
+from polycode_plugins.errors import DataError, ModelError
 from polycode_plugins.explainers.base import Explanation
 from polycode_plugins.explainers.remote import LocalModel, OpenAIExplainer, prompts
 from polycode_plugins.explainers.remote.failures import RemoteError
@@ -152,3 +152,11 @@ def test_without_a_chat_template_there_is_no_chat(make, local):
     assert one.judge() is None
     with pytest.raises(RemoteError, match="can serve prompt-logprobs"):
         make(local, simulator="text").simulator()
+
+
+def test_it_can_be_named_on_the_command_line(make, folder, local):
+    named = make(f"local:{folder}")
+    assert named.session.backend.identity == local.identity
+    assert named.model == local.name
+    with pytest.raises(DataError, match=r"not local:NAME, for example local:gpt2"):
+        make("remote:gpt2")

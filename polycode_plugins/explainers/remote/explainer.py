@@ -42,7 +42,8 @@ class OpenAIExplainer(Explainer):
         base_url: of the server; by default $OPENAI_BASE_URL, or OpenAI's.
         key_variable: the environment variable that holds the key. There is no argument for the
             key itself, so that it is in no file and no report.
-        backend: in place of a server, for example `LocalModel`.
+        backend: in place of a server: an object such as `LocalModel`, or "local:NAME" for one of a
+            folder or name of Hugging Face.
         store: file for all requests and answers. The same file again pays for nothing twice.
         simulator: "auto" takes what the probe finds to fit; or "prompt-logprobs",
             "generated-logprobs", "token-by-token", "text".
@@ -70,7 +71,7 @@ class OpenAIExplainer(Explainer):
         simulator_model: str | None = None,
         base_url: str | None = None,
         key_variable: str = "OPENAI_API_KEY",
-        backend: Backend | None = None,
+        backend: Backend | str | None = None,
         store: str | Path = "answers.sqlite",
         simulator: str = "auto",
         prices: str | Path | Mapping[str, Any] | None = None,
@@ -86,6 +87,8 @@ class OpenAIExplainer(Explainer):
             raise DataError(f"no simulator is called {simulator!r}; use auto, {', '.join(METHODS)}")
         if backend is not None and base_url is not None:
             raise DataError("give a backend or base_url, not both")
+        if isinstance(backend, str):
+            backend = _local(backend)
         model = model or getattr(backend, "name", None) or "gpt-4o-mini"
         table = None if prices is None else read_prices(prices)
         if table is not None:
@@ -245,6 +248,15 @@ class OpenAIExplainer(Explainer):
         closing = getattr(self.session.backend, "close", None)
         if closing is not None:
             closing()
+
+
+def _local(name: str) -> Backend:
+    kind, _, model = name.partition(":")
+    if kind != "local" or not model:
+        raise DataError(f"the backend {name!r} is not local:NAME, for example local:gpt2")
+    from polycode_plugins.explainers.remote.local import LocalModel
+
+    return LocalModel(model)
 
 
 _GUESS = {
