@@ -27,6 +27,8 @@ from polycode_plugins.metrics.capacity_result import (
 )
 from polycode_plugins.metrics.code_entropy import Code
 from polycode_plugins.metrics.power_law import FitName, fit_power_law
+from polycode_plugins.metrics.row_dependence import RowDependence
+from polycode_plugins.metrics.row_groups import RowGroups
 from polycode_plugins.theory import (
     dropout_capacity,
     gaussian_capacity,
@@ -111,8 +113,11 @@ class Capacity(Metric):
             )
 
     def accumulators(self) -> Mapping[str, Accumulator]:
-        """One covariance, the same as that of `Spectrum`."""
-        return {"covariance": Covariance(self.positions, self.precision)}
+        """A covariance, and what tells how dependent the samples are; `Spectrum` has the same."""
+        return {
+            "covariance": Covariance(self.positions, self.precision),
+            "groups": RowGroups(self.positions),
+        }
 
     def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> CapacityResult:
         """The capacity at one site.
@@ -124,7 +129,8 @@ class Capacity(Metric):
         values = covariance.eigenvalues().cpu().numpy()
         width, n = covariance.width, covariance.n_samples
         assert width is not None
-        means, variances = _unit_moments(covariance)
+        means, variances = (m.cpu().numpy() for m in (covariance.mean(), covariance.variances()))
+        dependence = cast(RowGroups, accumulators["groups"]).dependence()
         eps = np.finfo(np.float64).eps
         if values[0] <= eps**2 * (float((means**2).sum()) + 1e-300):
             raise DataError(
@@ -133,7 +139,8 @@ class Capacity(Metric):
             )
         # Rounding of the eigensolver is no information, however fine the step.
         values = np.where(values > width * eps * values[0], values, 0.0)
-        code = Code(values, width, n)
+        effective = max(2.0, dependence.effective(n))
+        code = Code(values, width, effective)
         unit = code.total / width
         relative_step = RELATIVE_STEP if self.relative_step is None else self.relative_step
         step = relative_step * code.typical if self.step is None else self.step
@@ -141,11 +148,21 @@ class Capacity(Metric):
         noise = noise if self.noise is None else self.noise
 
         entropy = code.entropy(step, variances, relative=self.step is None)
+        interval, tails = entropy.interval, []
+        if interval is not None and dependence.widest != dependence.correlation:
+            # Heavy-tailed or mostly silent rows: which of both is not known, so it covers both.
+            fewest = Code(values, width, max(2.0, n / dependence.widest.square))
+            other = fewest.entropy(step, variances, relative=self.step is None).interval
+            if other is None:
+                interval = None
+                tails = ["the rows are too heavy-tailed, or too sparse, for an interval"]
+            else:
+                interval = min(interval[0], other[0]), max(interval[1], other[1])
         informed = code.information(
             noise, relative=self.noise is None and (self.snr is not None or self.step is None)
         )
         naive = gaussian_information(values, noise)
-        law, doubts = self._power_law(values, width, n, step)
+        law, doubts = self._power_law(values, width, n, step, dependence)
         uncorrected = []
         if entropy.interval is None:
             uncorrected.append("entropy")
@@ -153,7 +170,7 @@ class Capacity(Metric):
             uncorrected.append("information")
         return CapacityResult(
             redundancy=entropy.flat - entropy.bits,
-            interval=entropy.interval,
+            interval=interval,
             entropy=entropy.bits,
             entropy_naive=entropy.naive,
             flat_entropy=entropy.flat,
@@ -169,22 +186,25 @@ class Capacity(Metric):
             eigenvalues=values,
             total_variance=code.total,
             n_samples=n,
+            effective_samples=effective,
+            effective_from="documents" if dependence.measured else "not measured",
             width=width,
             positions=self.positions,
             power_law=law,
             dropout=self._dropout(entropy.flat / width, width),
-            warnings=(*doubts, *self._doubts(code, step, noise, uncorrected)),
+            warnings=(*doubts, *tails, *self._doubts(code, n, step, noise, uncorrected)),
         )
 
     def _doubts(
-        self, code: Code, step: float, noise: float, uncorrected: Sequence[str]
+        self, code: Code, n: int, step: float, noise: float, uncorrected: Sequence[str]
     ) -> list[str]:
         """What keeps the entropy and the information from meaning what they seem to."""
         said = []
         if uncorrected:
+            worth = f" (of {n} they are worth {code.n_samples:.0f})" if code.n_samples < n else ""
             said.append(
-                "there are too few samples for the width to know the weak components, so the "
-                f"{' and the '.join(uncorrected)} are those of the sample: too low, and the "
+                f"there are too few samples{worth} for the width to know the weak components, so "
+                f"the {' and the '.join(uncorrected)} are those of the sample: too low, and the "
                 "redundancy too high; give more samples, or read less precisely"
             )
         if step > COARSE * code.typical:
@@ -192,7 +212,7 @@ class Capacity(Metric):
                 "the step is wider than most units, so that nearly all of the code is lost in "
                 "reading it and an even spread is no longer the best one; give a smaller step"
             )
-        rows_kept = code.n_samples <= code.width
+        rows_kept = n <= code.width
         exact = self.precision == "float64" or rows_kept
         floor = code.eigenvalues[0] * (
             code.width * np.finfo(np.float64).eps if exact else FLOAT32_NOISE
@@ -206,7 +226,7 @@ class Capacity(Metric):
         return said
 
     def _power_law(
-        self, values: Floats, width: int, n: int, step: float
+        self, values: Floats, width: int, n: int, step: float, dependence: RowDependence
     ) -> tuple[PowerLawBound | None, list[str]]:
         """Theorem 4 for the law of the measured total variance, and what speaks against it."""
         fit, doubts = None, []
@@ -214,7 +234,13 @@ class Capacity(Metric):
         if exponent is None:
             try:
                 fit = fit_power_law(
-                    values, n, width=width, fit=self.fit, ranks=self.ranks, seed=self.seed
+                    values,
+                    n,
+                    width=width,
+                    fit=self.fit,
+                    ranks=self.ranks,
+                    seed=self.seed,
+                    rows=dependence.correlation,
                 )
             except DataError as error:
                 why = f"no power law could be fitted, so Theorem 4 is left out: {error}"
@@ -262,13 +288,3 @@ def _check(name: str, value: float | None, *, positive: bool = False, most: floa
     right = value > 0 if positive else value >= 0
     if not right or value > most or not np.isfinite(value):
         raise DataError(f"{name} must be {rule}, and it is {value:g}")
-
-
-def _unit_moments(covariance: Covariance) -> tuple[Floats, Floats]:
-    """Means and variances [width], without a width x width matrix where there is none yet."""
-    width = covariance.width
-    assert width is not None
-    if covariance.n_samples <= width and "scatter" not in (state := covariance.state()):
-        rows = state["rows"].double()
-        return rows.mean(dim=0).numpy(), rows.var(dim=0).numpy()
-    return covariance.mean().cpu().numpy(), covariance.covariance().diagonal().cpu().numpy()

@@ -74,8 +74,8 @@ class CapacityResult(Result):
     Attributes:
         redundancy: `flat_entropy` - `entropy`, the bits given up because units correlate and have
             unequal variances. Near 0 its estimate may be negative.
-        interval: 95% interval (low, high) of the redundancy, for independent Gaussian samples; None
-            where the entropy could not be corrected for their number.
+        interval: 95% interval (low, high) of the redundancy, for Gaussian samples of the number
+            that they are worth; None where the entropy could not be corrected for that number.
         entropy: of the principal components, each read to `step`.
         entropy_naive: the same with the sample's eigenvalues for variances, biased low.
         flat_entropy: of independent units that share the total variance evenly.
@@ -91,6 +91,8 @@ class CapacityResult(Result):
         eigenvalues: float64 [rank] of the sample covariance, descending.
         total_variance: their sum.
         n_samples, width: of the covariance.
+        effective_samples, effective_from: independent samples that they are worth, as tokens of a
+            text are correlated, and whether that was measured; see `SpectrumResult`.
         positions: whether positions counted as "samples" or "features".
         power_law: bound of Theorem 4; None where no power law could be fitted.
         dropout: capacity under dropout; None unless a rate was given.
@@ -138,6 +140,8 @@ class CapacityResult(Result):
     eigenvalues: Floats
     total_variance: float
     n_samples: int
+    effective_samples: float
+    effective_from: str
     width: int
     positions: str = "samples"
     power_law: PowerLawBound | None = None
@@ -196,10 +200,15 @@ class CapacityResult(Result):
                 f"eigenvalues, not corrected for {self.n_samples} samples."
             )
         if self.interval is not None:
+            worth = (
+                f"are worth {self.effective_samples:.0f} independent ones, as measured between "
+                "documents"
+                if self.effective_from == "documents"
+                else "count as independent, which was not measured"
+            )
             said.append(
-                f"The correction for {self.n_samples} samples, and the interval, hold for samples "
-                "that are independent and Gaussian; neighbouring tokens and heavy tails make the "
-                "interval too narrow."
+                f"The {self.n_samples} samples {worth}. The correction for that number, and the "
+                "interval, hold for Gaussian activations."
             )
         if (law := self.power_law) is not None:
             said.append(
@@ -272,6 +281,7 @@ class CapacityResult(Result):
             "dropout_upper": drop.upper if drop else None,
             "total_variance": self.total_variance,
             "n_samples": self.n_samples,
+            "effective_samples": self.effective_samples,
             "width": self.width,
         }
 

@@ -44,12 +44,12 @@ class Code:
     Attributes:
         eigenvalues: of the centred sample covariance, rounding set to zero.
         width: features per sample.
-        n_samples: samples, independent.
+        n_samples: independent samples that the sample is worth.
     """
 
     eigenvalues: Floats
     width: int
-    n_samples: int
+    n_samples: float
 
     @cached_property
     def total(self) -> float:

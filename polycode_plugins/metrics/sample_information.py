@@ -45,19 +45,20 @@ class LogDeterminant:
     resolved: float
 
 
-def log_determinant(eigenvalues: Floats, noise: float, dof: int) -> LogDeterminant | None:
+def log_determinant(eigenvalues: Floats, noise: float, dof: float) -> LogDeterminant | None:
     """Estimate log det(1 + Sigma / noise) from sample eigenvalues, for independent Gaussian rows.
 
     Args:
-        eigenvalues: [k <= dof] of the centred sample covariance; zeros may be left out, and one
+        eigenvalues: [k] of the centred sample covariance; zeros may be left out, and one
             must be positive.
         noise: variance > 0 in every direction, in the unit of the eigenvalues.
-        dof: degrees of freedom of the covariance, samples - 1.
+        dof: degrees of freedom of the covariance, samples - 1; of correlated samples the number
+            of independent ones that they are worth, which is right to first order in width / dof.
 
     Returns:
         None where the sample does not determine it: with as many non-zero eigenvalues as degrees
         of freedom, directions may exist that no sample has shown, and the noise is too small to
-        drown them.
+        drown them. With more of them dof is an effective number, too small for a correction.
     """
     from scipy.optimize import brentq
 
@@ -68,7 +69,7 @@ def log_determinant(eigenvalues: Floats, noise: float, dof: int) -> LogDetermina
         """1/n tr (G + y)^-power, in the unit of the noise."""
         return (float(((values + y) ** -power).sum()) + (unseen / y**power if unseen else 0)) / dof
 
-    if not unseen and resolvent(0.0, 1) <= 1:
+    if unseen < 0 or (not unseen and resolvent(0.0, 1) <= 1):
         return None
     y = float(brentq(lambda y: resolvent(y, 1) - 1, unseen / dof, 1.0, xtol=1e-15))
     hidden, log_slope = 1 - y, float(np.log(resolvent(y, 2)))  # 1 - y/x and log(dx/dy)

@@ -8,6 +8,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from scipy.signal import lfilter
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
@@ -99,6 +100,43 @@ def test_correction_removes_the_bias_and_the_interval_covers():
     assert np.mean([e.flat - e.bits for e in found]) == pytest.approx(truth, abs=0.15)
     covered = np.mean([e.interval[0] <= truth <= e.interval[1] for e in found])
     assert 0.9 <= covered <= 0.99
+
+
+def test_correlated_tokens_are_no_independent_ones():
+    variances, lag = power_law(exponent=0.8), 0.8
+    step = 0.1 * np.sqrt(variances.mean())
+    flat = gaussian_entropy(np.full(WIDTH, variances.mean()), step)
+    truth = flat - gaussian_entropy(variances, step)
+    found, loose = [], []
+    for seed in range(12):
+        noise = np.random.default_rng([3, seed]).standard_normal((40, 70, WIDTH))
+        texts = lfilter([np.sqrt(1 - lag**2)], [1, -lag], noise, axis=1)[:, 40:]
+        texts = torch.from_numpy(texts * np.sqrt(variances))
+        axes = ("batch", "position", "feature")
+        found.append(Capacity().measure(Activations(texts, axes)))
+        if seed < 2:
+            loose.append(Capacity().measure(texts.reshape(-1, WIDTH)))
+    # (1 + lag^2) / (1 - lag^2) = 4.6 tokens are worth one in a long text, 4.2 in one of 30.
+    assert np.mean([r.effective_samples for r in found]) == pytest.approx(1200 / 4.2, rel=0.05)
+    assert np.mean([r.redundancy for r in found]) == pytest.approx(truth, abs=0.35)
+    covered = [r.interval[0] <= truth <= r.interval[1] for r in found]
+    assert np.mean(covered) >= 0.8
+    assert np.mean([r.power_law.exponent for r in found]) == pytest.approx(0.8, abs=0.04)
+    # The fault this guards against: every token a text of its own.
+    assert np.mean([r.redundancy for r in loose]) > truth + 1
+    assert not any(r.interval[0] <= truth <= r.interval[1] for r in loose)
+
+
+def test_an_interval_covers_heavy_tails_or_is_not_given():
+    rng = np.random.default_rng(0)
+    tails = torch.from_numpy(np.sqrt(rng.chisquare(5, size=(SAMPLES, 1)) / 5))
+    plain, tailed = gaussian(power_law()), gaussian(power_law()) / tails
+    widths = [np.ptp(Capacity().measure(rows).interval) for rows in (plain, tailed)]
+    assert widths[1] > 1.2 * widths[0]
+    few = gaussian(power_law(), 90) / torch.from_numpy(np.sqrt(rng.chisquare(1, size=(90, 1))))
+    result = Capacity().measure(few)
+    assert result.interval is None
+    assert any("too heavy-tailed" in said for said in result.warnings)
 
 
 def test_flat_spectrum_has_no_redundancy():
