@@ -10,7 +10,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
-torch.set_num_threads(2)
+# The models are tiny: threads would wait for each other, above all where cores are shared.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -77,15 +77,20 @@ def nnsight() -> AdapterCase:
 
 @lru_cache
 def _resnet() -> Adapter:
-    return load("resnet18", "torchvision")
+    """A ResNet of torchvision's with all its kinds of blocks, a quarter of the smallest one."""
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return load(ResNet(Bottleneck, [1, 1, 1, 1], 10, width_per_group=8), "torchvision")
 
 
 def torchvision() -> AdapterCase:
-    """The `torchvision` adapter on an untrained ResNet-18 and small images."""
+    """The `torchvision` adapter on a small untrained ResNet and small images."""
     return AdapterCase(
         make=_resnet,
         data=_rows(5, 3, 40, 40),
-        sites=["bn1", "layer1.0.relu:*", "layer4.1", "avgpool"],
+        sites=["bn1", "layer1.0.relu:*", "layer4.0", "avgpool"],
         in_place="bn1",
         repeated=("layer1.0.relu:0", "layer1.0.relu:1"),
         options=DataOptions(batch_size=4, limit=5),
@@ -103,8 +108,8 @@ def transformer_lens() -> AdapterCase:
     return AdapterCase(
         make=_tiny_gpt2,
         data=_TEXTS * 8,
-        sites=["blocks.0.hook_resid_pre", "blocks.2.mlp.hook_post", "blocks.5.hook_resid_post"],
-        options=DataOptions(batch_size=3, context=12, limit=5),
+        sites=["blocks.0.hook_resid_pre", "blocks.1.mlp.hook_post", "blocks.2.hook_resid_post"],
+        options=DataOptions(batch_size=3, context=12, limit=4),
     )
 
 
