@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pandas as pd
 import pytest
 
 import polycode_plugins as pc
+from polycode_plugins.data.text import text_documents
 from polycode_plugins.loading import embedded_model
 
 ROOT = Path(__file__).parents[1]
-TEXTS = ["Return the square root of x, a non-negative number. " * 12] * 12
+TEXTS = [document.text[:600] for document in islice(text_documents(None), 60)]
 
 
 def run(page: str, names: dict[str, Any]) -> dict[str, Any]:
@@ -41,6 +43,11 @@ def test_the_uses_run_in_order(elsewhere: Path, capsys: pytest.CaptureFixture[st
     assert isinstance(frame, pd.DataFrame)
     assert frame["norm.rms_norm"].is_monotonic_increasing
     assert "norm" in (elsewhere / "report.html").read_text(encoding="utf-8")
+    assert (names["comparison"].contrasts[-1].first, len(names["comparison"].sites)) == (
+        "neuron",
+        6,
+    )
+    assert "Neuron or projection?" in (elsewhere / "neurons.html").read_text(encoding="utf-8")
 
 
 def test_the_tour_runs_in_order(elsewhere: Path):
