@@ -81,7 +81,8 @@ def test_outputs_are_bit_equal_and_the_model_is_left_as_it_was(resnet):
             assert torch.equal(resnet(IMAGES), expected)
     assert hooks_on(resnet) == 0
     before = condition_of(resnet)
-    pc.analyze(resnet, IMAGES, Mean(), train_mode=True)
+    with pytest.raises(pc.DataError, match="evaluation mode"):
+        pc.analyze(resnet, IMAGES, Mean(), train_mode=True)
     pc.analyze(resnet, IMAGES, Mean())
     assert condition_of(resnet) == before
 
