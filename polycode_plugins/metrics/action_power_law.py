@@ -54,7 +54,8 @@ def power_law_action(
     if spectrum is not None:
         if exponent is not None or width is not None:
             raise DataError("give a spectrum, or exponent and width, not both")
-        exponent, width = spectrum.exponent, spectrum.width
+        # Noise can make the exponent of a flat spectrum negative, which sorted values rule out.
+        exponent, width = max(0.0, spectrum.exponent), spectrum.width
         scale = float(spectrum.eigenvalues[0])
         shrink = (spectrum.n_samples - 1) / spectrum.n_samples
         moments = theory.action_moments(spectrum.eigenvalues, dimensions, width)

@@ -58,10 +58,10 @@ class ActionResult(Result):
         "2 a code in which the order of the inputs cannot be seen."
     )
     headline: ClassVar[tuple[str, ...]] = (
-        "expected",
-        "monte_carlo",
         "normalised",
         "von_neumann_ratio",
+        "expected",
+        "monte_carlo",
         "n_steps",
         "path",
     )

@@ -78,6 +78,19 @@ class PowerLawFit:
         """The exponent with the sign of Marshall & Kirchner 2024: -exponent."""
         return -self.exponent
 
+    @property
+    def verdict(self) -> str:
+        """ "broken" (no single power law, p < 0.05), "irregular" (too much scatter for one), "not
+        tested" (too few ranks to tell), or "one power law" (nothing speaks against it).
+
+        The levels of both tests hold for Gaussian rows.
+        """
+        if self.broken:
+            return "broken"
+        if self.irregular:
+            return "irregular"
+        return "not tested" if self.evidence is None else "one power law"
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> PowerLawFit:
         """The fit whose fields, as JSON values, are given."""

@@ -63,6 +63,16 @@ class SpectrumResult(Result):
         "A steep decay (exponent well above 1) means that a few directions carry the code: it is "
         "redundant and smooth; an exponent below 1 means an efficient, high-dimensional code."
     )
+    headline: ClassVar[tuple[str, ...]] = (
+        "exponent",
+        "interval_low",
+        "interval_high",
+        "verdict",
+        "participation_ratio",
+        "effective_rank",
+        "n_samples",
+    )
+    units: ClassVar[Mapping[str, str]] = {"total_variance": "activation²"}
 
     eigenvalues: Floats
     power_law: PowerLawFit
@@ -93,6 +103,16 @@ class SpectrumResult(Result):
         return self.power_law.interval
 
     @property
+    def irregular(self) -> bool:
+        """Whether the eigenvalues scatter around the law more than Gaussian rows make them."""
+        return self.power_law.irregular
+
+    @property
+    def verdict(self) -> str:
+        """Whether one power law describes the spectrum, see `PowerLawFit.verdict`."""
+        return self.power_law.verdict
+
+    @property
     def total_variance(self) -> float:
         """Sum of the eigenvalues."""
         return float(self.eigenvalues.sum())
@@ -120,8 +140,9 @@ class SpectrumResult(Result):
             "interval_high": high,
             "fit": self.power_law.fit,
             "r_squared": self.power_law.r_squared,
+            "verdict": self.verdict,
             "broken": self.power_law.broken,
-            "irregular": self.power_law.irregular,
+            "irregular": self.irregular,
             "participation_ratio": self.participation_ratio,
             "participation_ratio_naive": self.participation_ratio_naive,
             "effective_rank": self.effective_rank,

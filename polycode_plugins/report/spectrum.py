@@ -7,6 +7,7 @@ from statistics import median
 
 from polycode_plugins.activations import Site
 from polycode_plugins.metrics.spectrum import SpectrumResult
+from polycode_plugins.report.action_relation import action_chart, action_table
 from polycode_plugins.report.generic import View, own_warnings, where
 from polycode_plugins.report.page import Part, Prose, Warnings
 from polycode_plugins.report.spectrum_charts import (
@@ -32,6 +33,9 @@ def spectrum_parts(view: View) -> list[Part]:
                 "power law, in proportion to 1 / rank^exponent, so that one number, the exponent, "
                 "says how steeply.",
                 SpectrumResult.reading,
+                "Whether one power law describes a site is tested. The test calls one sound site "
+                "in twenty broken if its activations are Gaussian, and more of them if they are "
+                "heavy-tailed or mostly zero; where it does, read the curve and not the number.",
                 findings(view.sites, results),
             ]
         )
@@ -42,7 +46,9 @@ def spectrum_parts(view: View) -> list[Part]:
         exponent_chart(view.id, view.sites, results),
         spectra_chart(view.id, view.sites, results),
         dimensions_chart(view.id, view.sites, results),
+        action_chart(view.id, view.sites, results),
         spectrum_table(view.id, view.sites, results),
+        action_table(view.id, view.sites, results),
     ]
     return parts
 
@@ -86,6 +92,12 @@ def spectrum_warnings(sites: Sequence[Site], results: Sequence[SpectrumResult]) 
             f"{where(broken, total)} the eigenvalues do not follow one power law: their slope "
             "changes along the ranks, so no single exponent describes them. Read their curve, not "
             "their exponent; the table says at which rank it breaks."
+        )
+    if loose := of([r.irregular and not r.power_law.broken for r in results]):
+        said.append(
+            f"{where(loose, total)} the eigenvalues scatter around the fitted law more than those "
+            "of Gaussian activations would: the spectrum goes in steps or waves, or the "
+            "activations are far from Gaussian. The interval is widened for it; look at the curve."
         )
     if few := of([r.n_samples <= r.width for r in results]):
         said.append(

@@ -28,7 +28,7 @@ def exponent_chart(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
         if interval is not None:
             lines.append(f"95% interval {interval[0]:.3f} to {interval[1]:.3f}")
         texts.append(
-            [*lines, *_break(result), f"{result.n_samples:,} samples, width {result.width:,}"]
+            [*lines, *_break(result), f"{samples_text(result, ' samples')}, width {result.width:,}"]
         )
     if all(i is None for i in intervals):
         bars = "This fit has no interval that could be trusted, so there are no error bars."
@@ -167,8 +167,8 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
             "power law",
             [_verdict(result) for result in results],
             help="whether two power laws describe the spectrum better than one, and the rank at "
-            "which the second begins; tested at the 5% level, so that about one sound site in "
-            "twenty is called broken",
+            "which the second begins; tested at the 5% level, which holds for Gaussian "
+            "activations: about one sound site in twenty is called broken",
         ),
         column(
             "participation ratio",
@@ -180,7 +180,13 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
             [r.effective_rank for r in results],
             help="exp of the entropy of the normalised singular values of the sample",
         ),
-        column("samples", [r.n_samples for r in results], help="vectors the covariance is of"),
+        Column(
+            "samples",
+            [Cell(samples_text(r), repr(float(r.n_samples))) for r in results],
+            numeric=True,
+            help="vectors the covariance is of and, since tokens of one text are correlated, how "
+            "many independent ones they are worth; the exponent is corrected for that number",
+        ),
         column("width", [r.width for r in results], help="length of these vectors"),
     ]
     return Table(f"{id}-table", "All sites", columns)
@@ -193,6 +199,13 @@ def _intervals(results: Sequence[SpectrumResult]) -> Column:
         for i in low_high
     ]
     return Column("95% interval", cells, numeric=True, help="of the exponent; sorted by its length")
+
+
+def samples_text(result: SpectrumResult, noun: str = "") -> str:
+    """The number of samples, and how many independent ones they are worth if fewer."""
+    worth = result.effective_samples
+    fewer = f" (worth {worth:,.0f})" if worth < result.n_samples else ""
+    return f"{result.n_samples:,}{noun}{fewer}"
 
 
 def _break(result: SpectrumResult) -> list[str]:
@@ -211,7 +224,9 @@ def _verdict(result: SpectrumResult) -> Cell:
     if law.broken:
         rank = law.evidence.rank if law.evidence is not None else 0
         return Cell(f"broken at {rank}" if rank else "broken", f"2 {rank:09d}", flag=True)
-    return Cell("not tested", "1") if law.evidence is None else Cell("no break", "0")
+    if law.irregular:
+        return Cell("irregular", "1 2", flag=True)
+    return Cell("not tested", "1 1") if law.evidence is None else Cell("no break", "0")
 
 
 def _drawn(result: SpectrumResult) -> tuple[list[float], list[float]]:

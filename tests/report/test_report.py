@@ -12,6 +12,7 @@ import re
 import sys
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 from report_reading import Reading, faults, read
@@ -113,7 +114,9 @@ def test_every_site_is_in_the_table_the_chooser_and_the_charts(analysis, page):
     assert [row[0] for row in rows(page, "metric-0-table")] == sites
     assert [e.attributes["data-name"] for e in page.all("div", class_="row")] == sites
     figures = page.figures()
-    assert list(figures) == [f"metric-0-{n}" for n in ("exponent", "spectra", "dimensions")]
+    assert list(figures) == [
+        f"metric-0-{n}" for n in ("exponent", "spectra", "dimensions", "action")
+    ]
     spectra = [t for t in figures["metric-0-spectra"]["data"] if t["meta"].startswith("spectrum-")]
     assert [t["name"] for t in spectra] == sites
     hovers = [h for t in figures["metric-0-exponent"]["data"] for h in t.get("text", [])]
@@ -123,7 +126,7 @@ def test_every_site_is_in_the_table_the_chooser_and_the_charts(analysis, page):
 def test_the_table_holds_the_results(analysis, page):
     head = [e.text for e in page.all("th") if "thead" in e.inside]
     for site, row in zip(analysis, rows(page, "metric-0-table"), strict=True):
-        cells = dict(zip(head, row, strict=True))
+        cells = dict(zip(head[: len(row)], row, strict=True))
         result = analysis[site, "spectrum"]
         assert cells["exponent"] == f"{result.exponent:.3f}"
         assert cells["95% interval"] == f"{result.interval[0]:.3f} – {result.interval[1]:.3f}"
@@ -132,6 +135,19 @@ def test_the_table_holds_the_results(analysis, page):
         )
         assert cells["samples"] == f"{result.n_samples:,}"
         assert cells["width"] == "96"
+
+
+def test_the_action_stands_beside_that_of_its_power_law(analysis, page):
+    drawn = {t["name"]: t for t in page.figures()["metric-0-action"]["data"]}
+    for site, row in zip(analysis, rows(page, "metric-0-actions"), strict=True):
+        result = analysis[site, "spectrum"]
+        share = 1 - 1 / result.n_samples
+        expected = 3 / (2 * 96) * result.total_variance / result.eigenvalues[0] * share
+        assert drawn[site]["y"] == pytest.approx([expected], rel=1e-5)
+        assert drawn[site]["x"] == pytest.approx([max(0.0, result.exponent)], rel=1e-5)
+        assert float(row[2]) == pytest.approx(expected, rel=0.05)
+        law = 3 / (2 * 96) * (np.arange(1, 97) ** -max(0.0, result.exponent)).sum()
+        assert float(row[3]) == pytest.approx(law, rel=0.05)
 
 
 def test_the_planted_exponents_are_drawn_with_their_intervals(analysis, page):
@@ -314,7 +330,7 @@ def test_a_subclass_of_a_special_result_keeps_the_special_section(analysis):
 
     site = next(iter(analysis))
     special = Special(**vars(analysis[site, "spectrum"]))
-    assert kinds([special]).count("Chart") == 3
+    assert kinds([special]).count("Chart") == 4
     assert kinds([Plain()]) == ["Table"]
 
 
