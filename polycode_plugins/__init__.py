@@ -25,7 +25,7 @@ from polycode_plugins.errors import (
 )
 
 if TYPE_CHECKING:
-    from polycode_plugins import explainers, metrics, theory
+    from polycode_plugins import explainers, information, metrics, theory
     from polycode_plugins.activations import Activations, Site
     from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions
     from polycode_plugins.analysis import Analysis
@@ -55,7 +55,7 @@ _HOMES = {
     "load": "loading",
     "measure": "probe",
 }
-_MODULES = ("explainers", "metrics", "theory")
+_MODULES = ("explainers", "information", "metrics", "theory")
 
 __all__ = [
     "Accumulator",
@@ -81,6 +81,7 @@ __all__ = [
     "attach",
     "compare",
     "explainers",
+    "information",
     "load",
     "measure",
     "metrics",

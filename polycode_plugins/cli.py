@@ -155,8 +155,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         dest="data",
         metavar="SOURCE",
-        help="text: a file, a folder, .jsonl, hf:NAME; images: a folder, cifar10; "
-        "default: the embedded data",
+        help="text: a file, a folder, .jsonl, hf:NAME; images: a folder, cifar10, or "
+        "moving-dot[:FRAMES[:RADIUS]], a dot that goes round; default: the embedded data",
     )
     group.add_argument("--text-field", default="text", help="field of a JSON line with the text")
     group.add_argument("--context", type=int, default=64, help="tokens per window (default: 64)")
