@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polycode_plugins import storage
 from polycode_plugins.errors import DataError
 from polycode_plugins.guards import shown
 
@@ -272,6 +271,7 @@ def _explainer_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def _answers(options: argparse.Namespace, stack: ExitStack) -> Path | None:
     """The folder for answers; a dry run reads those that are there, and leaves no file behind."""
+    from polycode_plugins import storage
     from polycode_plugins.explainers.comparison_files import refuse_finished
 
     folder: Path | None = options.out

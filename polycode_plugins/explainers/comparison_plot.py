@@ -27,6 +27,7 @@ NAMES = {
     "direction": "directions",
 }
 _OTHER = "#7a6a00"
+_BY_KIND = ("token-lookup", "oracle")  # what a score of that kind lies between
 _INK = "#1d2430"
 
 
@@ -86,10 +87,19 @@ def plot(comparison: Comparison, ax: Axes | None, score: str) -> Axes:
 
 
 def _floors(comparison: Comparison, ax: Axes, score: str) -> None:
-    """The mean of each floor over all units, as a line across."""
+    """Floors and ceiling as lines across: those that differ by kind in the colour of each kind."""
     names = dict.fromkeys(n for u in comparison for n in u.evaluation.floors)
+    trained = [u for u in comparison if u.weights == "trained"]
     for name, style in zip(names, (":", "--", "-.", (0, (1, 3)), (0, (5, 1))), strict=False):
-        found = [u.evaluation.floors[name].values[score] for u in comparison]
-        known = [v for v in found if v is not None]
-        if known:
-            ax.axhline(float(np.mean(known)), color="#808080", lw=1, ls=style, label=name)
+        kinds = comparison.kinds if name in _BY_KIND else [None]
+        for kind in kinds:
+            found = [
+                u.evaluation.floors[name].values[score]
+                for u in trained
+                if kind in (None, u.kind) and name in u.evaluation.floors
+            ]
+            known = [v for v in found if v is not None]
+            if known:
+                colour = "#808080" if kind is None else COLOURS.get(kind, _OTHER)
+                label = name if kind in (None, kinds[0]) else None
+                ax.axhline(float(np.mean(known)), color=colour, lw=1, ls=style, label=label)

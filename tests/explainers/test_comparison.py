@@ -17,6 +17,7 @@ from polycode_plugins.explainers import TokenLookupExplainer, directions, indepe
 from polycode_plugins.explainers.contrasts import Sample, contrasts
 from polycode_plugins.explainers.control import random_weights
 from polycode_plugins.explainers.dry_run import DryRun
+from polycode_plugins.explainers.relation import _matched
 
 
 def sample(scores, covariates=None):
@@ -234,6 +235,16 @@ def test_scores_are_related_to_a_layers_spectrum():
     assert row.sites == 4
     with pytest.raises(DataError, match="analyse the sites that were compared"):
         toy().relation(analysis)
+
+
+def test_a_layer_is_known_by_its_number_where_its_own_site_was_not_analysed():
+    compared = [f"blocks.{i}.mlp.hook_post" for i in (0, 1, 10)]
+    residual = [f"blocks.{i}.hook_resid_post" for i in (0, 1, 10)]
+    assert _matched(compared, residual) == dict(zip(compared, residual, strict=True))
+    assert _matched(compared, [*residual, compared[0]]) == {compared[0]: compared[0]}
+    two = [*residual, "blocks.0.hook_resid_pre"]  # which of them is the layer?
+    assert _matched(compared, two) == dict(zip(compared[1:], residual[1:], strict=True))
+    assert _matched(["read"], ["write"]) == {}
 
 
 def test_the_export_is_json_lines_without_failures(tmp_path):
