@@ -75,3 +75,17 @@ def test_hostile_tokens_run_nothing_and_are_drawn_as_they_are(browser, attacked)
         assert width(page) <= 390
         assert too_wide(page) == []
         assert visit.clean(attacked)
+
+
+def test_on_a_phone_each_unit_is_a_card_and_the_heads_still_sort(browser, sample):
+    with Visit(browser, sample, **PHONE) as visit:
+        page = visit.draw()
+        cards = page.locator(".cards")
+        assert cards.evaluate("e => e.scrollWidth <= e.clientWidth")
+        page.locator("#cards").get_by_role("button", name="correlation").click()
+        lowest = min(u.score("correlation") for u in sample_comparison())
+        first = page.locator("#cards tbody tr").first
+        assert f"{lowest:.3f}".replace("-", "−") in first.inner_text()
+        label = "e => getComputedStyle(e, '::before').content"
+        assert "correlation" in first.locator("td").nth(2).evaluate(label)
+        assert visit.clean(sample)
