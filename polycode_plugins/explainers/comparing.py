@@ -85,7 +85,11 @@ def compare(
         judge: also score detection and fuzzing.
         floors: see `explainers.floors.FLOORS`; "shuffled" and "empty" cost simulations.
         control: repeat everything with the model's weights in random order.
-        batch_size, context, limit, include_special, text_field: as in `pc.analyze`.
+        batch_size: as in `pc.analyze`.
+        context: as there.
+        limit: as there.
+        include_special: as there.
+        text_field: as there.
         tokenizer: names the tokens, where the adapter has none.
         out: folder for comparison.json, units.parquet and records.safetensors, and for the answers
             of an explainer that is named and keeps them; it may hold the run of an analysis.

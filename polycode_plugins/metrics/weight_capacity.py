@@ -93,7 +93,8 @@ def capacity_of_weights(
             which side is which (nn.Linear, nn.Embedding, Conv1D, TransformerLens), of "rows" or of
             "columns" of any matrix. Default: what TransformerLens's names and nn.Embedding imply;
             for other matrices it has to be said.
-        blocks, tolerance: see `FeatureCapacity.measure`.
+        blocks: see `FeatureCapacity.measure`.
+        tolerance: see there.
 
     Returns:
         {full name of the parameter: its capacities}, in the model's order.
