@@ -146,7 +146,7 @@ def figure(numbers: Numbers) -> Figure:
         ax.set_title(title)
         ax.set_ylim(-0.03, 1.05)
     first.set_ylabel("capacity of a feature (dimensions)")
-    first.legend(title="kurtosis", loc="upper left", handletextpad=0.1, title_fontsize=7)
+    first.legend(title="kurtosis", loc="upper left", handletextpad=0.5, title_fontsize=7)
     networks = numbers["networks"]
     best = features[features["trained"] == "quadratic"].groupby("kurtosis")["optimal"]
     optimal = best.apply(lambda c: float(kinds(c.to_numpy())[1].mean()))

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 #: Every exponent is held out once, in one of so many parts.
 FOLDS = 4
 CODES = ("one-way", "hidden layer", "two-way")
-#: From so many binary digits on a prime counts as large.
-LARGE = 10
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Settings:
     learnt: binary digits of the primes for which networks are trained, on every exponent.
     larger: of the primes for which codes are decoded only.
     samples: most exponents that decoders see.
-    width: of the two hidden layers of networks and decoders.
+    network_width, width: of the two hidden layers of networks, and of decoders.
     batch, steps, rate: of Adam, for networks and decoders.
     logarithms: that are computed exactly for each prime.
     """
@@ -53,6 +51,7 @@ class Settings:
     learnt: tuple[int, ...] = (5, 6, 8, 10)
     larger: tuple[int, ...] = (12, 16, 20)
     samples: int = 4096
+    network_width: int = 256
     width: int = 128
     batch: int = 256
     steps: int = 1000
@@ -115,16 +114,18 @@ def _prime(g: Group, settings: Settings, seed: int) -> list[dict[str, Any]]:
     row = {"bits": g.bits, "prime": g.prime}
     rows: list[dict[str, Any]] = []
     if g.bits in settings.learnt:
-        inputs = torch.from_numpy(numbers)[None]
-        network = fit(inputs, torch.from_numpy(powers)[None], settings, seed)
+        inputs = torch.from_numpy(2 * numbers - 1)[None]
+        width = settings.network_width
+        network = fit(inputs, torch.from_numpy(powers)[None], width, settings, seed)
         with torch.no_grad():
             right = _right(network(inputs), torch.from_numpy(powers)[None])
             codes["hidden layer"] = network.hidden(inputs)[0].numpy()
         rows.append(_forward(row, "seen", right.all(2).flatten()))
-        unseen = _held_out(numbers, powers, settings, seed)
+        unseen = _held_out(numbers, powers, width, settings, seed)
         rows.append(_forward(row, "unseen", torch.cat([fold.all(1) for fold, _ in unseen])))
     for code, values in codes.items():
-        for fold, (right, guess) in enumerate(_held_out(values, numbers, settings, seed)):
+        told = _held_out(values, numbers, settings.width, settings, seed)
+        for fold, (right, guess) in enumerate(told):
             chance, share = float(guess.float().mean()), float(right.float().mean())
             found = {"kind": "decoder", "code": code, "fold": fold, "exponents": len(right)}
             found |= {"correct": int(right.all(1).sum()), "skill": (share - chance) / (1 - chance)}
@@ -137,10 +138,10 @@ def _forward(row: dict[str, Any], code: str, right: Tensor) -> dict[str, Any]:
     return row | {"kind": "forward", "code": code, "fold": 0, **counts, "skill": float("nan")}
 
 
-def fit(x: Tensor, y: Tensor, settings: Settings, seed: int) -> Perceptrons:
+def fit(x: Tensor, y: Tensor, width: int, settings: Settings, seed: int) -> Perceptrons:
     """A network for each of x [models, samples, inputs], trained to tell the digits y."""
     models, samples, inputs = x.shape
-    network = Perceptrons(models, (inputs, settings.width, settings.width, y.shape[2]), seed)
+    network = Perceptrons(models, (inputs, width, width, y.shape[2]), seed)
     each = torch.arange(models)[:, None]
 
     def loss_of(step: int) -> Tensor:
@@ -164,7 +165,7 @@ def fit(x: Tensor, y: Tensor, settings: Settings, seed: int) -> Perceptrons:
 
 
 def _held_out(
-    x: NDArray[np.float32], y: NDArray[np.float32], settings: Settings, seed: int
+    x: NDArray[np.float32], y: NDArray[np.float32], width: int, settings: Settings, seed: int
 ) -> list[tuple[Tensor, Tensor]]:
     """For each fold, which digits y of it [samples, digits] are told from x; and by guessing.
 
@@ -178,7 +179,7 @@ def _held_out(
     )
     middle, scale = seen_x.mean(1, keepdim=True), seen_x.std(1, keepdim=True)
     scale = torch.where(scale > 1e-3, scale, torch.ones_like(scale))
-    network = fit((seen_x - middle) / scale, seen_y, settings, seed)
+    network = fit((seen_x - middle) / scale, seen_y, width, settings, seed)
     with torch.no_grad():
         right = _right(network((test_x - middle) / scale), test_y)
     guess = (seen_y.mean(1, keepdim=True) > 0.5).float()
@@ -219,6 +220,7 @@ def figure(numbers: Numbers) -> Figure:
                    label=f"{code} exponents")  # fmt: skip
     first.set_ylabel("share of g^x mod p that is right")
     first.set_ylim(-0.03, 1.08)
+    first.set_xticks(sorted(forward["bits"].unique()))
     first.set_title("The network")
     first.legend(loc="center right")
     words = {"one-way": "code g^x mod p", "hidden layer": "network's hidden layer",
@@ -229,8 +231,8 @@ def figure(numbers: Numbers) -> Figure:
                         capsize=2, label=words[code])  # fmt: skip
     second.axhline(0, color=drawing.FAINT, lw=0.8, ls=":")
     second.set_ylabel("skill at unseen x (0: guessing)")
-    second.set_ylim(-0.6, 1.75)
-    second.set_yticks([-0.5, 0, 0.5, 1])
+    second.set_ylim(-0.25, 1.75)
+    second.set_yticks([0, 0.5, 1])
     second.set_title("Learnt decoders of x")
     second.legend(loc="upper right")
     third.plot(exact["bits"], exact["prime"] / 2, ":", color=drawing.FAINT, label="trying every x")
@@ -260,16 +262,23 @@ def _learnt(code: str) -> Callable[[Numbers], Effect]:
 
 
 def _skill(code: str) -> Callable[[Numbers], Effect]:
-    """Mean skill over large primes and folds."""
+    """Mean skill, over folds and primes with more than twice the exponents that decoders saw."""
 
     def measure(numbers: Numbers) -> Effect:
         rows = numbers["decoders"]
-        rows = rows[(rows["code"] == code) & (rows["bits"] >= LARGE)]
+        rows = rows[(rows["code"] == code) & (rows["prime"] > 2 * FOLDS * rows["exponents"])]
         if not len(rows):
-            raise CannotJudge(f"that needs a prime of {LARGE} binary digits")
+            raise CannotJudge("decoders saw most exponents of every prime")
         return mean_effect(rows["skill"])
 
     return measure
+
+
+def _leak(numbers: Numbers) -> Effect:
+    """Mean skill over the folds of the largest prime with a network."""
+    rows = numbers["decoders"]
+    rows = rows[rows["code"] == "hidden layer"]
+    return mean_effect(rows.loc[rows["bits"] == rows["bits"].max(), "skill"])
 
 
 def _growth(numbers: Numbers) -> Effect:
@@ -311,23 +320,23 @@ CLAIMS = (
     Claim(
         "Decoders of the optimal code, g^x mod p and nothing else, fail where p is large",
         SOURCE,
-        f"mean skill at unseen x from {LARGE} binary digits of p on; 0 is guessing, 1 is perfect",
+        "mean skill at unseen x where p is over twice the samples; 0 is guessing, 1 is perfect",
         at_most(0.02),
         _skill("one-way"),
     ),
     Claim(
         "It is the code that is hard: the same decoders read a code that can be inverted (control)",
         "this package",
-        f"mean skill at unseen x for x + c mod p, from {LARGE} binary digits of p on",
+        "mean skill at unseen x for x + c mod p, where p is over twice the samples",
         at_least(0.8),
         _skill("two-way"),
     ),
     Claim(
         "The last layer of a trained network leaks nothing about x beyond g^x mod p",
         f"{SOURCE} (there a condition: the code is optimal)",
-        f"mean skill at unseen x from the last hidden layer, from {LARGE} binary digits of p on",
+        "mean skill at unseen x from the last hidden layer, at the largest p that was learnt",
         at_most(0.02),
-        _skill("hidden layer"),
+        _leak,
     ),
     Claim(
         "All that is needed is there: with enough work x can be decoded exactly",
@@ -358,13 +367,20 @@ EXPERIMENT = Experiment(
     source=SOURCE,
     settings={
         "smoke": Settings(
-            learnt=(6,), larger=(10,), samples=512, width=64, steps=400, logarithms=5
+            learnt=(6,),
+            larger=(10,),
+            samples=256,
+            network_width=64,
+            width=64,
+            steps=400,
+            logarithms=5,
         ),
         "laptop": Settings(),
         "paper": Settings(
             learnt=(5, 6, 7, 8, 9, 10, 11, 12),
             larger=(14, 16, 20, 24, 28, 31),
             samples=65_536,
+            network_width=1024,
             width=512,
             steps=20_000,
             logarithms=50,
@@ -380,6 +396,8 @@ EXPERIMENT = Experiment(
         "known than one that grows faster than any power of the length.",
         "Skill is the share of digits right, less that of guessing the more frequent digit, over "
         "what guessing leaves; every x is held out once.",
+        "Where decoders have seen almost the whole table (10 digits and fewer) they may do a little "
+        "better than guessing; residues are related there, such as g^(x+1) = g g^x.",
         "That decoders fail shows that these decoders fail. The exact decoders show what is known "
         "in general: all of x for exponentially much work, and its last bit for little.",
         "What the last layer leaks, a longer training or a narrower layer need not: the argument "

@@ -52,10 +52,10 @@ class Settings:
 
     features: int = 24
     dimensions: int = 8
-    span: float = 4.0
+    span: float = 2.0
     kurtosis: tuple[float, ...] = (6.0, 12.0, 24.0)
-    replicas: int = 5
-    tolerance: float = 0.15
+    replicas: int = 6
+    tolerance: float = 0.1
     batch: int = 512
     steps: int = 5000
     rate: float = 0.02
@@ -304,7 +304,7 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     remarks=(
         "Blocks are connected components of the graph that joins features with |cos| above the "
-        "tolerance, 0.15, which lies above the noise of training. A block is semi-orthogonal if "
+        "tolerance, 0.1, which lies above the noise of training. A block is semi-orthogonal if "
         "the eigenvalues of its W^T W differ by at most that share of their mean, and saturated if "
         "its capacities sum to its dimensions to within that share.",
         "Panel d counts blocks of all networks; the area grows with their share. Its dotted line "
