@@ -396,7 +396,7 @@ EXPERIMENT = Experiment(
         "known than one that grows faster than any power of the length.",
         "Skill is the share of digits right, less that of guessing the more frequent digit, over "
         "what guessing leaves; every x is held out once.",
-        "Where decoders have seen almost the whole table (10 digits and fewer) they may do a little "
+        "Where decoders have seen almost the whole table (up to 10 digits) they may do a little "
         "better than guessing; residues are related there, such as g^(x+1) = g g^x.",
         "That decoders fail shows that these decoders fail. The exact decoders show what is known "
         "in general: all of x for exponentially much work, and its last bit for little.",
