@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from polycode_plugins.experiments.base import Experiment, parts
 from polycode_plugins.experiments.claims import (
@@ -24,15 +22,13 @@ from polycode_plugins.experiments.claims import (
     mean_effect,
     share_effect,
 )
+from polycode_plugins.experiments.digit_networks import FOLDS, fit, held_out, right_digits
 from polycode_plugins.experiments.discrete_log import Group, Integers, digits, group
-from polycode_plugins.experiments.training import cosine, seeded, train
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-#: Every exponent is held out once, in one of so many parts.
-FOLDS = 4
 CODES = ("one-way", "hidden layer", "two-way")
 
 
@@ -57,29 +53,6 @@ class Settings:
     steps: int = 1000
     rate: float = 3e-3
     logarithms: int = 20
-
-
-class Perceptrons(nn.Module):
-    """Independent networks of two hidden ReLU layers: [models, samples, inputs] to logits."""
-
-    def __init__(self, models: int, sizes: Sequence[int], seed: int) -> None:
-        super().__init__()
-        generator = seeded(seed, 2)
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for inner, outer in itertools.pairwise(sizes):
-            drawn = torch.randn(models, inner, outer, generator=generator)
-            self.weights.append(drawn * (2 / inner) ** 0.5)  # He's
-            self.biases.append(torch.zeros(models, 1, outer))
-
-    def hidden(self, x: Tensor) -> Tensor:
-        """The last hidden layer [models, samples, width]."""
-        for weight, bias in list(zip(self.weights, self.biases, strict=True))[:-1]:
-            x = torch.relu(torch.baddbmm(bias, x, weight))
-        return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        """A logit for each output digit."""
-        return torch.baddbmm(self.biases[-1], self.hidden(x), self.weights[-1])
 
 
 def run(settings: Settings, seed: int, folder: Path) -> Numbers:
@@ -113,18 +86,20 @@ def _prime(g: Group, settings: Settings, seed: int) -> list[dict[str, Any]]:
     codes = {"one-way": powers, "two-way": shifted}
     row = {"bits": g.bits, "prime": g.prime}
     rows: list[dict[str, Any]] = []
+    how: Any = {"batch": settings.batch, "steps": settings.steps, "rate": settings.rate}
+    how["seed"] = seed
     if g.bits in settings.learnt:
         inputs = torch.from_numpy(2 * numbers - 1)[None]
         width = settings.network_width
-        network = fit(inputs, torch.from_numpy(powers)[None], width, settings, seed)
+        network = fit(inputs, torch.from_numpy(powers)[None], width=width, **how)
         with torch.no_grad():
-            right = _right(network(inputs), torch.from_numpy(powers)[None])
+            right = right_digits(network(inputs), torch.from_numpy(powers)[None])
             codes["hidden layer"] = network.hidden(inputs)[0].numpy()
         rows.append(_forward(row, "seen", right.all(2).flatten()))
-        unseen = _held_out(numbers, powers, width, settings, seed)
+        unseen = held_out(numbers, powers, width=width, **how)
         rows.append(_forward(row, "unseen", torch.cat([fold.all(1) for fold, _ in unseen])))
     for code, values in codes.items():
-        told = _held_out(values, numbers, settings.width, settings, seed)
+        told = held_out(values, numbers, width=settings.width, **how)
         for fold, (right, guess) in enumerate(told):
             chance, share = float(guess.float().mean()), float(right.float().mean())
             found = {"kind": "decoder", "code": code, "fold": fold, "exponents": len(right)}
@@ -136,58 +111,6 @@ def _prime(g: Group, settings: Settings, seed: int) -> list[dict[str, Any]]:
 def _forward(row: dict[str, Any], code: str, right: Tensor) -> dict[str, Any]:
     counts = {"exponents": len(right), "correct": int(right.sum())}
     return row | {"kind": "forward", "code": code, "fold": 0, **counts, "skill": float("nan")}
-
-
-def fit(x: Tensor, y: Tensor, width: int, settings: Settings, seed: int) -> Perceptrons:
-    """A network for each of x [models, samples, inputs], trained to tell the digits y."""
-    models, samples, inputs = x.shape
-    network = Perceptrons(models, (inputs, width, width, y.shape[2]), seed)
-    each = torch.arange(models)[:, None]
-
-    def loss_of(step: int) -> Tensor:
-        rows = torch.randint(samples, (models, min(settings.batch, samples)))
-        wrong = nn.functional.binary_cross_entropy_with_logits(
-            network(x[each, rows]), y[each, rows], reduction="none"
-        )
-        return wrong.mean((1, 2)).sum()
-
-    train(
-        network,
-        torch.optim.Adam(network.parameters(), lr=settings.rate),
-        loss_of,
-        settings.steps,
-        seed=seed,
-        rate=cosine(settings.rate, settings.steps),
-        every=settings.steps,
-        label="networks of digits",
-    )
-    return network
-
-
-def _held_out(
-    x: NDArray[np.float32], y: NDArray[np.float32], width: int, settings: Settings, seed: int
-) -> list[tuple[Tensor, Tensor]]:
-    """For each fold, which digits y of it [samples, digits] are told from x; and by guessing.
-
-    Guesses are the more frequent digits of the rest. x is scaled to unit variance by the rest.
-    """
-    size = len(x) // FOLDS
-    rows = np.arange(size * FOLDS).reshape(FOLDS, size)
-    rest = np.stack([np.delete(rows, fold, axis=0).ravel() for fold in range(FOLDS)])
-    seen_x, seen_y, test_x, test_y = (
-        torch.from_numpy(side[which]) for which in (rest, rows) for side in (x, y)
-    )
-    middle, scale = seen_x.mean(1, keepdim=True), seen_x.std(1, keepdim=True)
-    scale = torch.where(scale > 1e-3, scale, torch.ones_like(scale))
-    network = fit((seen_x - middle) / scale, seen_y, width, settings, seed)
-    with torch.no_grad():
-        right = _right(network((test_x - middle) / scale), test_y)
-    guess = (seen_y.mean(1, keepdim=True) > 0.5).float()
-    return list(zip(right, test_y == guess, strict=True))
-
-
-def _right(logits: Tensor, y: Tensor) -> Tensor:
-    return (logits > 0) == (y > 0.5)
 
 
 def _exact(g: Group, settings: Settings, seed: int) -> dict[str, Any]:

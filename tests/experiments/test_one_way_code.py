@@ -10,6 +10,7 @@ from verdicts import outcome, verdict
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.experiments import one_way_code as module
+from polycode_plugins.experiments.digit_networks import fit, held_out
 from polycode_plugins.experiments.discrete_log import Group, digits, group, is_prime
 
 SETTINGS = module.EXPERIMENT.settings["smoke"]
@@ -117,6 +118,21 @@ def test_decoders_read_what_can_be_read_and_nothing_else(tmp_path):
 
 def test_the_same_seed_trains_the_same_network():
     x = torch.rand(2, 30, 4)
-    first, again, other = (module.fit(x, (x > 0.5).float(), 16, SETTINGS, s) for s in (0, 0, 1))
+    first, again, other = (
+        fit(x, (x > 0.5).float(), width=16, batch=16, steps=50, rate=1e-2, seed=seed)
+        for seed in (0, 0, 1)
+    )
     assert torch.equal(first(x), again(x))
     assert not torch.equal(first(x), other(x))
+
+
+def test_held_out_digits_are_told_where_they_can_be():
+    generator = np.random.default_rng(0)
+    y = (generator.random((400, 3)) < [0.5, 0.5, 0.9]).astype(np.float32)
+    x = np.stack([3 * y[:, 0] + 1, generator.normal(size=400), np.zeros(400)], axis=1)
+    folds = held_out(x.astype(np.float32), y, width=16, batch=64, steps=200, rate=1e-2, seed=0)
+    told, guessed = (torch.cat(side).float().mean(0).tolist() for side in zip(*folds, strict=True))
+    assert told[0] == 1
+    assert told[1] == pytest.approx(0.5, abs=0.1)
+    assert guessed[2] == pytest.approx(y[:, 2].mean(), abs=1e-6)
+    assert guessed[0] < 0.6
