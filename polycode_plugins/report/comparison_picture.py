@@ -156,18 +156,25 @@ def _quantity(name: str, held: Sequence[Sequence[float]], seed: int) -> Quantity
 def _contrast_table(contrasts: Sequence[Contrast]) -> Table:
     intervals = [c.interval or (None, None) for c in contrasts]
     adjusted = [c.adjusted_interval or (None, None) for c in contrasts]
+    kinds = [
+        column("first", [NAMES.get(c.first, c.first) for c in contrasts]),
+        column("second", [NAMES.get(c.second, c.second) for c in contrasts]),
+    ]
+    caption = "Differences between kinds of units"
+    if len({(c.first, c.second) for c in contrasts}) == 1:
+        first, second = (column.cells[0].text for column in kinds)
+        kinds, caption = [], f"Differences: {first} less {second}"
     return Table(
         "contrasts",
-        "Differences between kinds of units",
+        caption,
         [
             names("site", [c.site or "all sites" for c in contrasts]),
-            column("first", [NAMES.get(c.first, c.first) for c in contrasts]),
-            column("second", [NAMES.get(c.second, c.second) for c in contrasts]),
+            *kinds,
             column(
                 "difference",
                 [c.difference for c in contrasts],
                 digits=3,
-                help="mean score of the first kind less that of the second",
+                help="mean score of the one kind less that of the other",
             ),
             column("low", [i[0] for i in intervals], digits=3, help="95% bootstrap over units"),
             column("high", [i[1] for i in intervals], digits=3),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polycode_plugins import storage
+from polycode_plugins.errors import StateError
 
 if TYPE_CHECKING:
     from polycode_plugins.analysis import Analysis
@@ -31,29 +32,32 @@ def write_folder(
         The path, and one sentence on what was left out ("" where nothing was).
 
     Raises:
-        StateError: for a folder that holds neither, or something damaged or cut off.
+        StateError: for a folder that holds neither, or something damaged or cut off where neither
+            is given.
         PluginError: when the report extra is not installed.
     """
     given = analysis if analysis is not None else comparison
-    analysis = analysis if analysis is not None else _analysis(folder, needed=given is None)
-    comparison = comparison if comparison is not None else _comparison(folder)
+    other = "analysis" if comparison is not None else "comparison"
+    try:
+        analysis = analysis if analysis is not None else _analysis(folder, needed=given is None)
+        comparison = comparison if comparison is not None else _comparison(folder)
+    except StateError as error:
+        if given is None:
+            raise
+        return given.report(path), f"the {other} in the same folder is left out: {error}"
     if analysis is None:
         assert comparison is not None  # _analysis raises where there is neither
         return comparison.report(path), ""
     if comparison is None:
         return analysis.report(path), ""
-    if not _same_model(analysis, comparison):
-        first, other = ("comparison", "analysis") if given is comparison else _ANALYSIS_FIRST
-        kept = comparison if first == "comparison" else analysis
-        note = (
-            f"{str(folder)!r} also holds the {other} of another model, which this report leaves "
-            "out; use one folder for each model"
-        )
-        return kept.report(path), note
-    return comparison.report(path, analysis), ""
-
-
-_ANALYSIS_FIRST = ("analysis", "comparison")
+    if _same_model(analysis, comparison):
+        return comparison.report(path, analysis), ""
+    kept = given if given is not None else analysis
+    left_out = (
+        f"{str(folder)!r} also holds the {other} of another model, which this report leaves out; "
+        "use one folder for each model"
+    )
+    return kept.report(path), left_out
 
 
 def _analysis(folder: Path, *, needed: bool) -> Analysis | None:

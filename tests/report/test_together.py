@@ -51,9 +51,7 @@ def test_the_command_line_writes_the_same_whatever_was_last(folder, tmp_path, ca
 
 
 @pytest.mark.parametrize("given", ["analysis", "comparison", "neither"])
-def test_another_models_results_are_left_out_and_that_is_said(
-    analysis, tmp_path, given, monkeypatch
-):
+def test_another_models_results_are_left_out_and_that_is_said(analysis, tmp_path, given):
     comparison = sample_comparison()
     model = {**comparison.run["model"], "fingerprint": "another"}
     other = dataclasses.replace(comparison, run={**comparison.run, "model": model})
@@ -65,6 +63,18 @@ def test_another_models_results_are_left_out_and_that_is_said(
     kept = "Explanations of" if given == "comparison" else "Analysis of"
     assert title.startswith(kept)
     assert "of another model" in left_out
+
+
+def test_what_is_damaged_beside_keeps_no_report_from_being_written(analysis, tmp_path):
+    comparison = sample_comparison()
+    comparison.save(tmp_path)
+    analysis.save(tmp_path)
+    (tmp_path / "state.safetensors").write_bytes(b"damaged")
+    path, left_out = write_folder(tmp_path, tmp_path / "r.html", comparison=comparison)
+    assert "Explanations of" in read(path.read_text(encoding="utf-8")).one("h1").text
+    assert "the analysis in the same folder is left out" in left_out
+    with pytest.raises(pc.StateError, match=r"state\.safetensors"):
+        write_folder(tmp_path, tmp_path / "r.html")
 
 
 def test_a_folder_with_neither_says_so(tmp_path):
