@@ -138,7 +138,7 @@ def _compare(options: argparse.Namespace) -> int:
         return 0
     import pandas as pd
 
-    from polycode_plugins.report.comparison_picture import answer
+    from polycode_plugins.report.comparison_picture import answers
 
     frame = comparison.to_dataframe()
     groups = ["site", "kind"] if len(comparison.weights) == 1 else ["weights", "site", "kind"]
@@ -166,7 +166,7 @@ def _compare(options: argparse.Namespace) -> int:
             for c in comparison.contrasts
         ]
         _print(pd.DataFrame(rows))
-        print("\n" + "\n".join(answer(c) for c in comparison.contrasts if not c.site))
+        print("\n" + "\n".join(answers(comparison)))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polycode_plugins.activations import Site
-from polycode_plugins.explainers.comparison import TRAINED
+from polycode_plugins.explainers.comparison import RANDOM, TRAINED
 from polycode_plugins.explainers.comparison_plot import NAMES, interval_of_mean
 from polycode_plugins.report.chart import PALETTE, Axis, Chart, Series
 from polycode_plugins.report.depth import Quantity, by_depth
@@ -34,11 +34,27 @@ def picture(comparison: Comparison, analysis: Analysis | None = None) -> list[Pa
     """
     parts: list[Part] = [_chart(comparison), _score_table(comparison)]
     if comparison.contrasts:
-        said = Prose([answer(c) for c in comparison.contrasts if not c.site])
+        said = Prose(answers(comparison))
         parts = [said, parts[0], _contrast_table(comparison.contrasts), parts[1]]
     if analysis is not None:
         parts += _relation(comparison, analysis)
     return parts
+
+
+def answers(comparison: Comparison) -> list[str]:
+    """For the first kind of units beside each other one: what the comparison says, in words."""
+    said = []
+    for overall in (c for c in comparison.contrasts if not c.site):
+        said.append(answer(overall))
+        if RANDOM in comparison.weights:
+            first, second = overall.first, overall.second
+            control = comparison.contrast(first, second, weights=RANDOM)[-1]
+            if control.difference is not None and control.interval is not None:
+                said[-1] += (
+                    " In the control, the same network with its weights in random order, the "
+                    f"difference is {_size(control.difference, *control.interval)}."
+                )
+    return said
 
 
 def answer(overall: Contrast) -> str:

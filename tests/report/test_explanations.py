@@ -11,7 +11,7 @@ from explanation_samples import ATTACKS, hostile_comparison, sample_comparison
 from report_reading import faults, read
 
 from polycode_plugins.explainers.contrasts import Contrast
-from polycode_plugins.report.comparison_picture import answer
+from polycode_plugins.report.comparison_picture import answer, answers
 from polycode_plugins.report.heat import runs, visible
 
 
@@ -105,6 +105,23 @@ def test_the_answer_goes_by_the_interval_and_names_the_better_kind():
     assert "No difference that can be told from chance" in answer(contrast(0.2, (-0.1, 0.3)))
     assert "which may be none" in answer(contrast(0.2, (0.1, 0.3), 0.01, (-0.1, 0.1)))
     assert "is not all of it" in answer(contrast(0.2, (0.1, 0.3), 0.1, (0.05, 0.2)))
+
+
+def test_the_control_is_part_of_the_answer():
+    sample = sample_comparison()
+    half = dict.fromkeys(sample.kinds, 0.0)
+    control = []
+    for unit in sample:
+        scores = unit.evaluation.scores
+        half[unit.kind] += 0.01
+        changed = dataclasses.replace(
+            scores, values={**scores.values, "correlation": half[unit.kind]}
+        )
+        made = dataclasses.replace(unit.evaluation, scores=changed)
+        control.append(dataclasses.replace(unit, weights="random", evaluation=made))
+    both = dataclasses.replace(sample, units=(*sample.units, *control))
+    assert "In the control" not in answers(sample)[0]
+    assert "in random order, the difference is 0.000 (95% interval" in answers(both)[0]
 
 
 def test_each_kind_is_drawn_between_its_own_floor_and_ceiling(page):
