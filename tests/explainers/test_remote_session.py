@@ -13,7 +13,13 @@ from planted_units import UNITS
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.base import JudgeTask, SimulationTask
 from polycode_plugins.explainers.dry_run import DryRun
-from polycode_plugins.explainers.remote import BudgetError, OpenAIServer, RemoteError, Store
+from polycode_plugins.explainers.remote import (
+    BudgetError,
+    OpenAIExplainer,
+    OpenAIServer,
+    RemoteError,
+    Store,
+)
 from polycode_plugins.explainers.remote.request import CHAT, Request, estimated_tokens
 from polycode_plugins.explainers.remote.server import retry_after
 from polycode_plugins.explainers.remote.session import Session
@@ -226,8 +232,12 @@ def test_a_url_that_would_leak_or_is_none(url):
     assert "secret" not in str(caught.value)
 
 
-def test_openai_without_a_key(monkeypatch):
+def test_openai_without_a_key_is_not_asked_but_can_be_planned(monkeypatch, tmp_path):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    one = OpenAIExplainer(store=tmp_path / "answers.sqlite")
+    assert one.estimate(UNITS).requests == len(UNITS)
     with pytest.raises(RemoteError, match="set the environment variable OPENAI_API_KEY"):
-        OpenAIServer()
+        one.simulator()
+    assert one.spent().answers == 0
+    one.close()

@@ -58,8 +58,8 @@ class OpenAIExplainer(Explainer):
         progress: show a bar on standard error.
 
     Raises:
-        DataError, StateError, RemoteError, PluginError: for settings that cannot be used, a store
-            that cannot be opened, a missing key, and a missing `openai` package.
+        DataError, StateError, PluginError: for settings that cannot be used, a store
+            that cannot be opened, and a missing `openai` package.
     """
 
     name: ClassVar[str] = "openai"

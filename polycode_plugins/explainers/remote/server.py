@@ -52,7 +52,6 @@ class OpenAIServer:
 
     Raises:
         DataError: for a URL that is none or holds a password.
-        RemoteError: where OpenAI is asked without a key.
         PluginError: where the `openai` package is missing.
     """
 
@@ -77,11 +76,8 @@ class OpenAIServer:
                 f"results; give the plain URL, and the key in ${key_variable}"
             )
         secret = os.environ.get(key_variable, "").strip()
-        if not secret and parts.hostname == urlsplit(OPENAI).hostname:
-            raise RemoteError(
-                f"there is no key for OpenAI: set the environment variable {key_variable}, or give "
-                "base_url for another server"
-            )
+        # Nothing is asked yet: a dry run needs no key.
+        self._keyless = not secret and parts.hostname == urlsplit(OPENAI).hostname
         self.identity = url
         self._variable, self._secret, self._timeout = key_variable, secret, timeout
         self._openai, self._reached = openai, False
@@ -98,6 +94,11 @@ class OpenAIServer:
 
     def send(self, request: Request, key: str) -> dict[str, Any]:
         """The answer as JSON; see `Backend`."""
+        if self._keyless:
+            raise RemoteError(
+                f"there is no key for OpenAI: set the environment variable {self._variable}, or "
+                "give base_url for another server"
+            )
         try:
             raw: object = self._client.post(
                 f"/{request.endpoint}",
