@@ -65,6 +65,18 @@ class ActionResult(Result):
         "n_steps",
         "path",
     )
+    names: ClassVar[Mapping[str, str]] = {
+        "normalised": "action / total variance",
+        "von_neumann_ratio": "von Neumann ratio",
+        "monte_carlo": "Monte Carlo",
+        "monte_carlo_sd": "Monte Carlo sd",
+        "monte_carlo_se": "Monte Carlo se",
+    }
+    picture: ClassVar[str] = (
+        "The beginning of a path in the random projection, of eight, in which it moves least; its "
+        "colour is time. A smooth code draws a line that can be followed, a code without order a "
+        "tangle."
+    )
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (
             "expected",
@@ -112,8 +124,8 @@ class ActionResult(Result):
         # Points in random order have a ratio of 2 with a deviation of at most 2 / sqrt(n).
         if self.path == "rows" and ratio is not None and n and ratio > 2 - 3.29 / n**0.5:
             return (
-                f"the order of the rows cannot be seen in the code (von Neumann ratio {ratio:.2f} "
-                f"over {n} steps, 2 without order): if the data have no order, rows are no path; "
+                "the order of the rows cannot be seen in the code (its von Neumann ratio is that "
+                f"of {n} steps without order, 2): if the data have no order, rows are no path; "
                 "give inputs that move, such as the image source moving-dot",
             )
         return ()
@@ -138,9 +150,11 @@ class ActionResult(Result):
     def scalars(self) -> dict[str, float | int | str | bool | None]:
         """What fits into a table: all numbers, and the interval, if any, in two columns."""
         values = super().scalars()
-        first = {"expected": values.pop("expected")}
-        if self.interval is not None:
-            first["interval_low"], first["interval_high"] = self.interval
+        first: dict[str, float | int | str | bool | None] = {"expected": values.pop("expected")}
+        for name in ("interval", "trajectories"):  # in the dictionary where they are None
+            values.pop(name, None)
+        low, high = self.interval if self.interval is not None else (None, None)
+        first |= {"interval_low": low, "interval_high": high}
         return {**first, **values, "projections": self.actions.size}
 
     def plot(self, ax: Axes | None = None) -> Axes:

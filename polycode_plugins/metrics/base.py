@@ -96,6 +96,10 @@ class Result:
     headline: ClassVar[tuple[str, ...]] = ()
     #: Units of fields of `scalars()`.
     units: ClassVar[Mapping[str, str]] = {}
+    #: What reports call fields of `scalars()` whose own names, with spaces, do not say it.
+    names: ClassVar[Mapping[str, str]] = {}
+    #: One plain sentence on how to read what `plot` draws, shown above the plots.
+    picture: ClassVar[str] = ""
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; arrays become lists, undefined numbers become None."""

@@ -113,6 +113,11 @@ class CapacityResult(Result):
         "entropy",
         "n_samples",
     )
+    picture: ClassVar[str] = (
+        "Bits in the leading components, summed: the further the measured curve stays below the "
+        "flat one, the more redundant the code. The dot is the entropy corrected for the number of "
+        "samples, and the third curve that of the fitted power law."
+    )
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (
             *("redundancy", "redundancy_low", "redundancy_high", "entropy", "flat_entropy"),

@@ -42,6 +42,13 @@ class MINEResult(Result):
     """
 
     title: ClassVar[str] = "Mutual information"
+    names: ClassVar[Mapping[str, str]] = {"nats": "mutual information"}
+    picture: ClassVar[str] = (
+        "What each estimator says: critics by their bounds on held-out data while they train, of "
+        "which the best counts, the others as dots. Where they agree with the red line, the "
+        "recommended value, and its interval, the number can be trusted; a bound that falls "
+        "shows a critic that had learnt its data by heart."
+    )
     units: ClassVar[Mapping[str, str]] = {
         "nats": "nats",
         "bits": "bits",
@@ -169,16 +176,21 @@ class MINEResult(Result):
             import matplotlib.pyplot as plt
 
             _, ax = plt.subplots(layout="constrained")
-        longest = max((float(c[-1, 0]) for c in self.curves.values()), default=1.0)
+        longest = max((float(c[-1, 0]) for c in self.curves.values()), default=0.0)
         for name, curve in self.curves.items():
             ax.plot(curve[:, 0], curve[:, 2], lw=1, label=name)
-        for name, value in self.estimates.items():
-            if name not in self.curves:
-                ax.plot([longest], [value], "o", ms=4, label=name)
+        untrained = [name for name in self.estimates if name not in self.curves]
+        for place, name in enumerate(untrained):
+            at = longest if self.curves else place
+            ax.plot([at], [self.estimates[name]], "o", ms=4, label=name)
         if math.isfinite(self.nats):
             ax.axhspan(*self.interval, color="#c44e52", alpha=0.2, lw=0)
             ax.axhline(self.nats, color="#c44e52", lw=1, label=f"recommended {self.nats:.2f}")
             ax.legend(frameon=False, fontsize=7)
-        ax.set_xlabel("training step")
+        if self.curves:
+            ax.set_xlabel("training step")
+        else:
+            ax.set_xticks(range(len(untrained)), untrained)
+            ax.set_xlim(-0.5, len(untrained) - 0.5)
         ax.set_ylabel("mutual information (nats)")
         return ax

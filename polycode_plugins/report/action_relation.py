@@ -75,8 +75,8 @@ def action_chart(id: str, sites: Sequence[Site], results: Sequence[SpectrumResul
         "Static action against exponent",
         "How strongly random projections of the code to three dimensions vary, as a share of the "
         "first eigenvalue: a point on its dashed line has the action that a power law with its "
-        "exponent has, a point below or above it less or more, since it is not quite one. The "
-        "steeper the spectrum, the less a projection varies.",
+        "exponent has, a point below or above it less or more, since it is not quite one. Of "
+        "several lines the lower belong to wider sites.",
         Axis("exponent (no unit)"),
         Axis("static action / first eigenvalue", log=True),
         series,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from polycode_plugins.report.table import (
     titled,
 )
 
+_NUMBER = re.compile(r"\d[\d.,]*")
 # At most so many sites are drawn one by one.
 _PICTURES = 24
 
@@ -61,6 +63,7 @@ def generic_parts(view: View) -> list[Part]:
     scalar, `warnings` (sentences).
     """
     units: Mapping[str, str] = view.results[0].units
+    called: Mapping[str, str] = view.results[0].names
     rows = [_plain(result.scalars()) for result in view.results]
     # Every picture costs a tenth of a second and 20 kB: of many sites, a sample over all depths.
     step = -(-len(view.sites) // _PICTURES)
@@ -79,13 +82,13 @@ def generic_parts(view: View) -> list[Part]:
         # An interval is of the first scalar, which a headline may not begin with.
         intervals = known if main == main_scalar(rows) else [None for _ in known]
         bars = "; the bars are its intervals" if any(intervals) else ""
-        name = main.replace("_", " ")
+        name = called.get(main, main.replace("_", " "))
         parts.append(
             by_depth(
                 f"{view.id}-depth",
                 f"{name[:1].upper()}{name[1:]} by depth",
                 f"Each point is a site{bars}.",
-                Axis(titled(main, units)),
+                Axis(titled(main, units, called)),
                 view.sites,
                 [quantity(name, [row.get(main) for row in rows], intervals)],
             )
@@ -94,12 +97,12 @@ def generic_parts(view: View) -> list[Part]:
         columns = [
             names("site", [s.name for s in view.sites]),
             column("depth", [s.depth for s in view.sites]),
-            *scalar_columns(rows, units),
+            *scalar_columns(rows, units, called),
         ]
         parts.append(Table(f"{view.id}-table", "All sites", columns))
     if images:
         which = "each site" if step == 1 else f"one site in {step}"
-        parts.append(Pictures(f"Plots of {which}", images))
+        parts.append(Pictures(f"Plots of {which}", images, view.results[0].picture))
     return parts
 
 
@@ -150,12 +153,17 @@ def interval_of(result: Result) -> tuple[float, float] | None:
 
 def own_warnings(view: View) -> list[str]:
     """What results say in a field `warnings`, with the sites that say it."""
-    said: dict[str, list[str]] = {}
+    said: dict[str, dict[str, str]] = {}  # by the text without its numbers: sites and their texts
     for site, result in zip(view.sites, view.results, strict=True):
         warnings = getattr(result, "warnings", ())
         for text in [warnings] if isinstance(warnings, str) else warnings or ():
-            said.setdefault(str(text), []).append(site.name)
-    return [f"{where(sites, len(view.sites))}: {text}" for text, sites in said.items()]
+            said.setdefault(_NUMBER.sub("#", str(text)), {})[site.name] = str(text)
+    found = []
+    for texts in said.values():
+        first, text = next(iter(texts.items()))
+        example = f" (with the numbers of {first})" if len(set(texts.values())) > 1 else ""
+        found.append(f"{where(list(texts), len(view.sites))}{example}: {text}")
+    return found
 
 
 def where(sites: Sequence[str], total: int, most: int = 3) -> str:

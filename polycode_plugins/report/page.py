@@ -54,11 +54,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures as (name, data URI)."""
+    """Pictures as (name, data URI), with a sentence on how to read them, if there is one."""
 
     template: ClassVar[str] = "pictures.html.j2"
     title: str
     images: Sequence[tuple[str, str]]
+    caption: str = ""
 
 
 @dataclass(frozen=True)

@@ -106,15 +106,19 @@ def column(
     return Column(title, cells, numeric=True, help=help)
 
 
-def scalar_columns(rows: Sequence[Mapping[str, Scalar]], units: Mapping[str, str]) -> list[Column]:
+def scalar_columns(
+    rows: Sequence[Mapping[str, Scalar]], units: Mapping[str, str], names: Mapping[str, str]
+) -> list[Column]:
     """A column for each field of `Result.scalars()`, in order; what a row lacks is undefined."""
     fields = dict.fromkeys(field for row in rows for field in row)
-    return [column(titled(field, units), [row.get(field) for row in rows]) for field in fields]
+    return [
+        column(titled(field, units, names), [row.get(field) for row in rows]) for field in fields
+    ]
 
 
-def titled(field: str, units: Mapping[str, str]) -> str:
+def titled(field: str, units: Mapping[str, str], names: Mapping[str, str]) -> str:
     """A field's name in words, with its unit where that is known."""
-    words = field.replace("_", " ")
+    words = names.get(field, field.replace("_", " "))
     return f"{words} ({units[field]})" if field in units else words
 
 

@@ -501,3 +501,28 @@ def test_one_site_is_enough(tmp_path):
     assert faults(text) == []
     assert "Here the exponent of layer is" in text
     assert [s.title for s in page_of(alone).sections] == ["What was measured", "Spectrum", "Record"]
+
+
+def test_warnings_that_differ_in_numbers_only_are_said_once():
+    class Doubtful(pc.Result):
+        picture = "A dot."
+
+        def __init__(self, *warnings):
+            object.__setattr__(self, "warnings", warnings)
+
+    sites = [pc.Site(f"s{i}", i) for i in range(3)]
+    results = [Doubtful("ratio 1.98 over 9 steps"), Doubtful("ratio 2.01 over 9 steps", "few")]
+    view = generic.View("m", "m", None, sites, [*results, Doubtful()])
+    assert generic.own_warnings(view) == [
+        "At s0, s1 (with the numbers of s0): ratio 1.98 over 9 steps",
+        "At s1: few",
+    ]
+
+
+def test_plots_say_how_to_read_them_and_scalars_have_names(tmp_path):
+    values = np.random.default_rng(0).standard_normal((12, 9, 20))
+    analysis = pc.measure({"a": values}, ["action", "capacity"])
+    text = analysis.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    for label in ("action", "capacity"):
+        assert html.escape(analysis["a", label].picture) in text
+    assert "Action / total variance by depth" in text
