@@ -307,6 +307,7 @@ EXPERIMENT = Experiment(
         "smoke": Settings(
             features=12,
             dimensions=4,
+            span=8.0,
             kurtosis=(6.0, 18.0),
             replicas=2,
             batch=128,
