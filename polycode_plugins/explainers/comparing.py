@@ -205,9 +205,9 @@ def make_explainer(
     factory = plugins.load("explainers", explainer)
     known = {"progress": sys.stderr.isatty() if progress is None else progress}
     known |= {} if folder is None else {"store": folder / storage.ANSWERS}
-    options = {**{k: v for k, v in known.items() if _takes(factory, k)}, **(options or {})}
+    usual = {name: value for name, value in known.items() if _takes(factory, name)}
     try:
-        made = factory(**(options or {}))
+        made = factory(**{**usual, **(options or {})})
     except PolycodeError:
         raise
     except Exception as error:  # a constructor may raise anything at values it does not expect
