@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -68,14 +69,21 @@ def check_fields(made: Any, *, saved: bool = True) -> None:
         saved: whether it comes from JSON, where a tuple is a list, and where numbers in a mapping
             that are not finite are null.
     """
+    kind: Any = type(made)
+    for name, (hint, written) in _hints(kind).items():
+        value = getattr(made, name)
+        if not _fits(value, hint, saved):
+            raise StateError(f"{name} is {_short(value)} and must be {written}")
+
+
+@cache
+def _hints(kind: type) -> dict[str, tuple[Any, str]]:
+    """{field: (annotation, as it is written)} of a dataclass."""
     try:
-        hints = get_type_hints(type(made))
+        hints = get_type_hints(kind)
     except Exception:  # an annotation that only a type checker can read
-        return
-    for field in dataclasses.fields(made):
-        value = getattr(made, field.name)
-        if not _fits(value, hints.get(field.name, Any), saved):
-            raise StateError(f"{field.name} is {_short(value)} and must be {field.type}")
+        return {}
+    return {f.name: (hints[f.name], str(f.type)) for f in dataclasses.fields(kind)}
 
 
 def _fits(value: Any, hint: Any, saved: bool) -> bool:
@@ -87,6 +95,8 @@ def _fits(value: Any, hint: Any, saved: bool) -> bool:
     if origin is tuple:
         if not isinstance(value, tuple) and not (saved and isinstance(value, list)):
             return False
+        if inner == (str, ...):  # tokens: there may be millions
+            return all(isinstance(v, str) for v in value)
         if inner[-1:] == (...,):
             return all(_fits(v, inner[0], saved) for v in value)
         return len(value) == len(inner) and all(map(_fits, value, inner, [saved] * len(inner)))

@@ -125,6 +125,8 @@ class Statistics:
             key, _, name = rest.rpartition("/")
             if not index.isdecimal() or not index.isascii():
                 raise StateError(f"the saved statistics hold {path!r}, which is of no site")
+            if tensor.is_complex():
+                raise StateError(f"the saved statistics hold complex numbers in {path!r}")
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise StateError(f"the saved statistics hold NaN or infinity in {path!r}")
             grouped.setdefault((int(index), key), {})[name] = tensor

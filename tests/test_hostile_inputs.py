@@ -30,7 +30,7 @@ def test_settings_of_metrics(name, choice, odd):
     field = known[choice % len(known)]
     quick = {"mine": {"estimators": ["gaussian"]}, "action": {"path": "rows", "projections": 4}}
     options = {**quick.get(name, {}), field: odd}
-    if field == "projections" and odd in (10**6, 10**30):
+    if field == "projections" and odd == 10**6:
         return  # a right setting that takes long
     metric = answer(lambda: make_metric(name, options))
     if metric is not None and name != "mine":

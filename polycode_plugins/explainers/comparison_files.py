@@ -114,11 +114,21 @@ def load(folder: Path) -> Comparison:
         check_record(content["run"], path.name)
         for unit in units:
             guards.check_fields(unit)
+            _require_scores(unit)
         return Comparison(units, content["run"], directions)
     except StateError as error:
         raise StateError(f"{str(folder)!r} is damaged: {error}") from error
     except Exception as error:  # whatever a damaged file makes the readers raise
         raise StateError(f"{str(folder)!r} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _require_scores(unit: ComparedUnit) -> None:
+    """Raise StateError unless the unit has the scores of a comparison: a table names them."""
+    floors = unit.evaluation.floors
+    found = (unit.evaluation.scores, *floors.values())
+    names = [*floors, *(name for scores in found for name in scores.values)]
+    if any("correlation" not in s.values for s in found) or not all(n.isascii() for n in names):
+        raise StateError(f"the scores of {unit.name!r} are not those of a comparison")
 
 
 def _described(number: int, unit: ComparedUnit, packer: Packer) -> dict[str, Any]:

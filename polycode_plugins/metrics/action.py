@@ -65,10 +65,13 @@ class Action(Metric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("projections", 2), ("dimensions", 1), ("seed", 0)):
+        limits = {"projections": (2, 10**7), "dimensions": (1, 10**4), "seed": (0, 2**63)}
+        for name, (least, most) in limits.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise DataError(f"{name} must be a whole number from {least}, not {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                raise DataError(
+                    f"{name} must be a whole number from {least} to {most}, not {value!r}"
+                )
         if self.kind not in get_args(Kind):
             raise DataError(f"kind is 'path' or 'static', not {self.kind!r}")
         if self.kind == "static" and self.path is not None:
