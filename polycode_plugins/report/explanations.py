@@ -116,6 +116,7 @@ def _overview(comparison: Comparison) -> list[Part]:
         ("Texts", data_text(run)),
         ("Sites", f"{len(comparison.sites)}: {sites_text(comparison.sites)}"),
         ("Units", _counted(comparison)),
+        *_drawn(comparison),
         ("Explainer", _words(run["explainer"])),
         ("Simulator", _words(run["simulator"])),
         ("Protocol", f"{protocol['name']}, signs {run['signs']}, calibration {run['calibration']}"),
@@ -240,6 +241,14 @@ def _counted(comparison: Comparison) -> str:
         label = name if unit.weights == "trained" else f"{name} with random weights"
         counts[label] = counts.get(label, 0) + 1
     return ", ".join(f"{n} {label}" for label, n in counts.items())
+
+
+def _drawn(comparison: Comparison) -> list[tuple[str, str]]:
+    """How the random projections were drawn."""
+    for (_, kind, _), units in comparison.directions.items():
+        if kind == "projection":
+            return [("Projections", ", ".join(f"{k} {v}" for k, v in units.origin.items()))]
+    return []
 
 
 def _words(described: dict[str, object]) -> str:

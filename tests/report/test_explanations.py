@@ -42,6 +42,7 @@ def test_every_unit_is_there_with_its_scores_floors_and_texts(page):
     assert {"shuffled", "empty", "constant", "token-lookup", "oracle"} <= {
         e.text for e in reading.all("button")
     }
+    assert "seed 0, distribution gaussian, norm 1.0" in reading.one("section", id="compared").text
     beside = reading.one("table", id="beside").text
     assert beside.count("undefined") >= 4  # the correlation of a constant, for each kind and site
     assert set(reading.figures()) == {"scores"}
