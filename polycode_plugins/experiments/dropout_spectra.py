@@ -99,7 +99,7 @@ def figure(numbers: Numbers) -> Figure:
     upper[1].get_legend().remove()
     off, rank, heard = grid[1].subplots(1, 3)
     _draw_by_rate(off, layers, "excess")
-    off.set_ylabel("off the Huber line (decades)")
+    off.set_ylabel("excess off Huber line (decades)")
     off.set_title("Deviation from a power law")
     _draw_by_rate(rank, layers, "effective_rank")
     rank.set_yscale("log")
