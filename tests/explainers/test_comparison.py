@@ -12,6 +12,7 @@ import torch
 from planted import NEURONS, Reader, Words, planted_comparison, planted_texts, tiny, toy
 
 import polycode_plugins as pc
+from polycode_plugins import storage
 from polycode_plugins.errors import DataError, PluginError, SiteError, StateError
 from polycode_plugins.explainers import TokenLookupExplainer, directions, independent, principal
 from polycode_plugins.explainers.contrasts import Sample, contrasts
@@ -152,6 +153,34 @@ def test_finished_damaged_and_foreign_folders_are_refused(tmp_path):
         toy().save(other)
     with pytest.raises(StateError, match=r"comparison.json is missing"):
         pc.Comparison.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_kill_while_it_is_replaced_leaves_the_earlier_or_the_later_one(
+    tmp_path, monkeypatch, where
+):
+    earlier, later = toy(), planted_comparison(seed=1)
+    earlier.save(tmp_path)
+    write = storage.write_text
+
+    class Killed(BaseException):
+        pass
+
+    def killed(path, text):
+        if where == "after":
+            write(path, text)
+        raise Killed
+
+    monkeypatch.setattr(storage, "write_text", killed)
+    with pytest.raises(Killed):
+        later.save(tmp_path)
+    monkeypatch.undo()
+    found = pc.explainers.Comparison.load(tmp_path)
+    expected = earlier if where == "before" else later
+    assert found.run["seed"] == expected.run["seed"]
+    pd.testing.assert_frame_equal(found.to_dataframe(), expected.to_dataframe())
+    later.save(tmp_path)  # and it can be written again
+    assert pc.explainers.Comparison.load(tmp_path).run["seed"] == 1
 
 
 def test_the_embedded_model_is_compared_offline():
