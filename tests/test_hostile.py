@@ -74,7 +74,16 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = evaluate(planted()[:2], TokenLookupExplainer(), floors=("empty",))
     shape = Shape(3.0, 0.5, 0.1, 1.0, 400)
     units = tuple(ComparedUnit(0, "trained", one, shape) for one in made)
-    return Comparison(units, {"model": {"name": "planted"}}).save(tmp_path_factory.mktemp("pair"))
+    run = {
+        "calibration": "none",
+        "explainer": TokenLookupExplainer().describe(),
+        "model": {"name": "planted"},
+        "protocol": {"name": "planted"},
+        "seed": 0,
+        "signs": "fixed",
+        "simulator": TokenLookupExplainer().simulator().describe(),
+    }
+    return Comparison(units, run).save(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +164,18 @@ def test_the_record_of_a_comparison(comparison, tmp_path_factory, data):
     found = answer(lambda: Comparison.load(folder))
     if found is not None:
         found.to_dataframe()
+
+
+@fewer
+@given(st.data())
+def test_a_report_from_a_comparison_that_loads_is_escaped(comparison, tmp_path_factory, data):
+    folder = copied(comparison, tmp_path_factory.getbasetemp() / "compared")
+    record = json.loads((comparison / "comparison.json").read_text())
+    record |= data.draw(broken({k: record[k] for k in ("run", "units", "directions")}))
+    (folder / "comparison.json").write_text(json.dumps(record))
+    found = answer(lambda: Comparison.load(folder))
+    if found is not None:
+        assert_escaped(found.report(folder / "report.html"))
 
 
 @settings(drawn, max_examples=150)

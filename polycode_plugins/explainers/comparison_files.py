@@ -38,6 +38,15 @@ if TYPE_CHECKING:
 
 COMPARISON, UNITS, RECORDS = storage.COMPARISON, storage.UNITS, storage.RECORDS
 FORMAT = 1
+# What the record of every comparison holds beside that of a run.
+_RECORD = {
+    "calibration": str,
+    "explainer": dict,
+    "protocol": dict,
+    "seed": int,
+    "signs": str | None,
+    "simulator": dict,
+}
 
 
 def save(comparison: Comparison, folder: Path) -> Path:
@@ -111,7 +120,7 @@ def load(folder: Path) -> Comparison:
             )
             for i, g in enumerate(content["directions"])
         }
-        check_record(content["run"], path.name)
+        _require_record(content["run"], path.name)
         for unit in units:
             guards.check_fields(unit)
             _require_scores(unit)
@@ -120,6 +129,19 @@ def load(folder: Path) -> Comparison:
         raise StateError(f"{str(folder)!r} is damaged: {error}") from error
     except Exception as error:  # whatever a damaged file makes the readers raise
         raise StateError(f"{str(folder)!r} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _require_record(run: dict[str, Any], what: str) -> None:
+    """Raise StateError unless the record says what every comparison's says."""
+    check_record(run, what)
+    guards.require_types(run, _RECORD, what)
+    named = {"explainer": "explainer", "simulator": "simulator", "protocol": "name"}
+    for part, name in named.items():
+        if not isinstance(run.get(part, {}).get(name), str):
+            raise StateError(f"{what} does not name the {part}")
+    missing = sorted(_RECORD.keys() - run.keys())
+    if missing:
+        raise StateError(f"{what} lacks {missing[0]!r}")
 
 
 def _require_scores(unit: ComparedUnit) -> None:
