@@ -5,27 +5,28 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint format coverage package docs test-tl3 clean
+.PHONY: demo test lint format package docs test-tl3 clean
 
 demo: $(STAMP)
 	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
 	$(BIN)/polycode compare --sites 'blocks.*.mlp.hook_post' --explainer ngram --limit 3000 --n-units 20 --out $(OUT) --fresh
 	@echo "open $(OUT)/report.html"
 
+# COVERAGE=1 adds the coverage of lines and branches, and fails under 90 %.
 test: $(STAMP)
+ifdef COVERAGE
+	mkdir -p build
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=json:build/coverage.json --cov-fail-under=90
+	$(BIN)/python -c 'import json; t = json.load(open("build/coverage.json"))["totals"]; print("lines {percent_statements_covered:.1f} %, branches {percent_branches_covered:.1f} %".format(**t))'
+else
 	$(BIN)/python -m pytest
+endif
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-# The tests with the coverage of lines and branches; fails under 90 %.
-coverage: $(STAMP)
-	mkdir -p build
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=json:build/coverage.json --cov-fail-under=90
-	$(BIN)/python -c 'import json; t = json.load(open("build/coverage.json"))["totals"]; print("lines {percent_statements_covered:.1f} %, branches {percent_branches_covered:.1f} %".format(**t))'
 
 # Wheel and source archive in dist/, and the tests of what is in them and of a bare environment.
 package: $(STAMP)
