@@ -159,7 +159,7 @@ def _compare(options: argparse.Namespace) -> int:
                 "difference": c.difference,
                 "low": c.interval and c.interval[0],
                 "high": c.interval and c.interval[1],
-                "p": c.p_value,
+                "p": None if c.p_value is None else f"{c.p_value:.4f}",
                 "effect": c.effect,
                 "adjusted": c.adjusted,
             }
