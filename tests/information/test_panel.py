@@ -193,11 +193,11 @@ def test_seeds_decide_and_global_random_states_are_left_alone() -> None:
 
 
 def test_dependent_samples_are_held_out_together() -> None:
-    """Planted: every sample occurs 8 times. Apart, critics know the held-out ones by heart."""
+    """Planted: every sample occurs 6 times. Apart, critics know the held-out ones by heart."""
     rng = np.random.default_rng(0)
-    x, y = np.repeat(rng.normal(size=(2, 150, 4)), 8, axis=1)
+    x, y = np.repeat(rng.normal(size=(2, 100, 4)), 6, axis=1)
     jitter = 1e-3 * rng.normal(size=(2, *x.shape))
-    group = np.repeat(np.arange(150), 8)
+    group = np.repeat(np.arange(100), 6)
     apart = estimate(x + jitter[0], y + jitter[1], estimators=["mine"])
     together = estimate(x + jitter[0], y + jitter[1], estimators=["mine"], groups=group)
     assert apart.nats > 0.5  # the fault that groups are there for
