@@ -176,12 +176,13 @@ def _unpack_into(merged: Statistics, part: Tensor) -> None:
     try:
         tensors = load(part.cpu().contiguous().numpy().tobytes())
         about = json.loads(tensors.pop("header").numpy().tobytes())
+        metrics, axes, batches = about["metrics"], tuple(about["axes"]), int(about["batches"])
     except Exception as error:  # safetensors and json each have errors of their own
         raise StateError(f"the state of a TorchMetric is damaged: {error}") from error
-    if about["metrics"] != [describe_metric(m) for m in merged.metrics]:
+    if metrics != [describe_metric(m) for m in merged.metrics]:
         raise StateError("the states are of different metrics, so they cannot be merged")
-    other = Statistics(merged.metrics, [Site(_SITE, axes=tuple(about["axes"]))])
+    other = Statistics(merged.metrics, [Site(_SITE, axes=axes)])
     other.load_state({name.removeprefix("state/"): t for name, t in tensors.items()})
     if other.n_samples(_SITE):
         merged.merge(other)
-    merged.batches += int(about["batches"])
+    merged.batches += batches

@@ -15,7 +15,8 @@ import torchmetrics
 import polycode_plugins as pc
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import Capacity, Spectrum
-from polycode_plugins.torchmetrics import TorchMetric
+from polycode_plugins.statistics import Statistics
+from polycode_plugins.torchmetrics import TorchMetric, _unpack_into
 
 
 def data(rows: int = 400, width: int = 24, seed: int = 0) -> torch.Tensor:
@@ -175,3 +176,13 @@ def test_sync_gives_every_process_the_whole(tmp_path: Path):
     assert [n for _, n in found] == [150, 250, 0]  # each has its own part back
     whole = Spectrum().measure(data()).exponent
     assert [e for e, _ in found] == pytest.approx([whole] * 3, rel=1e-9)
+
+
+@pytest.mark.parametrize("header", [b"[]", b"{}", b"\xff", b'{"metrics": [], "axes": 3}'])
+def test_a_damaged_state_is_refused(header):
+    from safetensors.torch import save
+
+    packed = save({"header": torch.frombuffer(bytearray(header), dtype=torch.uint8)})
+    state = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
+    with pytest.raises(StateError, match="is damaged"):
+        _unpack_into(Statistics([Spectrum()], [pc.Site("a")]), state)
