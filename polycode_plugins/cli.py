@@ -348,7 +348,7 @@ def _print_table(analysis: Analysis, *, as_json: bool) -> None:
         rows = rows[[c for c in few if c in rows]]
         width = shutil.get_terminal_size((100, 24)).columns
         print(f"\n{label}")
-        print(rows.to_string(float_format=lambda v: f"{v:.4g}", line_width=width))
+        print(rows.to_string(float_format=lambda v: f"{v:.4g}", na_rep="-", line_width=width))
     print()
 
 
