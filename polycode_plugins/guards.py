@@ -100,6 +100,8 @@ def _fits(value: Any, hint: Any, saved: bool) -> bool:
         if inner[-1:] == (...,):
             return all(_fits(v, inner[0], saved) for v in value)
         return len(value) == len(inner) and all(map(_fits, value, inner, [saved] * len(inner)))
+    if origin is list:
+        return isinstance(value, list) and all(_fits(v, inner[0], saved) for v in value)
     if origin in (dict, Mapping):
         return isinstance(value, Mapping) and all(
             _fits(k, inner[0], saved) and (_fits(v, inner[1], saved) or (saved and v is None))

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 import polycode_plugins as pc
 from polycode_plugins import storage
+from polycode_plugins.experiments import reproducing
 from polycode_plugins.explainers import ComparedUnit, Comparison, TokenLookupExplainer, evaluate
 from polycode_plugins.explainers.collected import Shape
 from polycode_plugins.explainers.neuron_records import read_neuron_records
@@ -176,6 +177,20 @@ def test_a_report_from_a_comparison_that_loads_is_escaped(comparison, tmp_path_f
     found = answer(lambda: Comparison.load(folder))
     if found is not None:
         assert_escaped(found.report(folder / "report.html"))
+
+
+@drawn
+@given(st.data())
+def test_the_record_of_an_experiment(tmp_path_factory, data):
+    asked = {"experiment": "planted", "scale": "smoke", "seed": 0, "settings": {"size": 3}}
+    whole = {**asked, "complete": True, "seconds": 1.5, "tables": ["one", "two"]}
+    folder = tmp_path_factory.getbasetemp() / "experiment"
+    folder.mkdir(exist_ok=True)
+    (folder / reproducing.RECORD).write_text(json.dumps(data.draw(broken(whole))))
+    found = answer(lambda: reproducing._record(folder, asked))
+    if found is not None:
+        assert all(Path(table).name == table for table in found.get("tables", []))
+        answer(lambda: reproducing._numbers(folder, found.get("tables", [])))
 
 
 @settings(drawn, max_examples=150)

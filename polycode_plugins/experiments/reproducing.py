@@ -10,12 +10,12 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins import storage
+from polycode_plugins import guards, storage
 from polycode_plugins._version import __version__
 from polycode_plugins.errors import DataError, PolycodeError, StateError, near
 from polycode_plugins.experiments.base import SCALES, Experiment, Scale, read_table
@@ -103,8 +103,7 @@ def reproduce(
     if not record["complete"]:
         numbers, seconds = _compute(experiment, settings, seed, folder, record, asked)
     else:
-        numbers = {table: read_table(folder / f"{table}.csv") for table in record["tables"]}
-        seconds = float(record["seconds"])
+        numbers, seconds = _numbers(folder, record["tables"]), float(record["seconds"])
     verdicts = judge(experiment.claims, numbers)
     made = Reproduction(experiment, scale, seed, settings, numbers, verdicts, folder, seconds)
     storage.write_text(folder / VERDICTS, made.table().to_csv(index=False))
@@ -142,10 +141,15 @@ def _record(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
         storage.write_text(path, json.dumps(record, indent=1))
         return record
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = guards.read_json(path)
         differs = [key for key, value in asked.items() if record[key] != value]
-        record["complete"], record["seconds"]
-    except (ValueError, KeyError, TypeError) as error:
+        types = {"complete": bool, "seconds": float, "tables": list[str]}
+        guards.require_types(record, types, path.name)
+        needed = types if record["complete"] else ("complete", "seconds")
+        lacking = [field for field in needed if field not in record]
+        if lacking or any(Path(table).name != table for table in record.get("tables", [])):
+            raise StateError(f"{path.name} lacks or misstates {(lacking or ['tables'])[0]}")
+    except (StateError, KeyError) as error:
         raise StateError(f"{str(path)!r} is damaged ({error}); repeat with --fresh") from error
     if differs:
         raise StateError(
@@ -153,6 +157,16 @@ def _record(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
             "with --out, or --fresh to compute again"
         )
     return dict(record)
+
+
+def _numbers(folder: Path, tables: Sequence[str]) -> Numbers:
+    """The tables of a finished folder."""
+    try:
+        return {table: read_table(folder / f"{table}.csv") for table in tables}
+    except (OSError, ValueError) as error:  # pandas's errors of parsing are ValueErrors
+        raise StateError(
+            f"a table in {str(folder)!r} cannot be read ({error}); repeat with --fresh"
+        ) from error
 
 
 def _compute(
