@@ -39,6 +39,14 @@ class Group:
             base, left = base * base % self.prime, left >> 1
         return result
 
+    def guessing(self) -> float:
+        """Share of the digits of 1 to p - 1 that are right if each is guessed as more frequent."""
+        place = 2 ** np.arange(self.bits)
+        ones = self.prime // (2 * place) * place
+        ones += np.maximum(self.prime % (2 * place) - place, 0)
+        share = ones / (self.prime - 1)
+        return float(np.maximum(share, 1 - share).mean())
+
     def is_square(self, y: Integers) -> NDArray[np.bool_]:
         """Euler's criterion, y^((p-1)/2) = 1: whether the logarithm of y is even."""
         return np.array([pow(int(v), (self.prime - 1) // 2, self.prime) == 1 for v in y])

@@ -97,11 +97,11 @@ def _prime(g: Group, settings: Settings, seed: int) -> list[dict[str, Any]]:
             codes["hidden layer"] = network.hidden(inputs)[0].numpy()
         rows.append(_forward(row, "seen", right.all(2).flatten()))
         unseen = held_out(numbers, powers, width=width, **how)
-        rows.append(_forward(row, "unseen", torch.cat([fold.all(1) for fold, _ in unseen])))
+        rows.append(_forward(row, "unseen", unseen.all(2).flatten()))
     for code, values in codes.items():
         told = held_out(values, numbers, width=settings.width, **how)
-        for fold, (right, guess) in enumerate(told):
-            chance, share = float(guess.float().mean()), float(right.float().mean())
+        for fold, right in enumerate(told):
+            chance, share = g.guessing(), float(right.float().mean())
             found = {"kind": "decoder", "code": code, "fold": fold, "exponents": len(right)}
             found |= {"correct": int(right.all(1).sum()), "skill": (share - chance) / (1 - chance)}
             rows.append(row | found)
@@ -317,8 +317,8 @@ EXPERIMENT = Experiment(
         "network (the paper has them as inputs), x and g^x mod p are binary digits, and p is the "
         "largest safe prime of its length, in whose group no shorter way to the logarithm is "
         "known than one that grows faster than any power of the length.",
-        "Skill is the share of digits right, less that of guessing the more frequent digit, over "
-        "what guessing leaves; every x is held out once.",
+        "Skill is the share of digits right, less that of guessing each as it is more frequent "
+        "among all exponents, over what guessing leaves; every x is held out once.",
         "Where decoders have seen almost the whole table (up to 10 digits) they may do a little "
         "better than guessing; residues are related there, such as g^(x+1) = g g^x.",
         "That decoders fail shows that these decoders fail. The exact decoders show what is known "
