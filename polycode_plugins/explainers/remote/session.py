@@ -1,7 +1,8 @@
 """Asking many requests at once: out of the store where they were answered, within the budget.
 
-A worker thread for each request under way, since the time goes into waiting and since threads work
-where an event loop runs already, as in a notebook.
+Worker threads, since the time goes into waiting and since threads work where an event loop runs
+already, as in a notebook. There are a few more than requests under way: while an answer is written
+to the store the next request is sent.
 """
 
 from __future__ import annotations
@@ -109,6 +110,7 @@ class Session:
         self.backend, self.store, self.prices, self.budget = backend, store, prices, budget
         self._concurrency, self._attempts, self._progress = concurrency, attempts, progress
         self._stop = threading.Event()
+        self._under_way = threading.Semaphore(concurrency)
         self._money = threading.Condition()
         self._spent, self._reserved = store.spent().dollars, 0.0
         self._quiet_until = 0.0  # on the monotonic clock: when a server asked us to wait, all wait
@@ -164,7 +166,8 @@ class Session:
 
         self._stop.clear()
         bar = tqdm(total=len(new), unit="request", disable=not self._progress, leave=False)
-        pool = ThreadPoolExecutor(min(self._concurrency, len(new)))
+        workers = self._concurrency + self._concurrency // 4
+        pool = ThreadPoolExecutor(min(workers, len(new)))
         try:
             futures = {key: pool.submit(self._send, key, request) for key, request in new.items()}
             for future in futures.values():
@@ -186,17 +189,15 @@ class Session:
             most = self._price(request, request.estimated_in(), request.most_out)
         reason, sent = "the run was stopped", 0
         for attempt in range(self._attempts):
-            if self._stop.wait(max(0.0, self._quiet_until - time.monotonic())):
-                break
             self._reserve(most)
-            if self._stop.is_set():
-                self._settle(most, 0.0)
-                break
-            number = self.store.begin(key, request.purpose, most)
-            sent += 1
-            paid = 0.0
+            paid, number = 0.0, 0
             try:
-                raw = self.backend.send(request, key)
+                with self._under_way:
+                    if self._stop.wait(max(0.0, self._quiet_until - time.monotonic())):
+                        break
+                    number = self.store.begin(key, request.purpose, most)
+                    sent += 1
+                    raw = self.backend.send(request, key)
                 usage = usage_of(raw, request)
                 paid = self._price(request, *usage[:2])
                 self.store.finish(
@@ -219,7 +220,8 @@ class Session:
                     self._stop.wait(longest * random.uniform(0.5, 1.0))
             except BaseException as error:
                 with suppress(StateError):  # the store may be what fails
-                    self.store.fail(number, type(error).__name__)
+                    if number:
+                        self.store.fail(number, type(error).__name__)
                 raise
             finally:
                 self._settle(most, paid)
