@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.metrics import Spectrum
-from polycode_plugins.metrics.power_law import PowerLawFit, fit_power_law
-from polycode_plugins.metrics.summaries import participation_ratio
+from polycode_plugins.metrics.spectrum.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.spectrum.summaries import participation_ratio
 
 Array = NDArray[np.float64]
 WIDTH = 1000

@@ -20,7 +20,9 @@ from polycode_plugins.errors import PolycodeError, StateError
 from polycode_plugins.provenance import Rows
 from polycode_plugins.statistics import Statistics
 
-_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32)
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+_DTYPES = _FLOATS + _INTEGERS
 
 
 def launched() -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 
 from polycode_plugins import theory
 from polycode_plugins.activations import Site
-from polycode_plugins.metrics.action_power_law import PowerLawAction, power_law_action
-from polycode_plugins.metrics.spectrum import SpectrumResult
+from polycode_plugins.metrics.action.power_law import PowerLawAction, power_law_action
+from polycode_plugins.metrics.spectrum.metric import SpectrumResult
 from polycode_plugins.report.chart import Axis, Chart, Series
 from polycode_plugins.report.table import Table, column, names
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from polycode_plugins.metrics.base import Result
-from polycode_plugins.metrics.spectrum import SpectrumResult
+from polycode_plugins.metrics.spectrum.metric import SpectrumResult
 from polycode_plugins.report.generic import View, generic_parts
 from polycode_plugins.report.page import Page, Part, Section
 from polycode_plugins.report.record import made, overview, record_section, title

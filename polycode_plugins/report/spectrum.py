@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from polycode_plugins.activations import Site
-from polycode_plugins.metrics.spectrum import SpectrumResult
+from polycode_plugins.metrics.spectrum.metric import SpectrumResult
 from polycode_plugins.report.action_relation import action_chart, action_table
 from polycode_plugins.report.generic import View, own_warnings, where
 from polycode_plugins.report.page import Part, Prose, Warnings

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from polycode_plugins.activations import Site
-from polycode_plugins.metrics.spectrum import SpectrumResult
+from polycode_plugins.metrics.spectrum.metric import SpectrumResult
 from polycode_plugins.report.chart import Axis, Chart, Choice, Series
 from polycode_plugins.report.depth import Quantity, by_depth
 from polycode_plugins.report.table import UNDEFINED, Cell, Column, Table, column, names

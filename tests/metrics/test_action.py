@@ -206,7 +206,7 @@ def run(values, batches, mask=None, axes=("batch", "feature")):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("texts", [True, False])
 def test_any_split_and_order_gives_the_same_result(seed, texts, monkeypatch):
-    monkeypatch.setattr("polycode_plugins.metrics.first_path.MAX_POINTS", 7)
+    monkeypatch.setattr("polycode_plugins.metrics.action.first_path.MAX_POINTS", 7)
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(23, *((6, 4) if texts else (4,)), generator=generator).double()
     mask = torch.rand(values.shape[:-1], generator=generator) < 0.7

@@ -11,7 +11,8 @@ from torch import nn
 
 from polycode_plugins.adapters.module import ModuleAdapter
 from polycode_plugins.errors import DataError, ModelError, SiteError
-from polycode_plugins.metrics import FeatureCapacity, capacity_of_weights, feature_capacity
+from polycode_plugins.metrics import FeatureCapacity, capacity_of_weights
+from polycode_plugins.metrics.capacity import feature_capacity
 from polycode_plugins.theory import feature_capacity as closed_form
 from polycode_plugins.theory import optimal_embedding, polytope
 

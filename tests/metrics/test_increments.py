@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import accumulators, increments, runs
-from polycode_plugins.metrics.increments import Increments
+from polycode_plugins.metrics import accumulators
+from polycode_plugins.metrics.action import increments, runs
+from polycode_plugins.metrics.action.increments import Increments
 
 FLAT = ("batch", "feature")
 TEXT = ("batch", "position", "feature")

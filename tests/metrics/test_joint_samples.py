@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import Reservoir
-from polycode_plugins.metrics.joint import aligned
+from polycode_plugins.metrics.mine.joint import aligned
 
 TOKENS = ("batch", "position", "feature")
 IMAGE = ("batch", "channel", "height", "width")

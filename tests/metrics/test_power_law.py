@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from polycode_plugins.errors import DataError, PolycodeError
-from polycode_plugins.metrics.correlated_rows import RowCorrelation
-from polycode_plugins.metrics.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
+from polycode_plugins.metrics.spectrum.power_law import PowerLawFit, fit_power_law
 from tests.metrics.gaussian_spectra import power_law, spectra, spectrum
 
 

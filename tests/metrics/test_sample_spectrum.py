@@ -7,9 +7,9 @@ import pytest
 from scipy.signal import lfilter
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.correlated_rows import RowCorrelation
-from polycode_plugins.metrics.power_law import fit_power_law
-from polycode_plugins.metrics.sample_spectrum import sample_spectrum
+from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
+from polycode_plugins.metrics.spectrum.power_law import fit_power_law
+from polycode_plugins.metrics.spectrum.sample_spectrum import sample_spectrum
 from tests.metrics.gaussian_spectra import eigenvalues, power_law, spectra
 
 

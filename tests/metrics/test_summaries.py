@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.summaries import (
+from polycode_plugins.metrics.spectrum.summaries import (
     effective_rank,
     explained_variance,
     participation_ratio,

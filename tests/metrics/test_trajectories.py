@@ -15,8 +15,8 @@ from polycode_plugins.activations import Activations
 from polycode_plugins.data.stimuli import moving_dot
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import Trajectories, stimulus_correlation, trajectories
-from polycode_plugins.metrics import first_path as first_path_module
-from polycode_plugins.metrics.first_path import FirstPath
+from polycode_plugins.metrics.action import first_path as first_path_module
+from polycode_plugins.metrics.action.first_path import FirstPath
 
 
 def path(time=40, width=12, seed=0):
@@ -67,7 +67,7 @@ def test_the_smallest_are_those_of_all(monkeypatch):
     assert np.all(np.diff(few.kept_actions) >= 0)
     assert len(few) == 5
     # Whatever is drawn at a time, projection i is the same.
-    monkeypatch.setattr("polycode_plugins.metrics.trajectory.CHUNK_VALUES", 300)
+    monkeypatch.setattr("polycode_plugins.metrics.action.trajectory.CHUNK_VALUES", 300)
     assert np.allclose(trajectories(values, 200, seed=3).points, every.points)
     assert not np.allclose(trajectories(values, 200, seed=4).points, every.points)
 

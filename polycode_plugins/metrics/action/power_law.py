@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from polycode_plugins import theory
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum import SpectrumResult
+from polycode_plugins.metrics.spectrum.metric import SpectrumResult
 
 
 @dataclass(frozen=True)

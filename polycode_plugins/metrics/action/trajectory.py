@@ -102,7 +102,7 @@ class Trajectories:
         One-dimensional ones are drawn against time, with the labels beneath; of others the first
         two or three coordinates are.
         """
-        from polycode_plugins.metrics.trajectory_plot import draw
+        from polycode_plugins.metrics.action.trajectory_plot import draw
 
         return draw(self, n)
 
@@ -125,7 +125,7 @@ class Trajectories:
 
         _write(target, write)
         if pdf:
-            from polycode_plugins.metrics.trajectory_plot import write_pdf
+            from polycode_plugins.metrics.action.trajectory_plot import write_pdf
 
             _write(target.with_suffix(".pdf"), lambda draft: write_pdf(self, draft))
         return target

@@ -25,18 +25,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from polycode_plugins.errors import DataError, PolycodeError, near
-from polycode_plugins.metrics.breaks import find_break
-from polycode_plugins.metrics.correlated_rows import INDEPENDENT, RowCorrelation
-from polycode_plugins.metrics.matching import (
+from polycode_plugins.metrics.spectrum.breaks import find_break
+from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.matching import (
     FLAT,
     Binned,
     Matched,
     binned,
     match,
 )
-from polycode_plugins.metrics.power_law_result import Break, PowerLawFit
-from polycode_plugins.metrics.sample_spectrum import Array
-from polycode_plugins.metrics.summaries import checked_eigenvalues, checked_samples
+from polycode_plugins.metrics.spectrum.power_law_result import Break, PowerLawFit
+from polycode_plugins.metrics.spectrum.sample_spectrum import Array
+from polycode_plugins.metrics.spectrum.summaries import checked_eigenvalues, checked_samples
 
 __all__ = ["DEFAULT_RANKS", "Break", "FitName", "PowerLawFit", "fit_power_law"]
 

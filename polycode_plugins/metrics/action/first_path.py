@@ -11,9 +11,9 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import StateError
+from polycode_plugins.metrics.action.increments import Along, consecutive, lay_out
+from polycode_plugins.metrics.action.trajectory import Floats, projected
 from polycode_plugins.metrics.base import Accumulator
-from polycode_plugins.metrics.increments import Along, consecutive, lay_out
-from polycode_plugins.metrics.trajectory import Floats, projected
 
 PROJECTIONS = 8
 MAX_POINTS = 100

@@ -176,7 +176,7 @@ class ActionResult(Result):
             ax.set_ylabel(f"projections (of {self.actions.size})")
             ax.legend(frameon=False)
             return ax
-        from polycode_plugins.metrics.trajectory_plot import draw_one
+        from polycode_plugins.metrics.action.trajectory_plot import draw_one
 
         energies = np.square(np.diff(self.trajectories, axis=1)).sum(axis=(1, 2))
         draw_one(ax, self.trajectories[energies.argmin()])

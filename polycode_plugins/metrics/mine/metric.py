@@ -23,8 +23,8 @@ from polycode_plugins.information import Channel, Quantisation, channels, estima
 from polycode_plugins.information.neighbours import entropy
 from polycode_plugins.information.samples import Floats
 from polycode_plugins.metrics.base import Accumulator, Metric
-from polycode_plugins.metrics.joint import Integers, Reservoir, aligned
-from polycode_plugins.metrics.mine_result import MINEResult
+from polycode_plugins.metrics.mine.joint import Integers, Reservoir, aligned
+from polycode_plugins.metrics.mine.result import MINEResult
 
 #: The partners that are no site: the class of each row, and what the model is called with.
 LABEL, INPUT = "label", "input"

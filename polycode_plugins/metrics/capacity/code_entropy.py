@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import log, sqrt
 
-from polycode_plugins.metrics.sample_information import Floats, LogDeterminant, log_determinant
-from polycode_plugins.metrics.summaries import participation_ratio
+from polycode_plugins.metrics.mine.sample_information import Floats, LogDeterminant, log_determinant
+from polycode_plugins.metrics.spectrum.summaries import participation_ratio
 from polycode_plugins.theory import gaussian_entropy, gaussian_information
 
 NATS = log(2)  # in a bit

@@ -20,10 +20,10 @@ from polycode_plugins import theory
 from polycode_plugins.activations import Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
-from polycode_plugins.metrics.action_result import ActionResult, Floats
+from polycode_plugins.metrics.action.first_path import FirstPath
+from polycode_plugins.metrics.action.increments import Along, Increments
+from polycode_plugins.metrics.action.result import ActionResult, Floats
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
-from polycode_plugins.metrics.first_path import FirstPath
-from polycode_plugins.metrics.increments import Along, Increments
 from polycode_plugins.theory.action import Kind
 
 CHUNK_VALUES = 4_000_000  # entries of the projections drawn at a time

@@ -18,8 +18,8 @@ from torch import Tensor
 from polycode_plugins.activations import POSITION_AXES, Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.base import Accumulator
-from polycode_plugins.metrics.correlated_rows import INDEPENDENT
-from polycode_plugins.metrics.row_dependence import RowDependence, moments
+from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT
+from polycode_plugins.metrics.spectrum.row_dependence import RowDependence, moments
 
 SKETCH = 32  # directions
 GROUPS = 64

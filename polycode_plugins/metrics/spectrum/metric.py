@@ -18,11 +18,11 @@ from polycode_plugins.activations import Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
-from polycode_plugins.metrics.correlated_rows import RowCorrelation
-from polycode_plugins.metrics.power_law import PowerLawFit, fit_power_law
-from polycode_plugins.metrics.row_dependence import RowDependence
-from polycode_plugins.metrics.row_groups import RowGroups
-from polycode_plugins.metrics.summaries import effective_rank, participation_ratio
+from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
+from polycode_plugins.metrics.spectrum.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
+from polycode_plugins.metrics.spectrum.row_groups import RowGroups
+from polycode_plugins.metrics.spectrum.summaries import effective_rank, participation_ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

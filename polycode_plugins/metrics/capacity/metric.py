@@ -20,15 +20,15 @@ from polycode_plugins.activations import Positions, Site
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
-from polycode_plugins.metrics.capacity_result import (
+from polycode_plugins.metrics.capacity.code_entropy import Code
+from polycode_plugins.metrics.capacity.result import (
     CapacityResult,
     DropoutCapacity,
     PowerLawBound,
 )
-from polycode_plugins.metrics.code_entropy import Code
-from polycode_plugins.metrics.power_law import FitName, fit_power_law
-from polycode_plugins.metrics.row_dependence import RowDependence
-from polycode_plugins.metrics.row_groups import RowGroups
+from polycode_plugins.metrics.spectrum.power_law import FitName, fit_power_law
+from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
+from polycode_plugins.metrics.spectrum.row_groups import RowGroups
 from polycode_plugins.theory import (
     dropout_capacity,
     gaussian_capacity,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Adapter, match
 from polycode_plugins.errors import DataError, ModelError, SiteError, near
-from polycode_plugins.metrics.feature_capacity import FeatureCapacity, Side
+from polycode_plugins.metrics.capacity.feature_capacity import FeatureCapacity, Side
 
 End = Literal["inputs", "outputs"]
 Features = Literal["inputs", "outputs", "rows", "columns"]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.correlated_rows import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
 
 SAMPLES_PER_DIRECTION = 20  # the whole must be known well to measure the parts against it
 LEAST_GROUPS = 8

@@ -19,8 +19,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.correlated_rows import INDEPENDENT, RowCorrelation
-from polycode_plugins.metrics.sample_spectrum import Array, sample_spectrum
+from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.sample_spectrum import Array, sample_spectrum
 
 BINS = 24
 OUTER_BINS = 6  # on either side of the ranks

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.trajectory import Floats, Trajectories, as_matrix, trajectories
+from polycode_plugins.metrics.action.trajectory import Floats, Trajectories, as_matrix, trajectories
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from torch import Tensor
 from polycode_plugins.activations import POSITION_AXES, Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
+from polycode_plugins.metrics.action.runs import Runs
+from polycode_plugins.metrics.action.spread import Spread
 from polycode_plugins.metrics.base import Accumulator
-from polycode_plugins.metrics.runs import Runs
-from polycode_plugins.metrics.spread import Spread
 
 Along = Literal["position", "rows"]
 

@@ -27,7 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.correlated_rows import INDEPENDENT, RowCorrelation, kernel, solve
+from polycode_plugins.metrics.spectrum.correlated_rows import (
+    INDEPENDENT,
+    RowCorrelation,
+    kernel,
+    solve,
+)
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from polycode_plugins.errors import DataError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from polycode_plugins.metrics.trajectory import Trajectories
+    from polycode_plugins.metrics.action.trajectory import Trajectories
 
 # Viridis tells times apart for all readers; its last part is too pale for lines on white.
 SCALE_END = 0.85

@@ -1,0 +1,1 @@
+"""How far random projections of a layer move along a path."""

@@ -1,0 +1,1 @@
+"""Mutual information of a layer with its input, its labels or another layer."""

@@ -1,0 +1,1 @@
+"""Eigenvalues of a layer's covariance, and the law they follow."""
