@@ -142,7 +142,7 @@ def test_it_draws_every_layer_without_a_word_or_a_request(desk, report, analysis
     assert curves(page, "fit-") == 3
     points = page.eval_on_selector_all("#metric-0-exponent .points path", "all => all.length")
     assert points == len(analysis)
-    assert page.locator("tbody tr").count() == len(analysis)
+    assert page.locator("#metric-0-table tbody tr").count() == len(analysis)
     assert width(page) <= 1280
     assert desk.clean(report)
 
@@ -172,10 +172,12 @@ def test_a_column_sorts_both_ways(desk, analysis):
     page = desk.page
     order = sorted(analysis, key=lambda site: analysis[site, "spectrum"].participation_ratio)
     for expected in (order, order[::-1]):
-        page.get_by_role("button", name="participation ratio").click()
-        assert page.locator("tbody th").all_text_contents() == expected
-    page.get_by_role("button", name="site", exact=True).click()
-    assert page.locator("tbody th").all_text_contents() == list(analysis)  # 2 before 10
+        page.locator("#metric-0-table").get_by_role("button", name="participation ratio").click()
+        assert page.locator("#metric-0-table tbody th").all_text_contents() == expected
+    page.locator("#metric-0-table").get_by_role("button", name="site", exact=True).click()
+    assert page.locator("#metric-0-table tbody th").all_text_contents() == list(
+        analysis
+    )  # 2 before 10
 
 
 def test_a_chart_can_be_taken_away_and_a_record_copied(desk, report):
@@ -239,7 +241,7 @@ def test_paper_gets_white_pages_and_the_static_charts(desk):
         }"""
     )
     white, ink = "rgb(255, 255, 255)", "rgb(29, 36, 48)"
-    assert shown == {"pictures": 3, "interactive": 0, "paper": white, "ink": ink}
+    assert shown == {"pictures": 4, "interactive": 0, "paper": white, "ink": ink}
     assert width(page) <= A4["width"]
     assert too_wide(page) == []
     # The whole table is on the paper: nothing of it is left to scroll to.
@@ -269,7 +271,7 @@ def test_without_scripts_pictures_and_tables_are_there(browser, report, analysis
             assert picture.bounding_box()["height"] > 200
         assert not page.locator(".chooser").is_visible()
         assert not page.locator(".interactive").is_visible()
-        assert page.locator("tbody th").all_text_contents() == list(analysis)
+        assert page.locator("#metric-0-table tbody th").all_text_contents() == list(analysis)
         assert visit.clean(report)
 
 
@@ -286,7 +288,7 @@ def test_a_phone_needs_no_sideways_scrolling(phone, hostile_report):
         assert inside["x"] + inside["width"] <= outside["x"] + outside["width"]
     # The table scrolls by itself, and its first column stays.
     page.locator(".scroll").first.evaluate("e => { e.scrollLeft = 200 }")
-    assert page.locator("tbody th").first.bounding_box()["x"] >= 0
+    assert page.locator("#metric-0-table tbody th").first.bounding_box()["x"] >= 0
     assert phone.clean(hostile_report)
 
 
