@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps([_plain(one) for one in made], indent=1))
     if made:
         path = options.out / "index.html"
-        path.write_text(page.html(made, failed), encoding="utf-8")
+        path.write_text(page.html(_all_there(made, options), failed), encoding="utf-8")
         say(f"page: {path}")
     if options.markdown is not None and made:
         stem = options.markdown.stem
@@ -90,6 +90,18 @@ def _run(options: argparse.Namespace) -> int:
         options.markdown.write_text(page.markdown(made, stem), encoding="utf-8")
         say(f"page: {options.markdown}")
     return 2 if failed else 0
+
+
+def _all_there(made: list[Any], options: argparse.Namespace) -> list[Any]:
+    """What was made, and what earlier runs into the same folder made, in the papers' order."""
+    from polycode_plugins.experiments import NAMES, finished
+
+    ours = {one.experiment.name: one for one in made}
+    found = (
+        ours.get(name) or finished(name, scale=options.scale, seed=options.seed, out=options.out)
+        for name in NAMES
+    )
+    return [one for one in found if one is not None]
 
 
 def _list(*, as_json: bool) -> None:

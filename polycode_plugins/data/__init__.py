@@ -4,6 +4,7 @@ from pathlib import Path
 
 from polycode_plugins.data.images import ImageBatch, image_batches
 from polycode_plugins.data.pictures import Picture, Pictures, image_pictures
+from polycode_plugins.data.stimuli import MovingDot, moving_dot
 from polycode_plugins.data.text import Document, Documents, text_documents
 from polycode_plugins.data.windows import TokenBatch, token_windows
 
@@ -15,11 +16,13 @@ __all__ = [
     "Document",
     "Documents",
     "ImageBatch",
+    "MovingDot",
     "Picture",
     "Pictures",
     "TokenBatch",
     "image_batches",
     "image_pictures",
+    "moving_dot",
     "text_documents",
     "token_windows",
 ]

@@ -12,7 +12,7 @@ from importlib import import_module
 from polycode_plugins.errors import PolycodeError, near
 from polycode_plugins.experiments.base import SCALES, Experiment, Scale
 from polycode_plugins.experiments.claims import Claim, Criterion, Effect, Verdict
-from polycode_plugins.experiments.reproducing import Reproduction, reproduce
+from polycode_plugins.experiments.reproducing import Reproduction, finished, reproduce
 
 #: In the order of the papers.
 NAMES = (
@@ -40,6 +40,7 @@ __all__ = [
     "Reproduction",
     "Scale",
     "Verdict",
+    "finished",
     "get",
     "reproduce",
 ]

@@ -15,9 +15,9 @@ from torch.nn import functional
 
 import polycode_plugins as pc
 from polycode_plugins.data import image_batches, image_pictures
-from polycode_plugins.errors import DataError, ModelError, PluginError, near
+from polycode_plugins.errors import DataError, PluginError, near
 from polycode_plugins.experiments.resnet_vae import ResNetVAE, negative_elbo
-from polycode_plugins.experiments.training import seeded, train
+from polycode_plugins.experiments.training import check_device, seeded, train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,13 +162,7 @@ def made(settings: Training, dropout: float, network: int, seed: int) -> ResNetV
         ModelError: for a device that is not there.
         DataError: for pretrained weights of another number of channels.
     """
-    try:
-        torch.empty(0, device=settings.device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        reason = str(error).partition("\n")[0]
-        raise ModelError(
-            f"the device {settings.device!r} cannot be used ({reason}); --set device=cpu"
-        ) from error
+    check_device(settings.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(seed, network).initial_seed())
         model = ResNetVAE(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import polycode_plugins as pc
-from polycode_plugins.data.stimuli import MovingDot, moving_dot
+from polycode_plugins.data import MovingDot, moving_dot
 from polycode_plugins.experiments.autoencoder import (
     PUBLISHED,
     SMOKE,

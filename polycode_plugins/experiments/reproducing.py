@@ -88,14 +88,7 @@ def reproduce(
     if scale not in SCALES:
         raise PolycodeError(f"scale is {', '.join(SCALES)}, not {scale!r}{near(scale, SCALES)}")
     settings = _settings(experiment, scale, changes or {})
-    asked = {
-        "experiment": experiment.name,
-        "polycode-plugins": __version__,
-        "scale": scale,
-        "seed": seed,
-        "settings": dataclasses.asdict(settings),
-    }
-    asked = json.loads(json.dumps(asked))
+    asked = _asked(experiment, scale, seed, settings)
     folder = Path(out) / experiment.name
     if fresh and folder.is_dir() and (folder / RECORD).is_file():
         shutil.rmtree(folder)
@@ -109,6 +102,40 @@ def reproduce(
     storage.write_text(folder / VERDICTS, made.table().to_csv(index=False))
     _draw(made)
     return made
+
+
+def finished(name: str, *, scale: Scale, seed: int, out: str | Path) -> Reproduction | None:
+    """The figure as it is in `out`, with the scale's own settings; None where it is not finished.
+
+    Raises:
+        PolycodeError: for an unknown name.
+    """
+    from polycode_plugins.experiments import get
+
+    experiment = get(name)
+    folder, settings = Path(out) / name, experiment.settings[scale]
+    if not (folder / f"{name}.png").is_file() or not (folder / RECORD).is_file():
+        return None
+    try:
+        record = _record(folder, _asked(experiment, scale, seed, settings))
+        numbers = _numbers(folder, record["tables"]) if record["complete"] else None
+    except StateError:  # of another seed or scale, or damaged
+        return None
+    if numbers is None:
+        return None
+    verdicts, seconds = judge(experiment.claims, numbers), float(record["seconds"])
+    return Reproduction(experiment, scale, seed, settings, numbers, verdicts, folder, seconds)
+
+
+def _asked(experiment: Experiment, scale: Scale, seed: int, settings: Any) -> dict[str, Any]:
+    asked = {
+        "experiment": experiment.name,
+        "polycode-plugins": __version__,
+        "scale": scale,
+        "seed": seed,
+        "settings": dataclasses.asdict(settings),
+    }
+    return dict(json.loads(json.dumps(asked)))
 
 
 def _settings(experiment: Experiment, scale: Scale, changes: Mapping[str, Any]) -> Any:

@@ -22,6 +22,7 @@ from polycode_plugins.experiments.claims import (
 )
 from polycode_plugins.experiments.plateaus import find_plateaus, relative_steepness
 from polycode_plugins.experiments.toy_models import train_toy_models
+from polycode_plugins.experiments.training import check_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,7 @@ def run(settings: Settings, seed: int, folder: Path) -> Numbers:
     """Train all toy models at once; `curve` has a row for each, `features` for each feature."""
     import pandas as pd
 
+    check_device(settings.device)
     n, m = settings.features, settings.dimensions
     p = 20.0 ** (-np.arange(settings.probabilities) / (settings.probabilities - 1))
     embeddings = train_toy_models(

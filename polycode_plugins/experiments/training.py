@@ -17,9 +17,24 @@ import torch
 from torch import Tensor, nn
 
 from polycode_plugins import storage
-from polycode_plugins.errors import StateError
+from polycode_plugins.errors import ModelError, StateError
 
 SAVE_SECONDS = 60.0
+
+
+def check_device(device: str) -> None:
+    """See that a setting `device` can be used.
+
+    Raises:
+        ModelError: when it cannot.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"the device {device!r} cannot be used ({reason}); --set device=cpu"
+        ) from error
 
 
 def train(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from polycode_plugins.data import moving_dot
 from polycode_plugins.data.pictures import image_pictures
-from polycode_plugins.data.stimuli import moving_dot
 from polycode_plugins.errors import DataError, PolycodeError
 
 

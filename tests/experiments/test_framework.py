@@ -204,3 +204,24 @@ def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
     path.write_bytes(b"damaged")
     with pytest.raises(StateError, match="damaged"):
         fitted(path)
+
+
+def test_the_page_keeps_what_earlier_runs_into_the_folder_made(tmp_path, capsys):
+    out = ["--scale", "smoke", "--out", str(tmp_path)]
+    assert cli.main(["reproduce", "dropout-codes", *out]) == 0
+    page = tmp_path / "index.html"
+    assert page.read_text("utf-8").count("<section") == 1
+    assert cli.main(["reproduce", "superposition-ratio", *out]) == 0
+    text = page.read_text("utf-8")
+    assert text.index('id="superposition-ratio"') < text.index('id="dropout-codes"')
+    other = experiments.finished("dropout-codes", scale="smoke", seed=1, out=tmp_path)
+    assert other is None  # made with another seed: not on this page
+    (tmp_path / "dropout-codes" / "experiment.json").write_text("{")
+    assert cli.main(["reproduce", "superposition-ratio", *out]) == 0
+    assert page.read_text("utf-8").count("<section") == 1
+
+
+def test_a_device_that_is_not_there_is_one_sentence(tmp_path, capsys):
+    command = ["reproduce", "superposition-ratio", "--scale", "smoke", "--out", str(tmp_path)]
+    assert cli.main([*command, "--set", "device=nowhere"]) == 2
+    assert "the device 'nowhere' cannot be used" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def wandering(time=200, width=512, seed=0):
 
 def dot(frames=24, size=12):
     """[frames, 3, size, size]."""
-    from polycode_plugins.data.stimuli import moving_dot
+    from polycode_plugins.data import moving_dot
 
     return moving_dot(frames, size=size).frames
 

@@ -12,7 +12,7 @@ import torch
 import polycode_plugins as pc
 from polycode_plugins import theory
 from polycode_plugins.activations import Activations
-from polycode_plugins.data.stimuli import moving_dot
+from polycode_plugins.data import moving_dot
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import Trajectories, stimulus_correlation, trajectories
 from polycode_plugins.metrics.action import first_path as first_path_module
