@@ -6,11 +6,13 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
+# The models are tiny: threads would wait for each other, above all where cores are shared. Processes
+# that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
 
-# The models are tiny: threads would wait for each other, above all where cores are shared.
 torch.set_num_threads(1)
 
 
