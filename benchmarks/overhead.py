@@ -1,8 +1,9 @@
 """What the statistics cost on top of the forward pass they ride on, and whether memory grows.
 
-Per model, in one run and interleaved: the bare forward pass, the pass with the covariance of every
-residual-stream site, and what a user would write today (run_with_cache, then torch.cov per site).
-Random weights: time does not depend on them.
+Per model, in one run and interleaved: the bare forward pass, the pass with all that the spectrum
+needs (covariance, and groups of rows for their dependence) at every residual-stream site, and what
+a user would write today (run_with_cache, then torch.cov per site). Random weights: time does not
+depend on them.
 
     python benchmarks/overhead.py [--quick]
 """
@@ -26,7 +27,7 @@ import torch
 from polycode_plugins.adapters.base import Batch, DataOptions
 from polycode_plugins.adapters.transformer_lens import TransformerLensAdapter
 from polycode_plugins.adapters.undisturbed import undisturbed
-from polycode_plugins.metrics.accumulators import Covariance
+from polycode_plugins.metrics import Spectrum
 from polycode_plugins.metrics.base import Accumulator, check_finite
 
 SHAPES = {  # name: (width, layers, heads, batch, context, vocabulary)
@@ -62,14 +63,18 @@ def build(
 
 
 class Gather:
-    """The sink of an analysis with one covariance per site."""
+    """The sink of an analysis with the accumulators of a spectrum per site."""
 
     def __init__(self, names: list[str], precision: str) -> None:
-        self.held: dict[str, Accumulator] = {n: Covariance(precision=precision) for n in names}
+        metric = Spectrum(precision=precision)
+        self.held: dict[str, list[Accumulator]] = {
+            n: list(metric.accumulators().values()) for n in names
+        }
 
     def __call__(self, name: str, activations) -> None:
         check_finite(activations, name)
-        self.held[name].update(activations)
+        for accumulator in self.held[name]:
+            accumulator.update(activations)
 
 
 def passes(adapter: TransformerLensAdapter, batches: list[Batch], glob: str) -> dict[str, Callable]:
