@@ -6,8 +6,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
-# The models are tiny: threads would wait for each other, above all where cores are shared. Processes
-# that tests start inherit it.
+# The models are tiny: threads would wait for each other, above all where cores are shared.
+# Processes that tests start inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
