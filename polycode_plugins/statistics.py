@@ -15,6 +15,7 @@ from polycode_plugins import guards, plugins
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
 from polycode_plugins.metrics.base import Accumulator, Metric, Result, check_finite
+from polycode_plugins.precision import without_autocast
 
 Results = dict[str, dict[str, Result]]  # by site, then by the metric's label
 
@@ -64,8 +65,9 @@ class Statistics:
                 known.name, known.depth, activations.axes, known.width, known.source
             )
         try:
-            for accumulator in self._held[site].values():
-                accumulator.update(activations)
+            with without_autocast():
+                for accumulator in self._held[site].values():
+                    accumulator.update(activations)
         except PolycodeError as error:
             raise type(error)(f"site {site!r}: {error}") from error
 
@@ -84,11 +86,12 @@ class Statistics:
             DataError: where it is undefined; the message names the site.
         """
         try:
-            return metric.compute_among(
-                self.sites[site],
-                list(self.sites.values()),
-                lambda name: self.accumulators(name, metric.label),
-            )
+            with without_autocast():
+                return metric.compute_among(
+                    self.sites[site],
+                    list(self.sites.values()),
+                    lambda name: self.accumulators(name, metric.label),
+                )
         except PolycodeError as error:
             raise type(error)(f"{metric.label} of site {site!r}: {error}") from error
 

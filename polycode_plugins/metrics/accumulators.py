@@ -80,6 +80,7 @@ class Covariance(Accumulator):
         if rows.shape[0] == 0:
             return
         self._check_width(rows.shape[1])
+        self._follow(rows.device)
         self._append(rows.detach())
 
     def merge(self, other: Self) -> None:
@@ -90,11 +91,12 @@ class Covariance(Accumulator):
             return
         self._check_width(other.width)
         self._eigenvalues = None
+        device = self._device()
         if other._mean is not None and other._scatter is not None:
             self._fold()
             self._merge_moments(other._count, other._mean, other._scatter)
         for rows in other._pending:
-            self._append(rows)
+            self._append(rows.to(device or self._device() or rows.device))
 
     def mean(self) -> Tensor:
         """float64 [width]; makes no matrix of width x width."""
@@ -204,6 +206,18 @@ class Covariance(Accumulator):
         self.__dict__.update(fresh.__dict__)
 
     # -- rows ------------------------------------------------------------------------------------
+
+    def _device(self) -> torch.device | None:
+        held = self._pending if self._mean is None else [self._mean]
+        return held[0].device if held else None
+
+    def _follow(self, device: torch.device) -> None:
+        """Go where the rows are: a state that was loaded is on the CPU."""
+        if self._device() in (None, device):
+            return
+        self._pending = [rows.to(device) for rows in self._pending]
+        if self._mean is not None and self._scatter is not None:
+            self._mean, self._scatter = self._mean.to(device), self._scatter.to(device)
 
     def _append(self, rows: Tensor) -> None:
         """Fold `rows`, or keep a copy of them until they are many enough."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from polycode_plugins import guards
 from polycode_plugins.activations import Activations, Site, default_axes
 from polycode_plugins.errors import DataError, SiteError, StateError
+from polycode_plugins.precision import without_autocast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -250,9 +251,10 @@ class Metric(ABC):
         batch = as_activations(values, axes=axes, mask=mask)
         check_finite(batch, name)
         accumulators = self.accumulators()
-        for accumulator in accumulators.values():
-            accumulator.update(batch)
-        return self.compute(accumulators, Site(name, axes=batch.axes))
+        with without_autocast():
+            for accumulator in accumulators.values():
+                accumulator.update(batch)
+            return self.compute(accumulators, Site(name, axes=batch.axes))
 
     def as_hook(self, *, mask: Tensor | None = None) -> MetricHook:
         """A hook function for TransformerLens's `fwd_hooks`; read it with `hook.compute()`.
@@ -283,8 +285,9 @@ class MetricHook:
         check_finite(batch, name)
         if name not in self._accumulators:
             self._accumulators[name] = self.metric.accumulators()
-        for accumulator in self._accumulators[name].values():
-            accumulator.update(batch)
+        with without_autocast():
+            for accumulator in self._accumulators[name].values():
+                accumulator.update(batch)
 
     def compute(self) -> dict[str, Any]:
         """The results, keyed by the name each hook point reports.
@@ -297,10 +300,11 @@ class MetricHook:
                 "the hook was never called; pass it as fwd_hooks=[(name, hook)] and run the model"
             )
         sites = [Site(name, depth) for depth, name in enumerate(self._accumulators)]
-        return {
-            site.name: self.metric.compute_among(site, sites, self._accumulators.__getitem__)
-            for site in sites
-        }
+        with without_autocast():
+            return {
+                site.name: self.metric.compute_among(site, sites, self._accumulators.__getitem__)
+                for site in sites
+            }
 
 
 def as_activations(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from polycode_plugins.activations import Activations
+from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import accumulators
+from polycode_plugins.metrics import Spectrum, accumulators
 from polycode_plugins.metrics.accumulators import Covariance
+from polycode_plugins.statistics import Statistics
 
 AXES = ("batch", "feature")
 
@@ -198,6 +202,37 @@ def test_what_was_passed_in_may_change_afterwards():
     covariance.update(Activations(batch, AXES))
     batch.zero_()
     assert relative_error(covariance.covariance(), np.cov(values.numpy().T)) < 1e-13
+
+
+def test_autocast_around_it_changes_nothing():
+    values = rows(6000, 12).float()
+    metric = Spectrum(precision="float32", ranks=(1, 12), fit="huber")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = metric.measure(values).eigenvalues
+        hook = metric.as_hook()
+        hook(values, hook=SimpleNamespace(name="site"))
+        hooked = hook.compute()["site"].eigenvalues
+        statistics = Statistics([metric], [Site("site")])
+        statistics.receive("site", Activations(values, AXES))
+        streamed = statistics.compute("site", metric).eigenvalues
+    expected = metric.measure(values).eigenvalues
+    for eigenvalues in (found, hooked, streamed):
+        assert np.array_equal(eigenvalues, expected)
+
+
+@pytest.mark.parametrize("held", [100, 6000])  # as rows, as moments
+@pytest.mark.parametrize("more", [100, 6000])
+def test_a_state_goes_on_where_the_next_rows_are(held, more):
+    with FakeTensorMode():  # a GPU that is not there: it says which devices meet, and no numbers
+        covariance, other = Covariance(), Covariance()
+        covariance.update(Activations(torch.ones(held, 12), AXES))
+        covariance.update(Activations(torch.ones(more, 12, device="cuda"), AXES))
+        other.update(Activations(torch.ones(more, 12), AXES))
+        covariance.merge(other)
+        assert covariance.covariance().device.type == "cuda"
+        other.merge(covariance)
+        assert other.covariance().device.type == "cpu"
+        assert other.n_samples == held + 3 * more
 
 
 def test_masked_samples_do_not_count():
