@@ -10,6 +10,7 @@ from scipy.signal import lfilter
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError, StateError
+from polycode_plugins.metrics import Spectrum
 from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
 from polycode_plugins.metrics.spectrum.row_groups import RowGroups
 
@@ -148,6 +149,18 @@ def test_single_samples_without_numbers_are_known_by_their_values():
     assert found[0].tails == pytest.approx(3, rel=0.1)
 
 
+def test_rows_without_numbers_that_differ_in_late_values_only_are_not_one():
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((3000, 120))
+    silent = generator.random(3000) < 0.4
+    values[silent, :64] = 0  # a document of its own, were only the first values looked at
+    groups = RowGroups()
+    groups.update(Activations(torch.from_numpy(values), ("batch", "feature")))
+    assert groups.state()["row_documents"][silent].unique().numel() == 64
+    numbered = gathered(values[:, None]).dependence()
+    assert groups.dependence().tails == pytest.approx(numbered.tails, abs=0.05)
+
+
 def test_the_state_comes_back():
     first, second = autoregression(160, 60, 0.6), autoregression(50, 16, 0.6, seed=1)
     groups = gathered(first, batch=30)
@@ -187,6 +200,24 @@ def test_float32_is_enough_beside_a_far_mean():
     values = (autoregression(60, 40, 0.7) + 1000 * (np.arange(120) == 3)).astype(np.float32)
     exact = gathered(values.astype(np.float64)).dependence()
     assert gathered(values).dependence().square == pytest.approx(exact.square, rel=1e-4)
+
+
+def test_float32_is_enough_beside_a_few_rows_that_are_far_from_all_others():
+    values = autoregression(200, 32, 0.9)
+    values[:, 0] += 3e3 * np.random.default_rng(1).standard_normal(120)
+    exact = gathered(values).dependence()
+    found = gathered(values.astype(np.float32)).dependence()
+    assert found.square == pytest.approx(exact.square, rel=1e-3)
+    assert found.tails == pytest.approx(exact.tails, rel=1e-3)
+
+
+def test_autocast_around_it_changes_nothing():
+    values = torch.from_numpy((autoregression(60, 40, 0.7) + 1000).astype(np.float32))
+    plain = Spectrum().measure(values)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Spectrum().measure(values)
+    assert found.effective_samples == plain.effective_samples < 2000
+    assert found.exponent == plain.exponent
 
 
 def test_positions_as_features_take_whole_rows():

@@ -25,6 +25,7 @@ SKETCH = 32  # directions
 GROUPS = 64
 PENDING_NAMES = ("rows", "row_documents", "row_singles")
 PENDING = 8192  # samples of the sketch kept before they are dealt out
+FLOAT32_SPREAD = 1e-4  # of variances; float32 products leave 1e-7 of the strongest as noise
 STEP = 29  # no simple fraction of GROUPS
 
 
@@ -33,7 +34,7 @@ class RowGroups(Accumulator):
 
     A sample belongs to its document (`Activations.documents`), else to its row, which then is a
     document. Rows without a number get one as they come, as an adapter would give them; if each is
-    a single sample they are known by their first values, so that a repeated one is no new one.
+    a single sample they are known by their values, so that a repeated one is no new one.
 
     Args:
         positions: whether positions are "samples" or "features", as for `Covariance`.
@@ -90,7 +91,11 @@ class RowGroups(Accumulator):
         if 1e-12 < scale < 1e12 or scale == 0:
             scale = 1.0
         values /= scale  # float32 has no room for very large or small squares
-        counts, sums, products = _sums(values, torch.cat([documents, single]))
+        groups = torch.cat([documents, single])
+        counts, sums, products = _sums(values, groups)
+        if values.dtype != torch.float64 and _steep(products[:GROUPS].sum(dim=0)):
+            values = values.double()
+            counts, sums, products = _sums(values, groups)
         means = sums / counts.clamp_min(1)[:, None]
         products.baddbmm_(means[:, :, None], sums[:, None, :], alpha=-1)
         self._add(counts, means * scale + origin, products.mul_(scale**2))
@@ -219,7 +224,7 @@ class RowGroups(Accumulator):
             return activations.rows
         size = activations.values.shape[0]
         if self.positions == "features" or POSITION_AXES.isdisjoint(activations.axes):
-            return _content(activations.values.detach().reshape(size, -1)[:, :64])
+            return _content(activations.values.detach().reshape(size, -1))
         self._arrived += size
         return torch.arange(self._arrived - size, self._arrived)
 
@@ -234,6 +239,13 @@ class RowGroups(Accumulator):
         )
         self._means += delta * share[:, None]
         self._counts = total
+
+
+def _steep(products: Tensor) -> bool:
+    """Whether float32 has lost the weakest directions beside the strongest: a few rows far from all
+    others, as the first token of a text may be, are enough."""
+    spread = torch.linalg.eigvalsh(products)
+    return bool(spread[0] < FLOAT32_SPREAD * spread[-1])
 
 
 def _sums(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -275,9 +287,11 @@ def _basis(width: int) -> Tensor:
 
 def _content(values: Tensor) -> Tensor:
     """int64 [rows]: equal for equal rows."""
-    bits = values.cpu().float().contiguous().view(torch.int32).to(torch.int64)
-    odd = torch.arange(1, 2 * bits.shape[1], 2, dtype=torch.int64) * 0x9E3779B1
-    return (_mix(bits + odd, 2**31)).sum(dim=1)
+    bits = values.float().contiguous().view(torch.int32)
+    # The first values are mixed, the others, which tell rows apart whose first are zero, added.
+    first, others = bits[:, :64].cpu().to(torch.int64), bits[:, 64:].sum(dim=1)
+    odd = torch.arange(1, 2 * first.shape[1], 2, dtype=torch.int64) * 0x9E3779B1
+    return _mix(first + odd, 2**31).sum(dim=1) + others.cpu() * 0x9E3779B1
 
 
 def _mix(names: Tensor, size: int = GROUPS) -> Tensor:
