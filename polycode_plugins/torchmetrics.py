@@ -66,6 +66,7 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
         self.metrics = make_metrics(metrics)
         self._statistics = self._fresh()
         self._rows = 0
+        self._forwarding = False
         self.add_state("packed", default=[], dist_reduce_fx=None)
 
     def update(self, values: Tensor | np.ndarray[Any, Any], mask: Tensor | None = None) -> None:
@@ -112,11 +113,20 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
             if not isinstance(value, str)
         }
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Take in one batch, as `update` does, and return the numbers of this batch alone."""
+        self._forwarding = True
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            self._forwarding = False
+
     def reset(self) -> None:
         """Forget everything seen."""
         super().reset()
         self._statistics = self._fresh()
-        self._rows = 0
+        if not self._forwarding:  # which resets between batches, whose rows are others
+            self._rows = 0
 
     # torchmetrics reads and writes the state under the name given to add_state: a list that holds
     # one tensor per contribution, to be merged when it is written.

@@ -54,6 +54,23 @@ def test_forward_returns_the_batch_and_gathers_the_whole():
     assert exponent(metric) == pytest.approx(Spectrum().measure(data()).exponent, rel=1e-9)
 
 
+def test_forward_keeps_the_rows_of_different_batches_apart():
+    values = data(64 * 20).reshape(64, 20, 24)
+    for position in range(1, 20):
+        values[:, position] = 0.9 * values[:, position - 1] + 0.19**0.5 * values[:, position]
+    updated, forwarded = TorchMetric("spectrum"), TorchMetric("spectrum")
+    for part in values.split(4):  # fewer documents than it takes to know their correlation
+        updated.update(part)
+        forwarded(part)
+    found = forwarded.results()["spectrum"]
+    assert found.effective_from == "documents"
+    expected = updated.results()["spectrum"].effective_samples
+    assert found.effective_samples == pytest.approx(expected, rel=1e-6)
+    forwarded.reset()
+    forwarded.update(values)
+    assert forwarded.results()["spectrum"].effective_samples == pytest.approx(expected, rel=1e-6)
+
+
 def test_merge_reset_clone_and_state_dict():
     a, b = TorchMetric("spectrum"), TorchMetric("spectrum")
     first, second = data().split(200)
