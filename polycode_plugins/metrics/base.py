@@ -315,7 +315,7 @@ def as_activations(
 ) -> Activations:
     """Wrap a torch or numpy array; the axes are the usual ones for its shape unless named."""
     if isinstance(values, Activations):
-        return values
+        return dataclasses.replace(values)  # the tensor may have changed since it was last read
     tensor = torch.as_tensor(values)
     if not tensor.is_floating_point():
         if tensor.is_complex():

@@ -204,6 +204,15 @@ def test_what_was_passed_in_may_change_afterwards():
     assert relative_error(covariance.covariance(), np.cov(values.numpy().T)) < 1e-13
 
 
+def test_masked_activations_that_changed_are_read_anew():
+    values = rows(200, 12)
+    batch = Activations(values, AXES, mask=torch.arange(200) < 150)
+    metric = Spectrum(ranks=(1, 12), fit="huber")
+    before = metric.measure(batch).total_variance
+    values.mul_(2)
+    assert metric.measure(batch).total_variance == pytest.approx(4 * before)
+
+
 def test_autocast_around_it_changes_nothing():
     values = rows(6000, 12).float()
     metric = Spectrum(precision="float32", ranks=(1, 12), fit="huber")
