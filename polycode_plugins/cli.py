@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="METRIC.SETTING=VALUE",
         help="a setting of a metric, for example spectrum.fit=huber; may be repeated",
     )
-    analyze.add_argument("--out", type=Path, help="folder for the results and the report")
+    analyze.add_argument(
+        "--out", type=Path, help="folder for the results and the report (default: only print)"
+    )
     analyze.add_argument("--fresh", action="store_true", help="replace a finished run in --out")
     analyze.add_argument("--no-report", action="store_true", help="write no report.html")
     analyze.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -89,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     sites = commands.add_parser("sites", help="list the sites of a model")
     sites.set_defaults(run=_sites)
     add_model(sites)
-    sites.add_argument("--json", action="store_true")
+    sites.add_argument("--json", action="store_true", help="print them as JSON")
 
     plugins = commands.add_parser(
         "plugins",
@@ -98,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "whether it works.",
     )
     plugins.set_defaults(run=_plugins)
-    plugins.add_argument("--json", action="store_true")
+    plugins.add_argument("--json", action="store_true", help="print them as JSON")
     plugins.add_argument(
         "--no-import", action="store_true", help="read metadata only: faster, finds nothing broken"
     )
@@ -146,8 +148,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which data are read, and how."""
+def add_data(parser: argparse.ArgumentParser, *, shards: bool = True) -> None:
+    """The arguments that say which data are read, and how; `--shard` is hidden without `shards`."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--text",
@@ -158,12 +160,19 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help="text: a file, a folder, .jsonl, hf:NAME; images: a folder, cifar10, or "
         "moving-dot[:FRAMES[:RADIUS]], a dot that goes round; default: the embedded data",
     )
-    group.add_argument("--text-field", default="text", help="field of a JSON line with the text")
+    group.add_argument(
+        "--text-field",
+        default="text",
+        help="field with the text in JSON lines or a data set (default: text)",
+    )
     group.add_argument("--context", type=int, default=64, help="tokens per window (default: 64)")
     group.add_argument("--batch-size", type=int, default=16, help="default: 16")
     group.add_argument("--limit", type=int, help="read at most this many windows or images")
     group.add_argument(
-        "--shard", default="0/1", metavar="I/N", help="read every N-th row from row I (default 0/1)"
+        "--shard",
+        default="0/1",
+        metavar="I/N",
+        help="read every N-th row from row I (default: 0/1, all)" if shards else argparse.SUPPRESS,
     )
     group.add_argument(
         "--include-special",

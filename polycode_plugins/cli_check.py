@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     check.add_argument(
         "--kind", choices=["adapter", "metric", "explainer"], help="where a name is of two kinds"
     )
-    check.add_argument("--json", action="store_true")
+    check.add_argument("--json", action="store_true", help="print the outcomes as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,14 +68,16 @@ def find_case(name: str, kind: str | None = None) -> Any:
         )
     if ":" in name:
         return case_of(_imported(name), name)
-    for k in kinds[:-1]:
+    for k in kinds:
         try:
             plugins.get(k, name)
         except PluginError as error:
             if "did you mean" in str(error) or "two distributions" in str(error):
                 raise
-    plugins.get(kinds[-1], name)
-    raise AssertionError("unreachable: an unknown plugin was found")
+    raise PluginError(
+        f"no {', '.join(k.removesuffix('s') for k in kinds)} is called {name!r}; "
+        "'polycode plugins' lists them, and a case is given as MODULE:OBJECT"
+    )
 
 
 def case_of(thing: Any, name: str) -> Any:

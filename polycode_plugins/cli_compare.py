@@ -76,31 +76,43 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     from polycode_plugins.cli import add_data, add_model
 
     add_model(parser)
-    add_data(parser)
+    add_data(parser, shards=False)
     group = parser.add_argument_group("explaining")
-    group.add_argument("--explainer", default="token-lookup", help="default: %(default)s")
+    group.add_argument(
+        "--explainer",
+        default="token-lookup",
+        help="token-lookup, ngram, openai or a plugin's name (default: %(default)s)",
+    )
     group.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the explainer; may be repeated",
+        help="a setting of the explainer, for example model=gpt-4o-mini; may be repeated",
     )
     group.add_argument(
         "--protocol", default="openai", help="openai or marshall-kirchner (default: %(default)s)"
     )
-    group.add_argument("--signs", choices=("fixed", "positive", "both"), help="see the docs")
+    group.add_argument(
+        "--signs",
+        choices=("fixed", "positive", "both"),
+        help="fixed explains the sign of a unit whose explaining texts are higher, positive the "
+        "unit as it is, both both (default: positive for marshall-kirchner, else fixed)",
+    )
     group.add_argument(
         "--calibrate",
         default="none",
         choices=("none", "linear", "percentile"),
-        help="default: %(default)s",
+        help="bring simulated activations to the scale of the true ones (default: %(default)s)",
     )
     group.add_argument(
         "--floors",
-        help="comma-separated, or 'none' (default: shuffled,empty,constant,token-lookup,oracle)",
+        help="what each score stands beside, comma-separated, or 'none' "
+        "(default: shuffled,empty,constant,token-lookup,oracle)",
     )
-    group.add_argument("--no-judge", action="store_true", help="no detection, no fuzzing")
+    group.add_argument(
+        "--no-judge", action="store_true", help="no yes-or-no scores: detection, fuzzing"
+    )
     group.add_argument(
         "--dry-run", action="store_true", help="count requests, tokens and dollars, send nothing"
     )
@@ -298,7 +310,7 @@ def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool) -> st
         f"{units} units: at most {cost.requests:,} requests, {cost.prompt_tokens:,} tokens sent "
         f"and {cost.completion_tokens:,} received"
     )
-    said += f"; {cost.stored:,} more are answered already" if cost.stored else ""
+    said += f"; {cost.stored:,} more repeat these or are answered already" if cost.stored else ""
     if dollars is not None:
         return f"{said}; at most ${dollars:,.2f}"
     return said + ("; --prices FILE tells what it costs" if cost.requests else "")

@@ -36,7 +36,9 @@ def add(commands: Any) -> None:
         metavar="NAME=VALUE",
         help="a setting that differs from the scale's; for one figure; may be repeated",
     )
-    reproduce.add_argument("--out", type=Path, default=Path("out/reproduce"), help="folder")
+    reproduce.add_argument(
+        "--out", type=Path, default=Path("out/reproduce"), help="default: %(default)s"
+    )
     reproduce.add_argument("--fresh", action="store_true", help="compute again what is there")
     reproduce.add_argument("--markdown", type=Path, help="write the page as Markdown, with PNGs")
     reproduce.add_argument("--json", action="store_true", help="print the verdicts as JSON")

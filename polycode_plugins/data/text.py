@@ -120,7 +120,8 @@ def text_documents(
         shown = name if len(name) <= 240 else f"{name[:120]}...{name[-100:]}"
         raise DataError(
             f"the text source {shown!r} is neither a file nor a folder; name one that exists, "
-            f"'embedded', or 'hf:NAME' for a data set (texts themselves go in a list)"
+            "'embedded', or 'hf:NAME' for a data set (texts themselves go in a list, and images to "
+            "a model of images, such as resnet18)"
         )
     if not isinstance(source, Iterable):
         raise DataError(

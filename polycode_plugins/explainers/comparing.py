@@ -217,6 +217,8 @@ def make_explainer(
             what = f"the explainer {explainer!r} does not take this option"
         else:
             what = f"the explainer {explainer!r} does not take these options ({dict(options)})"
+        if "takes no arguments" in str(error):
+            raise PluginError(f"{what}; it has none, so leave them out") from error
         raise PluginError(guards.made_from(what, error)) from error
     if not isinstance(made, Explainer):
         raise PluginError(

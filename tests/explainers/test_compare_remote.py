@@ -128,8 +128,8 @@ def test_a_dry_run_prices_what_the_run_then_takes_and_leaves_nothing(
 def test_what_a_dry_run_says():
     cost = Cost(1200, 34, 56000, 7000)
     assert _counted(5, cost, 1.2345, as_json=False) == (
-        "5 units: at most 1,200 requests, 56,000 tokens sent and 7,000 received; 34 more are "
-        "answered already; at most $1.23"
+        "5 units: at most 1,200 requests, 56,000 tokens sent and 7,000 received; 34 more repeat "
+        "these or are answered already; at most $1.23"
     )
     assert "--prices" in _counted(5, cost, None, as_json=False)
     assert _counted(5, Cost(), None, as_json=False).endswith("0 received")

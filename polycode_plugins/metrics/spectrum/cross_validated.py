@@ -85,8 +85,8 @@ def cross_validated_spectrum(
     each of several passes, and the passes averaged.
 
     Args:
-        first, second: [stimuli, features], the same stimuli in the same order; torch tensors on the
-            CPU or arrays.
+        first: [stimuli, features], one repeat; a torch tensor on the CPU or an array.
+        second: the other repeat, of the same stimuli in the same order.
         swaps: passes. 1 takes the repeats as they are.
         seed: of the exchanges.
 
