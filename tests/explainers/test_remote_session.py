@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import re
+import signal
+import string
+import threading
 import time
 
+import openai
 import pytest
 from conftest import KEY
+from hypothesis import given, strategies
 from planted_units import UNITS
 
 from polycode_plugins.errors import DataError
@@ -19,6 +26,7 @@ from polycode_plugins.explainers.remote import (
     OpenAIServer,
     RemoteError,
     Store,
+    background,
 )
 from polycode_plugins.explainers.remote.request import CHAT, Request, estimated_tokens
 from polycode_plugins.explainers.remote.server import retry_after
@@ -43,12 +51,26 @@ def requests(count: int) -> list[Request]:
     ]
 
 
+@pytest.fixture(params=["aiohttp", "without aiohttp"])
+def connections(request, monkeypatch):
+    """Both ways to connect say the same of every fault, whatever they call it."""
+    if request.param == "without aiohttp":
+
+        def missing(**_: object) -> None:
+            raise RuntimeError("aiohttp is not installed")
+
+        monkeypatch.setattr(openai, "DefaultAioHttpClient", missing)
+
+
+@pytest.mark.usefixtures("connections")
 @pytest.mark.parametrize("fault", ["429", "500", "slow", "hangup"])
 def test_what_passes_is_tried_again(explainer, server, fault):
     session = explainer(fault, timeout=1).session
     replies = session.ask(requests(3))
     assert all(r.raw is not None for r in replies)
     assert set(server.seen.values()) == {2 if fault in ("slow", "hangup") else 3}
+    spent = session.store.spent()  # of what got no answer at all, some may have been paid for
+    assert (spent.failures, spent.lost) == ((0, 3) if fault in ("slow", "hangup") else (6, 0))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +90,7 @@ def test_what_makes_the_run_pointless_stops_it_at_once(explainer, server, fault,
     assert len(server.seen) < 50
 
 
+@pytest.mark.usefixtures("connections")
 @pytest.mark.parametrize("fault", ["400", "cut", "garbage"])
 def test_what_will_not_pass_is_sent_once_and_fails_alone(explainer, server, fault):
     session = explainer(fault).session
@@ -79,6 +102,23 @@ def test_what_will_not_pass_is_sent_once_and_fails_alone(explainer, server, faul
     assert (spent.failures, spent.lost) == ((3, 0) if fault == "400" else (0, 3))
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("down", "the server answered 500 again and again"),
+        ("slow", "no answer within 1 s"),
+        ("hangup", "the connection was dropped"),
+        ("cut", "the answer was cut off"),
+        ("garbage", "the answer was not JSON"),
+    ],
+)
+@pytest.mark.usefixtures("connections")
+def test_the_reason_is_named(explainer, fault, reason):
+    [reply] = explainer(fault, timeout=1, attempts=1).session.ask(requests(1))
+    assert (reply.raw, reply.reason) == (None, reason)
+
+
+@pytest.mark.usefixtures("connections")
 def test_no_server_is_an_error_that_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     store = Store(tmp_path / "s.sqlite")
@@ -107,6 +147,72 @@ def test_at_most_so_many_are_under_way(explainer, server):
     server.delay = 0.05
     explainer(concurrency=7).session.ask(requests(30))
     assert server.most_open == 7
+
+
+def test_a_backend_that_blocks_has_a_thread_for_each_request(tmp_path):
+    class Blocking:
+        identity = "blocking"
+        closed = False
+        together = threading.Barrier(5, timeout=10)
+
+        def send(self, request, key):
+            self.together.wait()  # comes back only when five are asked at once
+            return {"choices": [{"text": request.body["messages"][0]["content"]}]}
+
+        def close(self):
+            self.closed = True
+
+    backend = Blocking()
+    session = Session(backend, Store(tmp_path / "s.sqlite"), concurrency=5)
+    replies = session.ask(requests(10))
+    assert [r.raw["choices"][0]["text"] for r in replies] == [f"x{i}" for i in range(10)]
+    session.close()
+    assert backend.closed
+
+
+def test_what_is_under_way_when_it_is_interrupted_is_kept(explainer, server):
+    server.delay = 0.2
+    one = explainer(concurrency=8, again=True)
+    main = threading.main_thread().ident
+    threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        one.session.ask(requests(400))
+    spent = one.spent()
+    assert 8 <= spent.answers < 100
+    assert (spent.failures, spent.lost) == (0, 0)
+    assert spent.answers == sum(server.seen.values())
+    one.close()
+    more = explainer(concurrency=100, again=True)
+    assert all(r.raw for r in more.session.ask(requests(400)))
+    assert max(server.seen.values()) == 1
+
+
+def test_a_forgotten_session_closes_its_connections_even_from_within_the_loop(explainer):
+    one = explainer()
+    one.session.ask(requests(1))
+    client = one.session.backend._client
+    one.session.store.close()
+
+    async def forget():
+        one.session = None
+        gc.collect()
+
+    background.run(forget(), interrupted=lambda: None)
+    for _ in range(100):
+        if client.is_closed():
+            break
+        time.sleep(0.01)
+    assert client.is_closed()
+    one.close = lambda: None
+
+
+def test_it_works_where_an_event_loop_runs_as_in_a_notebook(explainer):
+    import asyncio
+
+    async def cell():
+        return explainer().session.ask(requests(3))
+
+    assert all(r.raw for r in asyncio.run(cell()))
 
 
 def test_the_same_is_sent_and_paid_once(explainer, server):
@@ -205,6 +311,12 @@ def test_the_estimate_of_tokens_is_of_the_right_size():
     # 18 words, numbers, marks and blanks a line, of which three are long enough to be split.
     assert 20 * 50 <= estimated_tokens(text) <= 26 * 50
     assert estimated_tokens("日本語") == 9  # a token for each byte is the worst that can be
+
+
+@given(strategies.text(alphabet=string.printable + "é日\ud800\U0001f600", max_size=60))
+def test_the_estimate_counts_what_it_says(text):
+    pieces = re.compile(rb" ?[A-Za-z]{1,5}|[0-9]{1,3}|[ \t\n\r\x0b\x0c]+|.", re.DOTALL)
+    assert estimated_tokens(text) == len(pieces.findall(text.encode(errors="surrogatepass")))
 
 
 def test_the_key_is_nowhere(explainer, server, tmp_path, caplog, capsys):

@@ -244,10 +244,7 @@ class OpenAIExplainer(Explainer):
 
     def close(self) -> None:
         """Close the store and the connections."""
-        self.session.store.close()
-        closing = getattr(self.session.backend, "close", None)
-        if closing is not None:
-            closing()
+        self.session.close()
 
 
 def _local(name: str) -> Backend:

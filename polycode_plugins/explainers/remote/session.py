@@ -1,24 +1,26 @@
 """Asking many requests at once: out of the store where they were answered, within the budget.
 
-Worker threads, since the time goes into waiting and since threads work where an event loop runs
-already, as in a notebook. There are a few more than requests under way: while an answer is written
-to the store the next request is sent.
+Requests wait side by side in one event loop. Of a request's time the processor's share is what
+limits how many are answered in a second, and in one thread no share goes to handing over.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import random
-import threading
 import time
+import weakref
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.explainers.base import FREE, Cost
+from polycode_plugins.explainers.remote import background
 from polycode_plugins.explainers.remote.failures import BudgetError, Refused, Transient
 from polycode_plugins.explainers.remote.prices import Prices
 from polycode_plugins.explainers.remote.request import Request, usage_of
@@ -109,10 +111,10 @@ class Session:
             raise DataError("concurrency and attempts must be at least 1")
         self.backend, self.store, self.prices, self.budget = backend, store, prices, budget
         self._concurrency, self._attempts, self._progress = concurrency, attempts, progress
-        self._stop = threading.Event()
-        self._under_way = threading.Semaphore(concurrency)
-        self._money = threading.Condition()
+        self._stop, self._settled = asyncio.Event(), asyncio.Event()
         self._spent, self._reserved = store.spent().dollars, 0.0
+        self._exchange, close = _exchange(backend, concurrency)
+        self._closing = weakref.finalize(self, close)  # where it is forgotten, too
         self._quiet_until = 0.0  # on the monotonic clock: when a server asked us to wait, all wait
 
     def plan(self, requests: Iterable[Request]) -> Plan:
@@ -159,45 +161,57 @@ class Session:
             first.add(key)
         return answers
 
+    def close(self) -> None:
+        """Close the connections and the store."""
+        self._closing()
+        self.store.close()
+
     def _send_all(self, new: dict[str, Request]) -> dict[str, Reply]:
         if not new:
             return {}
         from tqdm import tqdm
 
         self._stop.clear()
-        bar = tqdm(total=len(new), unit="request", disable=not self._progress, leave=False)
-        workers = self._concurrency + self._concurrency // 4
-        pool = ThreadPoolExecutor(min(workers, len(new)))
-        try:
-            futures = {key: pool.submit(self._send, key, request) for key, request in new.items()}
-            for future in futures.values():
-                future.add_done_callback(lambda _: bar.update())
-            done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()  # raises what stopped the run
-            return {key: future.result() for key, future in futures.items()}
-        finally:
-            self._stop.set()
-            with self._money:
-                self._money.notify_all()
-            pool.shutdown(wait=True, cancel_futures=True)
-            bar.close()
+        with tqdm(total=len(new), unit="request", disable=not self._progress, leave=False) as bar:
+            return background.run(self._side_by_side(new, bar.update), interrupted=self._halt)
 
-    def _send(self, key: str, request: Request) -> Reply:
+    async def _side_by_side(
+        self, new: dict[str, Request], answered: Callable[[], object]
+    ) -> dict[str, Reply]:
+        left = iter(new.items())
+        replies: dict[str, Reply] = {}
+
+        async def go_on() -> None:
+            for key, request in left:
+                replies[key] = await self._send(key, request)
+                answered()
+                if self._stop.is_set():
+                    return
+
+        tasks = [asyncio.create_task(go_on()) for _ in range(min(self._concurrency, len(new)))]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        failures = [t.exception() for t in tasks if t.done() and t.exception() is not None]
+        self._halt()
+        await asyncio.wait(tasks)
+        for failure in failures:
+            assert failure is not None
+            raise failure  # what stopped the run
+        return replies
+
+    async def _send(self, key: str, request: Request) -> Reply:
         most = 0.0
         if self.prices is not None:
             most = self._price(request, request.estimated_in(), request.most_out)
         reason, sent = "the run was stopped", 0
         for attempt in range(self._attempts):
-            self._reserve(most)
+            await self._reserve(most)
             paid, number = 0.0, 0
             try:
-                with self._under_way:
-                    if self._stop.wait(max(0.0, self._quiet_until - time.monotonic())):
-                        break
-                    number = self.store.begin(key, request.purpose, most)
-                    sent += 1
-                    raw = self.backend.send(request, key)
+                if await self._stopped_within(self._quiet_until - time.monotonic()):
+                    break
+                number = self.store.begin(key, request.purpose, most)
+                sent += 1
+                raw = await self._exchange(request, key)
                 usage = usage_of(raw, request)
                 paid = self._price(request, *usage[:2])
                 self.store.finish(
@@ -217,7 +231,7 @@ class Session:
                     self._quiet_until = max(self._quiet_until, until)
                 elif attempt + 1 < self._attempts:
                     longest = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)
-                    self._stop.wait(longest * random.uniform(0.5, 1.0))
+                    await self._stopped_within(longest * random.uniform(0.5, 1.0))
             except BaseException as error:
                 with suppress(StateError):  # the store may be what fails
                     if number:
@@ -227,32 +241,67 @@ class Session:
                 self._settle(most, paid)
         return Reply(None, reason, Cost(requests=sent))
 
+    async def _stopped_within(self, seconds: float) -> bool:
+        """Wait so long, or until the run is stopped, and say whether it is."""
+        if seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), seconds)
+        return self._stop.is_set()
+
+    def _halt(self) -> None:
+        """Begin nothing new."""
+        self._stop.set()
+        self._settled.set()
+
     def _price(self, request: Request, tokens_in: int, tokens_out: int) -> float:
         if self.prices is None:
             return 0.0
         return self.prices.dollars(request.model, tokens_in, tokens_out)
 
-    def _reserve(self, dollars: float) -> None:
+    async def _reserve(self, dollars: float) -> None:
         """Set the highest price aside; over the budget, wait for what is under way."""
-        with self._money:
-            while self.budget is not None and not self._stop.is_set():
-                if self._spent + self._reserved + dollars <= self.budget:
-                    break
-                if self._reserved == 0:
-                    raise BudgetError(
-                        f"the budget of ${self.budget:g} is spent: ${self._spent:.4f} so far, and "
-                        f"the next request may take ${dollars:.4f}; all "
-                        f"{self.store.spent().answers} answers are saved in "
-                        f"{str(self.store.path)!r}, so repeat the same command with a larger "
-                        "budget to go on"
-                    )
-                self._money.wait(1.0)
-            self._reserved += dollars
+        while self.budget is not None and not self._stop.is_set():
+            if self._spent + self._reserved + dollars <= self.budget:
+                break
+            if self._reserved == 0:
+                raise BudgetError(
+                    f"the budget of ${self.budget:g} is spent: ${self._spent:.4f} so far, and "
+                    f"the next request may take ${dollars:.4f}; all "
+                    f"{self.store.spent().answers} answers are saved in "
+                    f"{str(self.store.path)!r}, so repeat the same command with a larger "
+                    "budget to go on"
+                )
+            self._settled.clear()
+            await self._settled.wait()
+        self._reserved += dollars
 
     def _settle(self, reserved: float, paid: float) -> None:
-        with self._money:
-            self._reserved -= reserved
-            self._spent += paid
-            if self._reserved < 1e-12:  # what is left is rounding
-                self._reserved = 0.0
-            self._money.notify_all()
+        self._reserved -= reserved
+        self._spent += paid
+        if self._reserved < 1e-12:  # what is left is rounding
+            self._reserved = 0.0
+        self._settled.set()
+
+
+Exchange = Callable[[Request, str], Awaitable[dict[str, Any]]]
+
+
+def _exchange(backend: Backend, concurrency: int) -> tuple[Exchange, Callable[[], object]]:
+    """How a request is sent in the loop, and what closes the connections.
+
+    A backend that blocks has a thread for each of its requests.
+    """
+    send: Any = backend.send
+    closing: Any = getattr(backend, "close", lambda: None)
+    if inspect.iscoroutinefunction(send):
+        return send, lambda: background.finish(closing())
+    threads = ThreadPoolExecutor(concurrency)
+
+    async def exchange(request: Request, key: str) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(threads, send, request, key)
+
+    def close() -> None:
+        threads.shutdown()
+        closing()
+
+    return exchange, close
