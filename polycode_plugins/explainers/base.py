@@ -315,9 +315,16 @@ class Explainer(ABC):
         """JSON values that decide its answers (options, model, prompt version); never a key."""
         return {"explainer": self.name}
 
-    def estimate(self, units: Sequence[UnitRecords]) -> Cost:
+    def estimate(self, units: Sequence[UnitRecords], *, seed: int = 0) -> Cost:
         """What `explain_many` would take at most, without sending anything."""
         return Cost()
+
+    def known(self, units: Sequence[UnitRecords], *, seed: int = 0) -> list[Explanation | None]:
+        """What `explain_many` would give without asking, as after a run that was cut short.
+
+        A dry run counts what follows from it exactly; None for a unit that is to be asked for.
+        """
+        return [None for _ in units]
 
     def estimators(self) -> tuple[Simulator, Judge | None]:
         """Its simulator and judge for `estimate` alone; a backend that is not known is guessed.

@@ -292,7 +292,7 @@ def test_a_dry_run_asks_nothing():
         def explain_many(self, units, *, seed=0):
             raise AssertionError("asked")
 
-        def estimate(self, units):
+        def estimate(self, units, *, seed=0):
             return pc.explainers.Cost(requests=len(units))
 
     dry = DryRun(Costly())

@@ -130,18 +130,21 @@ class OpenAIExplainer(Explainer):
             BudgetError: when the budget is spent; what was answered is kept.
             RemoteError: when no request can succeed.
         """
-        texts = [_texts(unit) for unit in units]
-        active = [_active(t) for t in texts]
         caps = self.capabilities(self.model)
-        shown = [t for t, fires in zip(texts, active, strict=True) if fires]
-        requests = [self._request(t, seed, caps) for t in shown]
-        replies = iter(self.session.ask(requests))
+        requests = self._requests(units, seed, caps)
+        asked = [request for request in requests if request is not None]
+        replies = iter(self.session.ask(asked))
         return [
-            self._explanation(unit.unit, next(replies))
-            if fires
-            else Explanation.failed(unit.unit, self.name, "the unit is silent in what is shown")
-            for unit, fires in zip(units, active, strict=True)
+            self._silent(unit) if request is None else self._explanation(unit.unit, next(replies))
+            for unit, request in zip(units, requests, strict=True)
         ]
+
+    def _requests(
+        self, units: Sequence[UnitRecords], seed: int, caps: Capabilities
+    ) -> list[Request | None]:
+        """What asks for each unit's explanation; None for a unit that is silent."""
+        shown = [_texts(unit) for unit in units]
+        return [self._request(t, seed, caps) if _active(t) else None for t in shown]
 
     def _request(self, texts: Sequence[prompts.Text], seed: int, caps: Capabilities) -> Request:
         if caps.chat:
@@ -152,6 +155,9 @@ class OpenAIExplainer(Explainer):
         body = {"model": self.model, "prompt": prompts.explain_text(texts)}
         body |= {"max_tokens": self._limit, "temperature": 1, "top_p": 1, "stop": ["\n"]}
         return Request(COMPLETIONS, body, "explain", prompts.version(), seed)
+
+    def _silent(self, unit: UnitRecords) -> Explanation:
+        return Explanation.failed(unit.unit, self.name, "the unit is silent in what is shown")
 
     def _explanation(self, unit: str, reply: Reply) -> Explanation:
         reason = reply.reason
@@ -192,11 +198,22 @@ class OpenAIExplainer(Explainer):
 
     # -- what it takes -----------------------------------------------------------------------------
 
-    def estimate(self, units: Sequence[UnitRecords]) -> Cost:
+    def estimate(self, units: Sequence[UnitRecords], *, seed: int = 0) -> Cost:
         """What `explain_many` would take at most, without sending anything."""
-        caps = self._assumed(self.model)
-        shown = [t for t in map(_texts, units) if _active(t)]
-        return self.session.plan(self._request(t, 0, caps) for t in shown).cost
+        requests = self._requests(units, seed, self._assumed(self.model))
+        return self.session.plan(r for r in requests if r is not None).cost
+
+    def known(self, units: Sequence[UnitRecords], *, seed: int = 0) -> list[Explanation | None]:
+        """The explanations that are in the store."""
+        found: list[Explanation | None] = []
+        requests = self._requests(units, seed, self._assumed(self.model))
+        for unit, request in zip(units, requests, strict=True):
+            if request is None:
+                found.append(self._silent(unit))
+                continue
+            reply = self.session.stored(request)
+            found.append(None if reply is None else self._explanation(unit.unit, reply))
+        return found
 
     def estimators(self) -> tuple[RemoteSimulator, ChatJudge | None]:
         """Simulator and judge to count requests with; nothing is sent, not even the probe.

@@ -135,6 +135,11 @@ class Session:
             dollars += self._price(request, tokens_in, request.most_out)
         return Plan(dict(counts), stored, sent, received, None if self.prices is None else dollars)
 
+    def stored(self, request: Request) -> Reply | None:
+        """The answer in the store; None where there is none."""
+        raw = self.store.answer(request.key(self.backend.identity))
+        return None if raw is None else Reply(raw, "", Cost(stored=1))
+
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """An answer or a failure for each request, in order.
 
