@@ -33,15 +33,21 @@ except ModuleNotFoundError as error:
     ) from error
 
 _SITE = "values"
-# Keeps the rows of different processes apart, for statistics that go by the number of a row.
-_ROWS_PER_PROCESS = 2**40
 
 
 class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
     """One metric of polycode_plugins, or several that share their statistics, in torchmetrics.
 
     `update`, `compute`, `forward`, `reset`, `merge_state`, `sync`, `clone`, `state_dict` and
-    `MetricCollection` work as for any other; merging and synchronising are exact.
+    `MetricCollection` work as for any other; merging and synchronising are exact. A stream gives
+    the same numbers, the dependence of its samples among them, however it is cut into batches,
+    objects, processes and saved states, and in whatever order these are merged. Only a path along
+    rows (`Action(path="rows")`) depends on their order: the rows of a batch follow those of the
+    batch before, also after `load_state_dict`; what is merged in comes after what is there (process
+    after process where they are synchronised), and no path leads across the seam.
+
+    A row of the batch is a document: positions of one row may depend on one another, rows are taken
+    to be independent unless they are equal.
 
     The statistics stay on the device of the activations; what travels between processes or into a
     `state_dict` is one uint8 tensor with all of them.
@@ -55,7 +61,8 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
         PluginError: for an unknown metric, or none.
     """
 
-    full_state_update = False
+    # `forward` takes a batch in twice, alone and after those before it: merged, it would end paths.
+    full_state_update = True
     is_differentiable = False
 
     def __init__(
@@ -65,8 +72,6 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
         self.axes = axes
         self.metrics = make_metrics(metrics)
         self._statistics = self._fresh()
-        self._rows = 0
-        self._forwarding = False
         self.add_state("packed", default=[], dist_reduce_fx=None)
 
     def update(self, values: Tensor | np.ndarray[Any, Any], mask: Tensor | None = None) -> None:
@@ -81,12 +86,9 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
             DataError: for NaN or infinite values, or a width that changes.
         """
         tensor = as_activations(values, axes=self.axes).values
-        first = _rank() * _ROWS_PER_PROCESS + self._rows
-        rows = torch.arange(first, first + tensor.shape[0])
         axes = self.axes or default_axes(tensor.dim())
-        self._statistics.receive(_SITE, Activations(tensor, axes, mask=mask, rows=rows))
+        self._statistics.receive(_SITE, Activations(tensor, axes, mask=mask))
         self._statistics.batches += 1
-        self._rows += tensor.shape[0]
 
     def results(self) -> dict[str, Result]:
         """The full results by label, over what this process has seen (or all, while synced).
@@ -113,20 +115,10 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
             if not isinstance(value, str)
         }
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Take in one batch, as `update` does, and return the numbers of this batch alone."""
-        self._forwarding = True
-        try:
-            return super().forward(*args, **kwargs)
-        finally:
-            self._forwarding = False
-
     def reset(self) -> None:
         """Forget everything seen."""
-        super().reset()
         self._statistics = self._fresh()
-        if not self._forwarding:  # which resets between batches, whose rows are others
-            self._rows = 0
+        super().reset()
 
     # torchmetrics reads and writes the state under the name given to add_state: a list that holds
     # one tensor per contribution, to be merged when it is written.
@@ -146,25 +138,24 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
     def merge_state(self, incoming_state: dict[str, Any] | torchmetrics.Metric) -> None:
         """Take in what another TorchMetric of the same metrics, or its `metric_state`, has seen.
 
+        It stays as it was. Its rows come after those seen here, see the class.
+
         Raises:
-            StateError: for other metrics.
+            StateError: for other metrics, and for statistics that need the numbers of rows in the
+                whole data (the joint samples of MINE).
         """
-        if isinstance(incoming_state, torchmetrics.Metric) and not isinstance(
-            incoming_state, TorchMetric
-        ):
+        if isinstance(incoming_state, TorchMetric):
+            incoming_state = incoming_state.metric_state
+        if not isinstance(incoming_state, dict) or "packed" not in incoming_state:
             raise StateError(
-                f"a {type(incoming_state).__name__} cannot be merged into a TorchMetric"
+                f"a {type(incoming_state).__name__} cannot be merged into a TorchMetric; give "
+                "another TorchMetric, or its metric_state"
             )
-        super().merge_state(incoming_state)
+        self.packed = [*self.packed, *incoming_state["packed"]]
         self._computed = None
 
     def _fresh(self) -> Statistics:
         return Statistics(self.metrics, [Site(_SITE)])
-
-
-def _rank() -> int:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if ready else 0
 
 
 def _pack(statistics: Statistics) -> Tensor:

@@ -14,7 +14,7 @@ import torchmetrics
 
 import polycode_plugins as pc
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import Capacity, Spectrum
+from polycode_plugins.metrics import Action, Capacity, Spectrum
 from polycode_plugins.statistics import Statistics
 from polycode_plugins.torchmetrics import TorchMetric, _unpack_into
 
@@ -54,21 +54,107 @@ def test_forward_returns_the_batch_and_gathers_the_whole():
     assert exponent(metric) == pytest.approx(Spectrum().measure(data()).exponent, rel=1e-9)
 
 
-def test_forward_keeps_the_rows_of_different_batches_apart():
-    values = data(64 * 20).reshape(64, 20, 24)
-    for position in range(1, 20):
-        values[:, position] = 0.9 * values[:, position - 1] + 0.19**0.5 * values[:, position]
-    updated, forwarded = TorchMetric("spectrum"), TorchMetric("spectrum")
-    for part in values.split(4):  # fewer documents than it takes to know their correlation
-        updated.update(part)
-        forwarded(part)
-    found = forwarded.results()["spectrum"]
+def autoregression(lag: float, rows: int = 96, length: int = 40) -> torch.Tensor:
+    """[rows, length, 24]: successive positions of a row are correlated by `lag`, rows are not."""
+    values = data(rows * length).reshape(rows, length, 24)
+    for position in range(1, length):
+        fresh = (1 - lag**2) ** 0.5 * values[:, position]
+        values[:, position] = lag * values[:, position - 1] + fresh
+    return values
+
+
+def numbers(value: object) -> list[float]:
+    """All numbers of a full result, in the order of its fields."""
+    if isinstance(value, dict | list):
+        return [
+            n
+            for part in (value.values() if isinstance(value, dict) else value)
+            for n in numbers(part)
+        ]
+    return [float(value)] if isinstance(value, int | float) else []
+
+
+def merged(parts: list[torch.Tensor]) -> TorchMetric:
+    """A metric of its own for each part, merged from the first on."""
+    total, *others = (TorchMetric("spectrum") for _ in parts)
+    for metric, part in zip((total, *others), parts, strict=True):
+        metric.update(part)
+    for at, other in enumerate(others):
+        total.merge_state(other if at % 2 else other.metric_state)
+    return total
+
+
+def reloaded(parts: list[torch.Tensor]) -> TorchMetric:
+    """A metric that is saved, and loaded into a new one, after each part."""
+    total = TorchMetric("spectrum")
+    for part in parts:
+        state = {"packed": total.packed}
+        total = TorchMetric("spectrum")
+        total.load_state_dict(state)
+        total.update(part)
+    return total
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.8])
+def test_a_stream_in_pieces_gives_the_whole_result(lag):
+    values = autoregression(lag)
+    whole = TorchMetric("spectrum")
+    whole.update(values)
+    found = whole.results()["spectrum"]
     assert found.effective_from == "documents"
-    expected = updated.results()["spectrum"].effective_samples
-    assert found.effective_samples == pytest.approx(expected, rel=1e-6)
-    forwarded.reset()
-    forwarded.update(values)
-    assert forwarded.results()["spectrum"].effective_samples == pytest.approx(expected, rel=1e-6)
+    apart = torch.arange(40)
+    correlation = lag ** (apart[:, None] - apart).abs().double()
+    planted = values[..., 0].numel() / float(correlation.square().sum() / 40)
+    assert found.effective_samples == pytest.approx(planted, rel=0.1 if lag else 1e-12)
+
+    forwarded = TorchMetric("spectrum")
+    parts = list(values.split(4))  # fewer documents than it takes to know their correlation
+    for part in parts:
+        forwarded(part)
+    order = torch.randperm(len(parts), generator=torch.Generator().manual_seed(0)).tolist()
+    tree = [merged([parts[i] for i in order[at : at + 5]]) for at in range(0, len(parts), 5)]
+    joined = tree.pop()
+    for branch in tree:
+        joined.merge_state(branch)
+    expected = numbers(whole.results()["spectrum"].to_dict())
+    assert len(expected) > 30
+    for metric in (merged(parts), joined, reloaded(parts), forwarded):
+        found = numbers(metric.results()["spectrum"].to_dict())
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_paths_along_rows_go_on_in_batches_and_states_and_end_where_metrics_are_merged():
+    values = data(60)
+    path = values.diff(dim=0).square().sum(dim=1)
+
+    def energy(metric: TorchMetric) -> float:  # of E ||..||^2 / 2, see Action
+        return float(metric.results()["action"].expected)
+
+    whole, batched, forwarded = (TorchMetric(Action(path="rows")) for _ in range(3))
+    whole.update(values)
+    for part in values.split(20):
+        batched.update(part)
+        forwarded(part)
+    state = {"packed": batched.packed}
+    loaded = TorchMetric(Action(path="rows"))
+    loaded.load_state_dict(state)
+    for metric in (whole, loaded):
+        metric.update(data(20, seed=1))
+    for metric in (batched, forwarded):
+        metric.update(data(20, seed=1))
+        assert energy(metric) == pytest.approx(energy(whole), rel=1e-9)
+    assert energy(loaded) == pytest.approx(energy(whole), rel=1e-9)
+
+    whole.reset()
+    whole.update(values)
+    total, *others = (TorchMetric(Action(path="rows")) for _ in range(3))
+    for metric, part in zip((total, *others), values.split(20), strict=True):
+        metric.update(part)
+    for other in others:
+        total.merge_state(other)
+    seams = float(path[[19, 39]].sum() / path.sum())
+    # Three paths of 20 rows; an action is that of a path on average.
+    assert 3 * energy(total) == pytest.approx(energy(whole) * (1 - seams), rel=1e-9)
 
 
 def test_merge_reset_clone_and_state_dict():
@@ -150,6 +236,8 @@ def test_mistakes_are_sentences():
         metric.merge_state(other)
     with pytest.raises(StateError, match="MeanMetric"):
         metric.merge_state(torchmetrics.MeanMetric())
+    with pytest.raises(StateError, match="metric_state"):
+        metric.merge_state({"mean": torch.zeros(1)})
     with pytest.raises(StateError, match="damaged"):
         metric.packed = [torch.zeros(100, dtype=torch.uint8)]
     nan = data()
@@ -161,7 +249,7 @@ def test_mistakes_are_sentences():
 _PROCESS = """
 import json, sys, torch, torch.distributed as dist
 sys.path.insert(0, {folder!r})
-from test_torchmetrics import data
+from test_torchmetrics import autoregression, data
 from polycode_plugins.torchmetrics import TorchMetric
 dist.init_process_group("gloo", init_method="tcp://127.0.0.1:{port}",
                         rank=int(sys.argv[1]), world_size=3)
@@ -170,7 +258,12 @@ parts = data().split([150, 250])
 if int(sys.argv[1]) < 2:  # the third process has no data
     metric.update(parts[int(sys.argv[1])])
 together = float(metric.compute()["spectrum.exponent"])  # syncs, and unsyncs again
-print(json.dumps([together, metric._statistics.n_samples("values")]))
+seen = metric._statistics.n_samples("values")
+tokens = TorchMetric("spectrum")
+for part in list(autoregression(0.8).split(4))[int(sys.argv[1])::3]:
+    tokens.update(part)
+effective = float(tokens.compute()["spectrum.effective_samples"])
+print(json.dumps([together, seen, effective]))
 dist.destroy_process_group()
 """
 
@@ -190,9 +283,11 @@ def test_sync_gives_every_process_the_whole(tmp_path: Path):
         for rank in range(3)
     ]
     found = [json.loads(p.communicate(timeout=200)[0]) for p in running]
-    assert [n for _, n in found] == [150, 250, 0]  # each has its own part back
+    assert [n for _, n, _ in found] == [150, 250, 0]  # each has its own part back
     whole = Spectrum().measure(data()).exponent
-    assert [e for e, _ in found] == pytest.approx([whole] * 3, rel=1e-9)
+    assert [e for e, _, _ in found] == pytest.approx([whole] * 3, rel=1e-9)
+    effective = Spectrum().measure(autoregression(0.8)).effective_samples
+    assert [e for _, _, e in found] == pytest.approx([effective] * 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{}", b"\xff", b'{"metrics": [], "axes": 3}'])

@@ -124,17 +124,49 @@ def test_any_batches_and_merges_give_the_same():
     assert right.dependence().square == pytest.approx(whole.dependence().square, rel=1e-9)
 
 
-def test_rows_without_numbers_are_numbered_as_they_come():
-    values = autoregression(90, 16, 0.6)
-    numbered, batched = gathered(values), gathered(values, batch=11, rows=None)
-    assert batched.dependence().square == pytest.approx(numbered.dependence().square, rel=1e-9)
-    more = autoregression(40, 16, 0.6, seed=1)
-    expected = gathered(np.concatenate([values, more]))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_rows_without_numbers_fall_into_the_same_groups_however_they_come(dtype):
+    values = torch.from_numpy(autoregression(90, 16, 0.6)).to(dtype)
+
+    def taken(part: torch.Tensor) -> RowGroups:
+        groups = RowGroups()
+        groups.update(Activations(part, AXES))
+        return groups
+
+    whole, total = taken(values), RowGroups()
+    pieces = [taken(part) for part in values.split(3)]  # fewer documents than tell anything
+    assert not any(piece.dependence().measured for piece in pieces)
+    for piece in pieces[::-1]:
+        total.merge(piece)
     resumed = RowGroups()
-    resumed.load_state(batched.state())
-    for groups in (batched, resumed):
-        groups.update(Activations(torch.from_numpy(more), AXES))
-        assert groups.dependence().square == pytest.approx(expected.dependence().square, rel=1e-9)
+    for part in values.split(7):
+        revived = RowGroups()
+        revived.load_state(resumed.state())
+        revived.update(Activations(part, AXES))
+        resumed = revived
+    numbered = gathered(values.double().numpy()).dependence().square
+    for groups in (whole, total, resumed):
+        assert groups.n_samples == 90 * 16
+        assert groups.dependence().square == pytest.approx(whole.dependence().square, rel=1e-5)
+        assert groups.dependence().square == pytest.approx(numbered, rel=0.1)
+
+
+def test_merged_pieces_are_dealt_out_like_samples_that_came():
+    values = torch.from_numpy(normal(100, 100))
+    total = RowGroups()
+    for part in values.split(5):
+        piece = RowGroups()
+        piece.update(Activations(part, AXES))
+        total.merge(piece)
+    assert len(total.state()["rows"]) <= 8192  # memory does not grow with the pieces
+    assert total.dependence().correlation.independent
+
+
+def test_sparse_rows_without_numbers_are_told_apart():
+    groups = RowGroups()
+    groups.update(Activations(torch.eye(2000), ("batch", "feature")))
+    held = torch.bincount(groups.state()["row_documents"], minlength=64)
+    assert float(((held - 31.25) ** 2 / 31.25).mean()) < 2  # as evenly as chance deals them
 
 
 def test_single_samples_without_numbers_are_known_by_their_values():

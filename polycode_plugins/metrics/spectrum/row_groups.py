@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polycode_plugins.activations import POSITION_AXES, Activations, Positions
+from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.base import Accumulator
 from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT
@@ -27,14 +27,16 @@ PENDING_NAMES = ("rows", "row_documents", "row_singles")
 PENDING = 8192  # samples of the sketch kept before they are dealt out
 FLOAT32_SPREAD = 1e-4  # of variances; float32 products leave 1e-7 of the strongest as noise
 STEP = 29  # no simple fraction of GROUPS
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32}  # by bytes
+SPAN = 256  # values of a row that are summed at a time to tell it from others
 
 
 class RowGroups(Accumulator):
     """Means and scatter matrices of a sketch of the activations, by groups of documents.
 
     A sample belongs to its document (`Activations.documents`), else to its row, which then is a
-    document. Rows without a number get one as they come, as an adapter would give them; if each is
-    a single sample they are known by their values, so that a repeated one is no new one.
+    document. Rows without a number are known by their values: in whatever batches, accumulators
+    and processes they come, they fall into the same groups, and a repeated one is no new one.
 
     Args:
         positions: whether positions are "samples" or "features", as for `Covariance`.
@@ -52,7 +54,6 @@ class RowGroups(Accumulator):
         self._width: int | None = None
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []  # sketch and both groups
         self._n_pending = 0
-        self._arrived = 0  # rows without a number
 
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic."""
@@ -121,8 +122,9 @@ class RowGroups(Accumulator):
         self._begin(other._width)
         self._pending += other._pending
         self._n_pending += other._n_pending
-        self._arrived += other._arrived
         self._add(other._counts, other._means, other._scatters)
+        if self._n_pending > PENDING:
+            self._fold()
 
     def dependence(self) -> RowDependence:
         """What the groups say; for what it takes to be measured see `moments`."""
@@ -145,7 +147,7 @@ class RowGroups(Accumulator):
     def state(self) -> dict[str, Tensor]:
         """Counts of all groups, means and scatter matrices of those that have samples, and the
         samples not yet dealt out."""
-        state = {"counts": self._counts.clone(), "arrived": torch.tensor(self._arrived)}
+        state = {"counts": self._counts.clone()}
         if self._width is not None:
             kept = self._counts > 0
             lower = torch.tril_indices(*self._scatters.shape[1:])
@@ -174,7 +176,7 @@ class RowGroups(Accumulator):
                 fresh._scatters[kept[:, None], lower[1], lower[0]] = packed
             elif bool(counts.any()):
                 raise StateError("the saved row groups count samples and have no width")
-            fresh._counts, fresh._arrived = counts, int(state["arrived"])
+            fresh._counts = counts
             if PENDING_NAMES[0] in state:
                 values, documents, single = (state[name].clone() for name in PENDING_NAMES)
                 if values.shape != (len(documents), fresh._means.shape[1]):
@@ -199,11 +201,13 @@ class RowGroups(Accumulator):
     def _groups(self, activations: Activations) -> tuple[Tensor, Tensor]:
         """int32 [samples] twice, on the CPU: the group by document and by sample of every line of
         the matrix."""
-        rows = _mix(self._rows(activations).cpu().to(torch.int64))
-        names = rows
+        size = activations.values.shape[0]
+        known = activations.rows
+        if known is None:
+            known = _content(activations.values.detach().reshape(size, -1))
+        names = rows = _mix(known.cpu().to(torch.int64))
         if activations.documents is not None:
             names = _mix(activations.documents.cpu().to(torch.int64))
-        size = len(rows)
         if self.positions == "samples":
             of = activations.sample_rows().cpu()
         else:
@@ -217,16 +221,6 @@ class RowGroups(Accumulator):
         # images.
         single = (rows[of] + place + place // GROUPS * STEP) % GROUPS
         return names[of].to(torch.int32), (GROUPS + single).to(torch.int32)
-
-    def _rows(self, activations: Activations) -> Tensor:
-        """int64 [batch]: the number of each row."""
-        if activations.rows is not None:
-            return activations.rows
-        size = activations.values.shape[0]
-        if self.positions == "features" or POSITION_AXES.isdisjoint(activations.axes):
-            return _content(activations.values.detach().reshape(size, -1))
-        self._arrived += size
-        return torch.arange(self._arrived - size, self._arrived)
 
     def _add(self, counts: Tensor, means: Tensor, scatters: Tensor) -> None:
         """Chan's merge of the moments of all groups."""
@@ -286,12 +280,15 @@ def _basis(width: int) -> Tensor:
 
 
 def _content(values: Tensor) -> Tensor:
-    """int64 [rows]: equal for equal rows."""
-    bits = values.float().contiguous().view(torch.int32)
-    # The first values are mixed, the others, which tell rows apart whose first are zero, added.
-    first, others = bits[:, :64].cpu().to(torch.int64), bits[:, 64:].sum(dim=1)
-    odd = torch.arange(1, 2 * first.shape[1], 2, dtype=torch.int64) * 0x9E3779B1
-    return _mix(first + odd, 2**31).sum(dim=1) + others.cpu() * 0x9E3779B1
+    """int64 [rows]: equal for equal rows [rows, values], and for others as good as never."""
+    values = values.float() if values.dtype == torch.float64 else values
+    bits = values.contiguous().view(INTEGERS[values.element_size()])
+    whole = bits.shape[1] // SPAN * SPAN
+    table = bits[:, :whole].reshape(len(bits), -1, SPAN)
+    # Sums along both sides of a table, modulo 2^32, tell where a value is and take no memory.
+    sums = [table.sum(dim, dtype=torch.int32) for dim in (1, 2)]
+    found = torch.cat([*sums, bits[:, whole:]], dim=1).cpu().to(torch.int64)
+    return (found * _mix(torch.arange(1, found.shape[1] + 1), 2**62)).sum(dim=1)
 
 
 def _mix(names: Tensor, size: int = GROUPS) -> Tensor:
