@@ -20,6 +20,26 @@ if TYPE_CHECKING:
     from polycode_plugins.explainers.units import Units
 
 _EXPLAINED = 10  # units that `explain` explains unless it is told
+#: Flags for settings of the explainer that many runs need, {flag: (setting, metavar, help)}.
+_SETTINGS = {
+    "--base-url": ("base_url", "URL", "any server with OpenAI's protocol (default: OpenAI's)"),
+    "--explainer-model": ("model", "NAME", "the model that explains (default: gpt-4o-mini)"),
+    "--judge-model": (
+        "simulator_model",
+        "NAME",
+        "the model that simulates and judges by the explanation (default: the one that explains)",
+    ),
+    "--prices": (
+        "prices",
+        "FILE",
+        'dollars per million tokens, as JSON or TOML: {"MODEL": {"in": 0.15, "out": 0.6}}',
+    ),
+    "--budget": (
+        "budget",
+        "DOLLARS",
+        "stop before the answers cost more, with all of them saved; needs --prices",
+    ),
+}
 
 
 def add_commands(commands: Any) -> None:
@@ -88,7 +108,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the explainer, for example model=gpt-4o-mini; may be repeated",
+        help="a setting of the explainer, for example timeout=300; may be repeated",
     )
     group.add_argument(
         "--protocol", default="openai", help="openai or marshall-kirchner (default: %(default)s)"
@@ -116,17 +136,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dry-run", action="store_true", help="count requests, tokens and dollars, send nothing"
     )
-    group.add_argument(
-        "--prices",
-        metavar="FILE",
-        help='dollars per million tokens, as JSON or TOML: {"MODEL": {"in": 0.15, "out": 0.6}}',
-    )
-    group.add_argument(
-        "--budget",
-        type=float,
-        metavar="DOLLARS",
-        help="stop before the answers cost more, with all of them saved; needs --prices",
-    )
+    server = parser.add_argument_group("a language model that explains (--explainer openai)")
+    for flag, (setting, metavar, text) in _SETTINGS.items():
+        kind = float if setting == "budget" else str
+        server.add_argument(flag, dest=f"of_{setting}", type=kind, metavar=metavar, help=text)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for the results and the report")
     parser.add_argument("--fresh", action="store_true", help="replace a comparison in --out")
@@ -273,12 +286,17 @@ def _run(
 
 
 def _explainer_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What `--set`, `--prices` and `--budget` say."""
+    """What `--set` and the explainer's flags say."""
     from polycode_plugins.cli import assignments
 
-    flags = {"prices": options.prices, "budget": options.budget}
-    given = {name: value for name, value in flags.items() if value is not None}
-    return {**assignments(options.set, "--set"), **given}
+    said = assignments(options.set, "--set")
+    for flag, (setting, _, _) in _SETTINGS.items():
+        value = getattr(options, f"of_{setting}")
+        if value is not None and setting in said:
+            raise DataError(f"{flag} and --set {setting}=... say the same; leave one out")
+        if value is not None:
+            said[setting] = value
+    return said
 
 
 def _answers(options: argparse.Namespace, stack: ExitStack) -> Path | None:

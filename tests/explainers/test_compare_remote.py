@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import openai_rules as rules
@@ -123,6 +124,22 @@ def test_a_dry_run_prices_what_the_run_then_takes_and_leaves_nothing(
     assert any(f"Bearer {KEY}" in head for head in server.headers)  # it was sent, and is nowhere
     for path in out.rglob("*"):
         assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_one_command_with_a_server_and_a_judge_of_its_own(server, texts, tmp_path, capsys):
+    arguments = ["compare", "--model", str(TINY_GPT2), "--text", str(texts), *SITE]
+    server_of = ["--explainer", "openai", "--base-url", server.url(), "--set", "concurrency=4"]
+    models = ["--explainer-model", "planted", "--judge-model", "planted-judge"]
+    out = tmp_path / "run"
+    assert main([*arguments, *server_of, *models, "--out", str(out)]) == 0
+    asked_of = Counter(body["model"] for body in server.bodies)
+    assert asked_of["planted-judge"] > asked_of["planted"] > 0
+    described = Comparison.load(out).run["explainer"]
+    assert (described["model"], described["simulator_model"]) == ("planted", "planted-judge")
+    assert (out / "report.html").is_file()
+
+    assert main([*arguments, *server_of, "--set", "base_url=http://other/v1"]) == 2
+    assert "--base-url and --set base_url=... say the same" in capsys.readouterr().err
 
 
 def test_what_a_dry_run_says():
