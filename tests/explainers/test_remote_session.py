@@ -171,14 +171,20 @@ def test_a_backend_that_blocks_has_a_thread_for_each_request(tmp_path):
 
 
 def test_what_is_under_way_when_it_is_interrupted_is_kept(explainer, server):
-    server.delay = 0.2
+    server.delay = 0.05
     one = explainer(concurrency=8, again=True)
     main = threading.main_thread().ident
-    threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT)).start()
+
+    def interrupt():
+        while sum(server.seen.values()) < 20:
+            time.sleep(0.005)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         one.session.ask(requests(400))
     spent = one.spent()
-    assert 8 <= spent.answers < 100
+    assert 20 <= spent.answers < 400
     assert (spent.failures, spent.lost) == (0, 0)
     assert spent.answers == sum(server.seen.values())
     one.close()
