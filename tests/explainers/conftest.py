@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from openai_server import Server
+from openai_server import KEY, Server
 
 from polycode_plugins.explainers.remote import OpenAIExplainer, session
-
-KEY = "sk-planted-secret-0123456789"
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def explainer(server: Server, tmp_path: Path) -> Iterator[object]:
 
     def make(fault: str = "plain", *, again: bool = False, **options: object) -> OpenAIExplainer:
         path = tmp_path / f"answers{0 if again else len(made)}.sqlite"
-        settings = {"model": "planted", "store": path, "attempts": 3, "timeout": 2, **options}
+        settings = {"model": "planted", "store": path, "attempts": 3, "timeout": 30, **options}
         one = OpenAIExplainer(base_url=server.url(fault), **settings)  # type: ignore[arg-type]
         made.append(one)
         return one

@@ -17,6 +17,7 @@ from typing import Any
 
 import openai_rules as rules
 
+KEY = "sk-planted-secret-0123456789"
 FAULTS = {
     "plain": "behaves",
     "429": "too many requests, twice for each request, with Retry-After",

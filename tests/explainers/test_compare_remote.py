@@ -13,7 +13,7 @@ from pathlib import Path
 import openai_rules as rules
 import pandas as pd
 import pytest
-from conftest import KEY
+from openai_server import KEY
 
 from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.cli import main

@@ -13,8 +13,8 @@ import time
 
 import openai
 import pytest
-from conftest import KEY
 from hypothesis import given, strategies
+from openai_server import KEY
 from planted_units import UNITS
 
 from polycode_plugins.errors import DataError
@@ -144,7 +144,7 @@ def test_retry_after_is_seconds_or_a_date():
 
 
 def test_at_most_so_many_are_under_way(explainer, server):
-    server.delay = 0.05
+    server.delay = 0.3
     explainer(concurrency=7).session.ask(requests(30))
     assert server.most_open == 7
 
