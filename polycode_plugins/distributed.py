@@ -3,26 +3,28 @@
 Every process streams its shard of the rows, then accumulators travel up a binomial tree and are
 merged exactly. Each process sends its state once, so a covariance costs width^2 per process and
 log2(processes) steps, whatever the number of samples. Only torch.distributed is used.
+
+A process that fails stays until all have heard of it, and all raise the same sentence: were it to
+leave, the others would wait for its state for ever. Tensors travel as bytes: NCCL knows few types.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from polycode_plugins import errors, guards
 from polycode_plugins.errors import PolycodeError, StateError
 from polycode_plugins.provenance import Rows
 from polycode_plugins.statistics import Statistics
-
-_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
-_DTYPES = _FLOATS + _INTEGERS
 
 
 def launched() -> bool:
@@ -46,116 +48,199 @@ def group() -> Iterator[tuple[int, int]]:
 
 
 def agree(error: PolycodeError | None) -> None:
-    """Let all processes fail when one has: the others would wait for its state for ever.
+    """Let all processes fail when one has; every one of them has to call this.
 
     Raises:
-        PolycodeError: this process's own error, or that another one failed.
+        PolycodeError: this process's own error, or that of the first one that failed.
     """
-    failed = torch.tensor([int(error is not None)], device=_device())
-    dist.all_reduce(failed, op=dist.ReduceOp.MAX)
+    world = dist.get_world_size()
+    failed = torch.tensor([world if error is None else dist.get_rank()], device=_device())
+    dist.all_reduce(failed, op=dist.ReduceOp.MIN)
+    first = int(failed)
+    if first == world:
+        return
+    said = _broadcast_json([type(error).__name__, str(error)], first)
     if error is not None:
         raise error
-    if int(failed):
-        raise StateError("another process of this run failed; its message says why")
+    kind = getattr(errors, said[0], StateError)  # a subclass from elsewhere is not known here
+    raise kind(said[1])
 
 
-def merge_to_first(statistics: Statistics | None, rows: Rows) -> tuple[Statistics | None, Rows]:
-    """Merge everything into rank 0; other ranks get their own part back.
+def merge_to_first(statistics: Statistics | None, rows: Rows) -> tuple[Statistics, Rows]:
+    """Merge everything into rank 0; other ranks get their own part, or what they merged, back.
 
     Args:
         statistics: this process's part; None when its shard held no row.
         rows: the rows it has seen.
+
+    Raises:
+        StateError: in all processes, where one has no row or the parts do not belong together.
+        PolycodeError: in all processes, what a merge raised in one.
     """
+    own = _present(statistics)
+    failure: PolycodeError | None = None
     rank, world = dist.get_rank(), dist.get_world_size()
     step = 1
     while step < world:
         if rank % (2 * step) == step:
-            _send(statistics, rows, rank - step)
-            return statistics, rows
+            failure = _send(own, rows, rank - step, failure)
+            break
         if rank + step < world and rank % (2 * step) == 0:
-            statistics, rows = _receive(statistics, rows, rank + step)
+            header, state = _receive(rank + step)
+            if header is not None and failure is None:
+                try:
+                    rows = _merge(own, rows, header, state)
+                except Exception as error:  # somebody's accumulator may raise anything
+                    failure = _ours("the parts of the processes cannot be merged", error)
         step *= 2
-    return statistics, rows
+    agree(failure)
+    return own, rows
 
 
 def share(statistics: Statistics | None, rows: Rows) -> Rows:
-    """Give every process what rank 0 has: the statistics in place, the rows returned."""
-    if statistics is None:
-        raise StateError("a process had no row of the data; use fewer processes")
-    rank = dist.get_rank()
-    state = statistics.state() if rank == 0 else {}
-    text = _header(statistics, rows, state) if rank == 0 else torch.empty(0, dtype=torch.uint8)
-    size = torch.tensor([text.numel()], device=_device())
-    dist.broadcast(size, 0)
-    text = (
-        text.to(_device())
-        if rank == 0
-        else torch.empty(int(size), dtype=torch.uint8, device=_device())
-    )
-    dist.broadcast(text, 0)
-    header = json.loads(bytes(text.cpu().numpy().data))
-    shared: dict[str, Tensor] = {}
+    """Give every process what rank 0 has: the statistics in place, the rows returned.
+
+    Raises:
+        StateError: in all processes, where one has no statistics to put them in.
+        PolycodeError: in all processes, where what rank 0 has cannot be written or read.
+    """
+    own = _present(statistics)
+    first = dist.get_rank() == 0
+    failure: PolycodeError | None = None
+    header: dict[str, Any] = {}
+    state: dict[str, Tensor] = {}
+    if first:
+        try:
+            header, state = _described(own, rows)
+        except Exception as error:
+            failure = _ours("the state cannot be given to the other processes", error)
+    agree(failure)
+    header = _broadcast_json(header, 0)
     for name, dtype, shape in header["tensors"]:
-        tensor = (
-            state[name].contiguous().to(_device())
-            if rank == 0
-            else torch.empty(shape, dtype=_DTYPES[dtype], device=_device())
-        )
-        dist.broadcast(tensor, 0)
-        shared[name] = tensor.cpu()
-    if rank:
-        statistics.load_state(shared)
-        statistics.batches = header["batches"]
+        content = _bytes(state[name]) if first else _room(dtype, shape)
+        if content.numel():
+            dist.broadcast(content, 0)
+        if not first:
+            state[name] = _tensor(content, dtype, shape)
+    if not first:
+        try:
+            own.load_state(state)
+            own.batches = header["batches"]
+        except PolycodeError as error:
+            failure = error
+    agree(failure)
     return Rows.from_json(header["rows"])
 
 
-def _header(statistics: Statistics | None, rows: Rows, state: dict[str, Tensor]) -> Tensor:
+def _present(statistics: Statistics | None) -> Statistics:
+    missing = None
+    if statistics is None:
+        missing = StateError(
+            f"rank {dist.get_rank()} of {dist.get_world_size()} processes had no row of the data; "
+            "use fewer processes"
+        )
+    agree(missing)
+    assert statistics is not None
+    return statistics
+
+
+def _ours(what: str, error: Exception) -> PolycodeError:
+    """The error as one that every process can raise."""
+    return error if isinstance(error, PolycodeError) else StateError(guards.made_from(what, error))
+
+
+def _described(statistics: Statistics, rows: Rows) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a process has, as JSON and as tensors."""
+    state = statistics.state()
+    tensors = [[n, str(t.dtype).removeprefix("torch."), list(t.shape)] for n, t in state.items()]
     header = {
         "rows": rows.to_json(),
-        "sites": list(statistics.sites) if statistics is not None else [],
-        "batches": statistics.batches if statistics is not None else 0,
-        "tensors": [[name, _DTYPES.index(t.dtype), list(t.shape)] for name, t in state.items()],
+        "sites": list(statistics.sites),
+        "batches": statistics.batches,
+        "tensors": tensors,
     }
-    return torch.frombuffer(bytearray(json.dumps(header).encode()), dtype=torch.uint8)
+    return header, state
 
 
-def _send(statistics: Statistics | None, rows: Rows, to: int) -> None:
-    state = statistics.state() if statistics is not None else {}
-    text = _header(statistics, rows, state)
+def _send(
+    statistics: Statistics, rows: Rows, to: int, failure: PolycodeError | None
+) -> PolycodeError | None:
+    """Send what this process has, or nothing after a failure; return the failure, if any."""
+    header: dict[str, Any] | None = None
+    state: dict[str, Tensor] = {}
+    if failure is None:
+        try:
+            header, state = _described(statistics, rows)
+        except Exception as error:
+            failure = _ours("the state cannot be sent to another process", error)
+    text = _text(header)
     dist.send(torch.tensor([text.numel()], device=_device()), to)
-    dist.send(text.to(_device()), to)
+    dist.send(text, to)
     for tensor in state.values():
-        dist.send(tensor.contiguous().to(_device()), to)
+        if tensor.numel():
+            dist.send(_bytes(tensor), to)
+    return failure
 
 
-def _receive(
-    statistics: Statistics | None, rows: Rows, source: int
-) -> tuple[Statistics | None, Rows]:
+def _receive(source: int) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """What another process sent: None where it failed."""
     size = torch.zeros(1, dtype=torch.int64, device=_device())
     dist.recv(size, source)
     text = torch.empty(int(size), dtype=torch.uint8, device=_device())
     dist.recv(text, source)
     header = json.loads(bytes(text.cpu().numpy().data))
     state: dict[str, Tensor] = {}
-    for name, dtype, shape in header["tensors"]:
-        tensor = torch.empty(shape, dtype=_DTYPES[dtype], device=_device())
-        dist.recv(tensor, source)
-        state[name] = tensor.cpu()
-    rows = rows.joined(Rows.from_json(header["rows"]))
-    if not state:
-        return statistics, rows
-    if statistics is None:
-        raise StateError(
-            "a process had no row of the data while a later one had; use fewer processes"
-        )
+    for name, dtype, shape in header["tensors"] if header is not None else []:
+        content = _room(dtype, shape)
+        if content.numel():
+            dist.recv(content, source)
+        state[name] = _tensor(content, dtype, shape)
+    return header, state
+
+
+def _merge(
+    statistics: Statistics, rows: Rows, header: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> Rows:
+    """Take in what another process sent; return the rows of both."""
     if list(statistics.sites) != header["sites"]:
         raise StateError("the processes do not see the same sites; give all of them one command")
+    joined = rows.joined(Rows.from_json(header["rows"]))
     other = Statistics(statistics.metrics, list(statistics.sites.values()))
     other.load_state(state)
-    other.batches = header["batches"]
     statistics.merge(other)
-    statistics.batches += other.batches
-    return statistics, rows
+    statistics.batches += header["batches"]
+    return joined
+
+
+def _broadcast_json(value: Any, source: int) -> Any:
+    """The JSON value that `source` has."""
+    own = dist.get_rank() == source
+    text = _text(value) if own else torch.empty(0, dtype=torch.uint8)
+    size = torch.tensor([text.numel()], device=_device())
+    dist.broadcast(size, source)
+    if not own:
+        text = torch.empty(int(size), dtype=torch.uint8, device=_device())
+    dist.broadcast(text, source)
+    return json.loads(bytes(text.cpu().numpy().data))
+
+
+def _text(value: Any) -> Tensor:
+    content = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    return content.to(_device())
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().flatten().view(torch.uint8).to(_device())
+
+
+def _room(dtype: str, shape: list[int]) -> Tensor:
+    """Where the bytes of a tensor come in."""
+    size = math.prod(shape) * getattr(torch, dtype).itemsize
+    return torch.empty(size, dtype=torch.uint8, device=_device())
+
+
+def _tensor(content: Tensor, dtype: str, shape: list[int]) -> Tensor:
+    return content.cpu().view(getattr(torch, dtype)).reshape(shape)
 
 
 def _device() -> torch.device:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 import polycode_plugins as pc
@@ -60,3 +63,60 @@ def test_a_mistake_ends_all_processes_with_its_sentence(tmp_path: Path):
     assert "none.txt" in done.stderr
     # torchrun adds a traceback of its own; none is through this package.
     assert "polycode_plugins/" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def joined() -> list[dict[str, Any]]:
+    """What came of each case of `joining_processes.py` in each of two processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = str(Path(__file__).with_name("joining_processes.py"))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", script, str(port), str(rank)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=120)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    return [json.loads(one) for one in said]
+
+
+def test_tensors_of_every_type_come_back_as_they_were(joined):
+    for found in joined:
+        assert found["well"] == found["well again"] == [True, 3, 20]
+        assert found["unknown to NCCL"] == []
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "said"),
+    [
+        ("first without rows", "StateError", "rank 0 of 2 processes had no row"),
+        ("last without rows", "StateError", "rank 1 of 2 processes had no row"),
+        ("shared without rows", "StateError", "rank 1 of 2 processes had no row"),
+        ("other sites", "StateError", "do not see the same sites"),
+        ("a row in both", "StateError", "row 0 of the data is in both parts"),
+        ("merge", "DataError", "these shelves are of different width"),
+        ("merge, of another type", "StateError", "no shelf at all"),
+        ("state of the last", "StateError", "out of memory"),
+        ("state of the first", "StateError", "out of memory"),
+        ("load", "StateError", "this shelf is full"),
+        ("one fails before", "DataError", "a NaN"),
+    ],
+)
+def test_all_processes_raise_the_sentence_of_the_one_that_fails(joined, case, kind, said):
+    first, last = (found[case] for found in joined)
+    assert first == last
+    assert first[0] == kind
+    assert said in first[1]
+
+
+def test_processes_that_agree_go_on(joined):
+    assert [found["none fails before"] for found in joined] == [None, None]
