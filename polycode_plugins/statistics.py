@@ -15,7 +15,7 @@ from polycode_plugins import guards, plugins
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
 from polycode_plugins.metrics.base import Accumulator, Metric, Result, check_finite
-from polycode_plugins.precision import without_autocast
+from polycode_plugins.precision import full_precision
 
 Results = dict[str, dict[str, Result]]  # by site, then by the metric's label
 
@@ -65,7 +65,7 @@ class Statistics:
                 known.name, known.depth, activations.axes, known.width, known.source
             )
         try:
-            with without_autocast():
+            with full_precision():
                 for accumulator in self._held[site].values():
                     accumulator.update(activations)
         except PolycodeError as error:
@@ -86,7 +86,7 @@ class Statistics:
             DataError: where it is undefined; the message names the site.
         """
         try:
-            with without_autocast():
+            with full_precision():
                 return metric.compute_among(
                     self.sites[site],
                     list(self.sites.values()),

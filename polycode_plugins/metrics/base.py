@@ -19,7 +19,7 @@ from torch import Tensor
 from polycode_plugins import guards
 from polycode_plugins.activations import Activations, Site, default_axes
 from polycode_plugins.errors import DataError, SiteError, StateError
-from polycode_plugins.precision import without_autocast
+from polycode_plugins.precision import full_precision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -251,7 +251,7 @@ class Metric(ABC):
         batch = as_activations(values, axes=axes, mask=mask)
         check_finite(batch, name)
         accumulators = self.accumulators()
-        with without_autocast():
+        with full_precision():
             for accumulator in accumulators.values():
                 accumulator.update(batch)
             return self.compute(accumulators, Site(name, axes=batch.axes))
@@ -285,7 +285,7 @@ class MetricHook:
         check_finite(batch, name)
         if name not in self._accumulators:
             self._accumulators[name] = self.metric.accumulators()
-        with without_autocast():
+        with full_precision():
             for accumulator in self._accumulators[name].values():
                 accumulator.update(batch)
 
@@ -300,7 +300,7 @@ class MetricHook:
                 "the hook was never called; pass it as fwd_hooks=[(name, hook)] and run the model"
             )
         sites = [Site(name, depth) for depth, name in enumerate(self._accumulators)]
-        with without_autocast():
+        with full_precision():
             return {
                 site.name: self.metric.compute_among(site, sites, self._accumulators.__getitem__)
                 for site in sites
