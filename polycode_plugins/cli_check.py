@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from polycode_plugins.errors import PluginError
+from polycode_plugins.guards import made_from
 
 
 def add(commands: Any) -> None:
@@ -74,8 +75,10 @@ def find_case(name: str, kind: str | None = None) -> Any:
         except PluginError as error:
             if "did you mean" in str(error) or "two distributions" in str(error):
                 raise
+    *others, last = [k.removesuffix("s") for k in kinds]
+    wanted = f"{', '.join(others)} or {last}" if others else last
     raise PluginError(
-        f"no {', '.join(k.removesuffix('s') for k in kinds)} is called {name!r}; "
+        f"no {wanted} is called {name!r}; "
         "'polycode plugins' lists them, and a case is given as MODULE:OBJECT"
     )
 
@@ -101,7 +104,11 @@ def case_of(thing: Any, name: str) -> Any:
             "as MODULE:OBJECT"
         )
     if callable(thing):
-        made = thing()
+        try:
+            made = thing()
+        except Exception as error:  # somebody's function may raise anything
+            what = f"{name!r}, called without arguments, makes no case"
+            raise PluginError(made_from(what, error)) from error
         if isinstance(made, cases):
             return made
     raise PluginError(

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from polycode_plugins import plugins, testing
-from polycode_plugins.cli_check import find_case
+from polycode_plugins.cli_check import case_of, find_case
 from polycode_plugins.errors import PolycodeError
 
 
@@ -39,3 +39,9 @@ def test_what_makes_no_case_is_said():
         find_case("spectrun")
     with pytest.raises(PolycodeError, match="does not import"):
         find_case("nowhere_at_all:Thing")
+    with pytest.raises(PolycodeError, match=r"no adapter, metric or explainer is called 'zzz'"):
+        find_case("zzz")
+    with pytest.raises(PolycodeError, match="makes no case: ZeroDivisionError"):
+        case_of(lambda: 1 / 0, "mine:case")
+    with pytest.raises(PolycodeError, match=r"makes no case: TypeError: .* missing 1"):
+        case_of(lambda given: given, "mine:case")
