@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from polycode_plugins.report.table import (
 )
 
 _NUMBER = re.compile(r"\d[\d.,]*")
+# "first, second: what they are", and what is indented deeper, under "Attributes:" in a docstring.
+_ATTRIBUTES = re.compile(r"^Attributes:\n((?:(?: +.*)?(?:\n|$))*)", re.MULTILINE)
+_ATTRIBUTE = re.compile(r"^ {4}(\w+(?:, \w+)*): (.+(?:\n {5,}.+)*)", re.MULTILINE)
 # At most so many sites are drawn one by one.
 _PICTURES = 24
 
@@ -97,13 +101,36 @@ def generic_parts(view: View) -> list[Part]:
         columns = [
             names("site", [s.name for s in view.sites]),
             column("depth", [s.depth for s in view.sites]),
-            *scalar_columns(rows, units, called),
+            *scalar_columns(rows, units, called, meanings(type(view.results[0]))),
         ]
         parts.append(Table(f"{view.id}-table", "All sites", columns))
     if images:
         which = "each site" if step == 1 else f"one site in {step}"
         parts.append(Pictures(f"Plots of {which}", images, view.results[0].picture))
     return parts
+
+
+def meanings(result: type[Result]) -> dict[str, str]:
+    """What the fields and properties of a result are, as its documentation says.
+
+    The ends of `interval` are `interval_low` and `interval_high`. What is not documented is left
+    out.
+    """
+    found = {
+        name: inspect.getdoc(value) or ""
+        for name, value in inspect.getmembers(result)
+        if isinstance(value, property)
+    }
+    for section in _ATTRIBUTES.findall(inspect.getdoc(result) or ""):
+        for fields, text in _ATTRIBUTE.findall(section):
+            several = f"{fields}: " if ", " in fields else ""
+            found |= dict.fromkeys(fields.split(", "), several + text)
+    if "interval" in found:
+        ends = {"interval_low": "lower end of ", "interval_high": "upper end of "}
+        found |= {end: which + found["interval"] for end, which in ends.items()}
+    # A table says "undefined" for None.
+    plain = {name: re.sub(r"\bNone\b", UNDEFINED, text) for name, text in found.items() if text}
+    return {name: " ".join(text.replace("`", "").split()) for name, text in plain.items()}
 
 
 def main_scalar(rows: Sequence[dict[str, Scalar]], headline: Sequence[str] = ()) -> str | None:

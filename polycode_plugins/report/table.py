@@ -107,19 +107,27 @@ def column(
 
 
 def scalar_columns(
-    rows: Sequence[Mapping[str, Scalar]], units: Mapping[str, str], names: Mapping[str, str]
+    rows: Sequence[Mapping[str, Scalar]],
+    units: Mapping[str, str],
+    names: Mapping[str, str],
+    meanings: Mapping[str, str],
 ) -> list[Column]:
     """A column for each field of `Result.scalars()`, in order; what a row lacks is undefined."""
     fields = dict.fromkeys(field for row in rows for field in row)
     return [
-        column(titled(field, units, names), [row.get(field) for row in rows]) for field in fields
+        column(
+            titled(field, units, names),
+            [row.get(field) for row in rows],
+            help=meanings.get(field, ""),
+        )
+        for field in fields
     ]
 
 
 def titled(field: str, units: Mapping[str, str], names: Mapping[str, str]) -> str:
-    """A field's name in words, with its unit where that is known."""
+    """A field's name in words, with its unit where that is known and is not the name."""
     words = names.get(field, field.replace("_", " "))
-    return f"{words} ({units[field]})" if field in units else words
+    return words if units.get(field, words) == words else f"{words} ({units[field]})"
 
 
 def defined(value: Scalar) -> bool:

@@ -526,3 +526,30 @@ def test_plots_say_how_to_read_them_and_scalars_have_names(tmp_path):
     for label in ("action", "capacity"):
         assert html.escape(analysis["a", label].picture) in text
     assert "Action / total variance by depth" in text
+
+
+def test_the_columns_of_any_metric_are_explained_in_the_words_of_its_result(tmp_path):
+    values = np.random.default_rng(0).standard_normal((12, 9, 20))
+    analysis = pc.measure({"a": values}, ["action", "capacity"])
+    reading = read(analysis.report(tmp_path / "report.html").read_text(encoding="utf-8"))
+    terms, said = ([e.text for e in reading.all(tag)] for tag in ("dt", "dd"))
+    explained = dict(zip(terms, said, strict=True))
+    assert explained["expected (activation²)"] == (
+        "exact mean over projections, (k / 2 width) tr S."
+    )
+    assert explained["interval low (activation²)"].startswith("lower end of 95% interval")
+    assert explained["lost to correlation (bits)"].startswith(
+        "Bits of the redundancy"
+    )  # a property
+    assert explained["effective samples"].startswith("effective_samples, effective_from: ")
+    assert "undefined where the layer is constant" in explained["action / total variance"]
+    assert not any("`" in text for text in said)
+
+
+def test_a_result_without_documented_fields_has_no_meanings():
+    assert generic.meanings(pc.Result) == {}
+
+
+def test_a_unit_that_is_the_name_is_said_once():
+    assert table.titled("bits", {"bits": "bits"}, {}) == "bits"
+    assert table.titled("nats", {"nats": "nats"}, {"nats": "information"}) == "information (nats)"
