@@ -19,7 +19,7 @@ from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.random_texts import RandomTexts
 from polycode_plugins.explainers.tokens import TokenStrings
-from polycode_plugins.explainers.top_texts import TopTexts
+from polycode_plugins.explainers.top_texts import WAITING, TopTexts
 from polycode_plugins.explainers.units import Units
 from polycode_plugins.metrics.base import check_finite
 
@@ -88,9 +88,10 @@ class SiteCollector:
         self._last_document = int(documents[-1])
         self.n_texts += len(rows)
         self.pool.update(values, mask, rows, documents)
-        # A position that does not count reads what the first that counts does: no maximum changes.
-        first = values[torch.arange(len(rows)), mask.long().argmax(dim=1)]
-        values = torch.where(mask[:, :, None], values, first[:, None, :])
+        if not bool(mask.all()):
+            # A position that does not count reads what the first one does: no maximum changes.
+            first = values[torch.arange(len(rows)), mask.long().argmax(dim=1)]
+            values = torch.where(mask[:, :, None], values, first[:, None, :])
         for units, tops in zip(self.units, self.tops, strict=True):
             step = max(1, _VALUES_AT_ONCE // (values.shape[1] * len(units)))
             for i in range(0, len(rows), step):
@@ -105,10 +106,12 @@ class SiteCollector:
         rows: Tensor,
         documents: Tensor,
     ) -> None:
-        read = units.project(values)
-        tops[1].update(read.amax(dim=1), read, rows, documents)
-        if -1 in tops:  # two reductions: torch's aminmax takes longer than both
-            tops[-1].update(-read.amin(dim=1), read, rows, documents)
+        for first, read in units.by_unit(values):
+            tops[1].look(first, read.amax(dim=2), read, rows, documents)
+            if -1 in tops:  # two reductions: torch's aminmax takes longer than both
+                tops[-1].look(first, -read.amin(dim=2), read, rows, documents)
+        for top in tops.values():
+            top.settle(at_least=WAITING * len(units))
 
     def _begin(self, values: Tensor) -> None:
         width = values.shape[-1]

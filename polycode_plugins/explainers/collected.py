@@ -16,7 +16,7 @@ from polycode_plugins.explainers.base import LEVELS, Record, UnitRecords
 from polycode_plugins.explainers.collect import Signs, SiteCollector, Texts
 from polycode_plugins.explainers.protocols import Protocol, split
 from polycode_plugins.explainers.tokens import TokenStrings
-from polycode_plugins.explainers.top_texts import TopTexts
+from polycode_plugins.explainers.top_texts import TopTexts, maxima_of, rows_of
 from polycode_plugins.explainers.units import Units
 
 _UNITS_AT_ONCE = 64
@@ -130,14 +130,16 @@ class _Maker:
         name = self.units.names[self.unit]
         if self.both and sign < 0:
             name = f"{name} (-)"
-        keep = order[torch.isfinite(top.values[self.unit, order])][: self.protocol.n_top]
+        kept = torch.isfinite(maxima_of(top.ranks[self.unit, order]))
+        keep = order[kept][: self.protocol.n_top]
         if len(keep) < self.protocol.n_top:
             raise DataError(
                 f"the texts hold {len(keep)} documents, and the protocol {self.protocol.name!r} "
                 f"needs {self.protocol.n_top} top and {self.protocol.n_random} random ones; give "
                 "more documents, or cut long ones into several"
             )
-        rows, documents = top.rows[self.unit, keep].tolist(), top.documents[self.unit, keep]
+        rows = rows_of(top.ranks[self.unit, keep]).tolist()
+        documents = top.documents[self.unit, keep]
         held = sign * top.activations[self.unit, keep].cpu()
         tops = []
         for place, (row, document) in enumerate(zip(rows, documents.tolist(), strict=True)):

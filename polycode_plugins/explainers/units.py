@@ -6,7 +6,7 @@ components go through everything that follows in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from torch import Tensor
 from polycode_plugins.errors import DataError
 
 Distribution = Literal["gaussian", "rademacher", "sphere"]
+_SMALL = 64  # sides of a product
+_VALUES_AT_ONCE = 2**20  # 4 MB: cache
 DISTRIBUTIONS = ("gaussian", "rademacher", "sphere")
 
 
@@ -67,6 +69,35 @@ class Units:
             return values.index_select(-1, self.index.to(values.device)).float()
         read = values.float() @ self.directions.to(values.device).T
         return read - self.offsets.to(values.device) if bool(self.offsets.any()) else read
+
+    def by_unit(self, values: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """What `project` gives, some units at a time, the values of a unit together.
+
+        So many at a time that what they read stays in the processor's cache.
+
+        Yields:
+            The first of the units, and float32 [units, ...], contiguous.
+        """
+        tokens = values.shape[:-1].numel()
+        # BLAS has kernels of their own for small products, which round as the sides are named.
+        if self.index is None and min(len(self), tokens) < _SMALL:
+            yield 0, self.project(values).movedim(-1, 0).contiguous()
+            return
+        parts = max(1, min(-(-len(self) * tokens // _VALUES_AT_ONCE), len(self) // _SMALL))
+        for part in torch.arange(len(self)).tensor_split(parts):
+            first, last = int(part[0]), int(part[-1]) + 1
+            yield first, self._read(values, first, last)
+
+    def _read(self, values: Tensor, first: int, last: int) -> Tensor:
+        if self.index is not None:
+            index = self.index[first:last].to(values.device)
+            return values.movedim(-1, 0).index_select(0, index).float()
+        directions = self.directions[first:last].to(values.device)
+        read = directions @ values.float().reshape(-1, self.width).T
+        offsets = self.offsets[first:last].to(values.device)
+        if bool(offsets.any()):
+            read -= offsets[:, None]
+        return read.view(-1, *values.shape[:-1])
 
     def select(self, which: Sequence[int]) -> Units:
         """Some of the units, in the order given."""
