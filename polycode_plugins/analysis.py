@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+_NAMED = 5  # sites that a message about many of them names
+
 
 class Analysis:
     """Results by site and metric.
@@ -181,22 +183,25 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
     """Compute every metric at every site.
 
     Raises:
-        DataError: naming every site where a result is undefined.
+        PolycodeError: where a result is undefined, with the sites; of many the first ones.
     """
     results: Results = {}
-    failures: list[PolycodeError] = []
+    failures: list[tuple[str, PolycodeError]] = []
     for site in statistics.sites:
         results[site] = {}
         for metric in statistics.metrics:
             try:
                 results[site][metric.label] = statistics.compute(site, metric)
             except PolycodeError as error:
-                failures.append(error)
+                failures.append((site, error))
             if progress is not None:
                 progress.update()
     if failures:
-        more = f" (and {len(failures) - 1} more like it)" if len(failures) > 1 else ""
-        raise type(failures[0])(f"{failures[0]}{more}") from failures[0]
+        (_, first), *others = failures
+        more = list(dict.fromkeys(site for site, _ in others))
+        rest = f", {len(more) - _NAMED} others" if len(more) > _NAMED else ""
+        at = f" (and more at {', '.join(more[:_NAMED])}{rest})" if more else ""
+        raise type(first)(f"{first}{at}") from first
     run = run | {"sites": [dataclasses.asdict(s) for s in statistics.sites.values()]}
     return Analysis(statistics, results, run)
 

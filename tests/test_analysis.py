@@ -168,6 +168,16 @@ def test_a_second_process_is_refused(tmp_path):
     analysed(out=tmp_path)
 
 
+def test_sites_without_a_result_are_named():
+    layers = [layer for _ in range(7) for layer in (nn.Linear(6, 6), nn.Tanh())]
+    spectrum = pc.metrics.Spectrum(ranks=(1, None))
+    with pytest.raises(pc.DataError) as caught:
+        pc.analyze(nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 6)), DATA.float(), spectrum, "0")
+    assert "more at" not in str(caught.value)
+    with pytest.raises(pc.DataError, match=r"of site '0': .*more at 1, 2, 3, 4, 5, 8 others\)$"):
+        pc.analyze(nn.Sequential(*layers), torch.ones(9, 6), spectrum, "*")
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     def full(path: Path, table: object) -> None:
         path.write_bytes(b"half")
