@@ -61,8 +61,7 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
         PluginError: for an unknown metric, or none.
     """
 
-    # `forward` takes a batch in twice, alone and after those before it: merged, it would end paths.
-    full_state_update = True
+    full_state_update = False
     is_differentiable = False
 
     def __init__(
@@ -114,6 +113,13 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
             for field, value in result.scalars().items()
             if not isinstance(value, str)
         }
+
+    def _forward_reduce_state_update(self, *args: Any, **kwargs: Any) -> Any:
+        """What `forward` does: the batch is taken in after those before it, and once more alone.
+
+        torchmetrics would merge it, and no path along rows would lead into it.
+        """
+        return self._forward_full_state_update(*args, **kwargs)
 
     def reset(self) -> None:
         """Forget everything seen."""

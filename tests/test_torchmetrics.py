@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchmetrics
+from torchmetrics.wrappers import Running
 
 import polycode_plugins as pc
 from polycode_plugins.errors import DataError, StateError
@@ -211,6 +212,19 @@ def test_several_metrics_in_one_share_their_statistics():
     held = metric._statistics._held["values"]
     assert sorted(key.partition("(")[0] for key in held) == ["covariance", "row-groups"]
     assert {k.partition(".")[0] for k in metric.compute()} == {"spectrum", "capacity"}
+
+
+def test_a_running_window_gives_what_its_batches_give():
+    running = Running(TorchMetric("spectrum"), window=20)
+    parts = autoregression(0.8, rows=120).split(4)
+    for at, part in enumerate(parts):
+        running(part) if at % 2 else running.update(part)
+    expected = merged(list(parts[-20:])).compute()
+    found = running.compute()
+    assert found.keys() == expected.keys()
+    assert float(found["spectrum.effective_samples"]) < 0.5 * 80 * 40
+    for name, value in expected.items():
+        assert float(found[name]) == pytest.approx(float(value), rel=1e-6, nan_ok=True)
 
 
 def test_a_mask_leaves_samples_out():
