@@ -44,7 +44,8 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
     objects, processes and saved states, and in whatever order these are merged. Only a path along
     rows (`Action(path="rows")`) depends on their order: the rows of a batch follow those of the
     batch before, also after `load_state_dict`; what is merged in comes after what is there (process
-    after process where they are synchronised), and no path leads across the seam.
+    after process where they are synchronised), and no path leads across the seam. The joint samples
+    of MINE cannot be merged or synchronised: they go by the numbers of rows in the whole data.
 
     A row of the batch is a document: positions of one row may depend on one another, rows are taken
     to be independent unless they are equal.
