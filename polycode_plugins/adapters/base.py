@@ -1,7 +1,7 @@
 """The contract of an adapter: name the sites of a model, turn data into batches, capture.
 
-Three methods make an adapter: `sites`, `batches` and `capture` (a context in which every forward
-pass of the model hands its activations to a sink). Everything else here is built on them.
+Five members make an adapter: `model`, `sites`, `batches`, `forward` and `capture` (a context in
+which every forward pass of the model hands its activations to a sink). All else is built on them.
 """
 
 from __future__ import annotations
@@ -294,7 +294,12 @@ def choose(
         for site in found:
             del chosen[site.name]
     if not chosen:
-        raise SiteError("no sites were asked for, and there are none by default")
+        if not available:
+            raise SiteError("this model has no sites; wrap a bare layer in torch.nn.Sequential")
+        raise SiteError(
+            "no sites were asked for, and this model has none by default; name some, for example "
+            f"{available[-1].name!r}"
+        )
     order = sorted(chosen.values(), key=lambda s: s.depth)
     return [replace(site, depth=i) for i, site in enumerate(order)]
 

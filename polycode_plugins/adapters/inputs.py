@@ -92,6 +92,11 @@ def as_batch(item: Any, start: int) -> Batch:
         mask = inputs.get("attention_mask")
     else:
         first, mask = inputs if isinstance(inputs, Tensor) else None, None
+    if isinstance(inputs, str):
+        raise DataError(
+            "the data yields strings, and a batch must hold a tensor [batch, ...]; put texts for a "
+            "language model in a list, and tokenise those for any other"
+        )
     if first is None or first.dim() == 0:
         raise DataError(
             f"a batch must hold a tensor [batch, ...], and this one is a {type(inputs).__name__}"

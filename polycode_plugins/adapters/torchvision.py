@@ -21,6 +21,7 @@ from polycode_plugins.adapters.base import Batch, DataOptions
 from polycode_plugins.adapters.blocks import block_paths, sites_at
 from polycode_plugins.adapters.inputs import tensor_batches
 from polycode_plugins.adapters.module import ModuleAdapter
+from polycode_plugins.adapters.pretrained import device_named
 from polycode_plugins.adapters.undisturbed import seed_torch, undisturbed
 from polycode_plugins.data.images import image_batches
 from polycode_plugins.data.pictures import Pictures
@@ -98,6 +99,7 @@ class TorchvisionAdapter(ModuleAdapter):
         self._size = size
         if isinstance(model, str):
             self._weights = _weights_of(model, weights)
+            device = None if device is None else device_named(device)
             model = _load(model, self._weights, init_seed)
             if device is not None:
                 model = model.to(device)

@@ -24,6 +24,6 @@ def files_in(folder: Path, suffixes: tuple[str, ...], kind: str) -> list[Path]:
         seen = ", ".join(sorted({file.suffix or "no suffix" for file in files})[:6]) or "no files"
         raise DataError(
             f"the folder {folder} has no {kind} ({', '.join(suffixes)}; found: {seen}); "
-            f"name another folder"
+            f"name another folder, or a model that reads what is in it"
         )
     return wanted

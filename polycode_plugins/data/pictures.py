@@ -113,8 +113,8 @@ def image_pictures(
     if os.path.isdir(name):
         return Pictures(f"the folder {name}", lambda: _fitted(_folder(Path(name)), size))
     raise DataError(
-        f"the image source {name!r} is not a folder; name one that exists, 'embedded', "
-        f"'moving-dot', or 'cifar10:FOLDER'"
+        f"this model reads images, and {name!r} is not a folder of them; name one that exists, "
+        "'embedded', 'moving-dot', or 'cifar10:FOLDER' (texts go to a language model)"
     )
 
 
@@ -173,7 +173,8 @@ def _cifar10(root: str, split: str, download: bool) -> Iterator[_Raw]:
             f"CIFAR-10 could not be fetched into {root!r} ({error}); check the network and the disk"
             if download
             else f"CIFAR-10 is not in {root!r}, or is damaged there; fetch it (170 MB) with "
-            f"download=True, or name the folder that holds cifar-10-batches-py as cifar10:FOLDER"
+            f"torchvision.datasets.CIFAR10({root!r}, download=True), or name the folder that holds "
+            "cifar-10-batches-py as cifar10:FOLDER"
         ) from error
     pillow = _pillow()
     for index, (pixels, label) in enumerate(zip(images.data, images.targets, strict=True)):

@@ -359,3 +359,10 @@ def test_what_is_no_module_is_refused():
     assert ModuleAdapter.accepts(rows_network())
     assert not ModuleAdapter.accepts("resnet18")
     assert isinstance(pc.load(rows_network()), ModuleAdapter)
+
+
+def test_strings_and_a_bare_layer_are_refused_with_the_way_out():
+    with pytest.raises(pc.DataError, match=r"yields strings.*in a list"):
+        pc.analyze(nn.Sequential(nn.Linear(4, 4)), (text for text in ["a", "b"]))
+    with pytest.raises(pc.SiteError, match="wrap a bare layer"):
+        pc.analyze(nn.Linear(4, 4), torch.randn(20, 4))
