@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polycode_plugins._version import __version__
-from polycode_plugins.errors import DataError, PluginError, PolycodeError
+from polycode_plugins.errors import DataError, PluginError, PolycodeError, near
 from polycode_plugins.guards import shown
 
 if TYPE_CHECKING:
@@ -129,7 +129,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """The arguments that name a model and its sites."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", help="a name (gpt2-xl, resnet18) or a local folder (default: tiny-gpt2)"
+        "--model",
+        help="a name (gpt2-xl, resnet18) or a local folder (default: tiny-gpt2); torchvision's "
+        "have random weights unless --option weights=DEFAULT",
     )
     group.add_argument("--adapter", help="by default the one that claims the model")
     group.add_argument(
@@ -207,6 +209,13 @@ def _analyze(options: argparse.Namespace) -> int:
     if int(os.environ.get("RANK", "0")):
         return 0  # one of several processes: the first one speaks
     _print_table(analysis, as_json=options.json)
+    from polycode_plugins.report.content import doubts
+
+    for label, sentences in doubts(analysis).items():
+        for sentence in sentences:
+            say(shown(f"{label}: {sentence}"))
+    if analysis.run["model"].get("init_seed") is not None:
+        say(f"{options.model} had random weights: --option weights=DEFAULT loads trained ones")
     if options.out is not None and not options.no_report:
         from polycode_plugins.report.together import write_folder
 
@@ -307,10 +316,15 @@ def _metrics(names: str, settings: Sequence[str]) -> list[Any]:
     for setting in settings:
         path, _, value = setting.partition("=")
         metric, _, field = path.rpartition(".")
-        if metric not in given or not field or not value:
+        if not metric or not field or not value:
             raise PluginError(
                 f"--set {setting!r} is not METRIC.SETTING=VALUE for one of the metrics "
-                f"{', '.join(wanted)}"
+                f"{', '.join(wanted)}; write for example --set spectrum.fit=huber"
+            )
+        if metric not in given:
+            raise PluginError(
+                f"--set {setting!r} is for {metric!r}, which is none of the metrics of this run"
+                f"{near(metric, wanted)}; add it with --metrics {','.join([*wanted, metric])}"
             )
         given[metric][field] = _value(value)
     return [make_metric(name, fields) for name, fields in given.items()]

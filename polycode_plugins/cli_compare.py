@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -336,9 +337,6 @@ def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool) -> st
 
 def _print(frame: Any) -> None:
     width = shutil.get_terminal_size((100, 24)).columns
-    print(
-        "\n"
-        + frame.to_string(
-            index=False, na_rep="undefined", float_format=lambda v: f"{v:.3f}", line_width=width
-        )
-    )
+    shown_as = {"float_format": lambda v: f"{v:.3f}", "line_width": width}
+    # A column of nothing but None would be printed as such.
+    print("\n" + frame.fillna(math.nan).to_string(index=False, na_rep="undefined", **shown_as))

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 import polycode_plugins as pc
-from polycode_plugins import cli
+from polycode_plugins import cli, cli_compare
 from polycode_plugins.loading import embedded_model
 
 TEXT = "def area(radius):\n    Return the area of a circle of the given radius.\n" * 60
@@ -107,6 +108,27 @@ def test_settings_reach_the_metric(capsys):
     assert row["spectrum.fit"] == "huber"
 
 
+def test_a_name_that_gives_random_weights_says_so(capsys):
+    images = ["--images", "moving-dot:3", "--sites", "layer4", "--limit", "3", "--quiet"]
+    assert run("analyze", "--model", "resnet18", *images) == 0
+    assert "random weights: --option weights=DEFAULT loads" in capsys.readouterr().err
+
+
+def test_what_makes_the_numbers_doubtful_is_said_beside_the_table(capsys):
+    assert run("analyze", "--limit", "1", "--quiet", "--sites", "blocks.0.hook_resid_post") == 0
+    printed, said = capsys.readouterr()
+    assert "exponent" in printed
+    assert "spectrum: At blocks.0.hook_resid_post there are no more samples than units" in said
+
+
+def test_a_column_without_a_number_is_undefined_too(capsys):
+    cli_compare._print(pd.DataFrame({"site": ["a", "b"], "low": [None, None], "x": [None, 0.25]}))
+    printed = capsys.readouterr().out
+    assert printed.count("undefined") == 3
+    assert "0.250" in printed
+    assert "None" not in printed
+
+
 MISTAKES = {
     "model": (["--model", "./no/such/model"], "the folder './no/such/model' does not exist"),
     "hub name": (["--model", "surely-not-a-model-7"], "'surely-not-a-model-7' does not load"),
@@ -116,7 +138,11 @@ MISTAKES = {
     "no metric": (["--metrics", ","], "names no metric"),
     "setting": (["--set", "spectrum.fits=huber"], "has no setting 'fits'"),
     "setting's form": (["--set", "spectrum:fit"], "is not METRIC.SETTING=VALUE"),
+    "setting of nothing": (["--set", "fit=huber"], "for example --set spectrum.fit=huber"),
+    "setting of another": (["--set", "action.kind=static"], "--metrics spectrum,action"),
     "fit": (["--set", "spectrum.fit=hubert"], "hubert"),
+    "texts for images": (["--model", "resnet18", "--text", "{tmp}/short.txt"], "reads images"),
+    "device": (["--model", "resnet18", "--option", "device=gpu"], "unknown device 'gpu'"),
     "site": (["--sites", "blocks.0.hook_resid_pst"], "did you mean 'blocks.0.hook_resid_post'"),
     "site's glob": (["--sites", "*.hook_resid_post"], "'**' crosses them"),
     "file": (["--text", "no/such/file.txt"], "no/such/file.txt"),

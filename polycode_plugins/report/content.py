@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from polycode_plugins.metrics.base import Result
 from polycode_plugins.metrics.spectrum.metric import SpectrumResult
-from polycode_plugins.report.generic import View, generic_parts
+from polycode_plugins.report.generic import View, generic_parts, own_warnings
 from polycode_plugins.report.page import Page, Part, Section
 from polycode_plugins.report.record import made, overview, record_section, title
-from polycode_plugins.report.spectrum import spectrum_parts
+from polycode_plugins.report.spectrum import spectrum_parts, spectrum_warnings
 
 if TYPE_CHECKING:
     from polycode_plugins.analysis import Analysis
@@ -21,7 +21,17 @@ SPECIAL: dict[type[Result], Callable[[View], Sequence[Part]]] = {SpectrumResult:
 
 def page_of(analysis: Analysis) -> Page:
     """The page that reports an analysis."""
-    views = [
+    sections = [
+        overview(analysis),
+        *(Section(view.id, view.title, parts_of(view)) for view in views_of(analysis)),
+        record_section(analysis),
+    ]
+    return Page(title(analysis), made(analysis), sections)
+
+
+def views_of(analysis: Analysis) -> list[View]:
+    """Each metric of the analysis with its results."""
+    return [
         View(
             f"metric-{number}",
             metric.label,
@@ -31,12 +41,18 @@ def page_of(analysis: Analysis) -> Page:
         )
         for number, metric in enumerate(analysis.statistics.metrics)
     ]
-    sections = [
-        overview(analysis),
-        *(Section(view.id, view.title, parts_of(view)) for view in views),
-        record_section(analysis),
-    ]
-    return Page(title(analysis), made(analysis), sections)
+
+
+def doubts(analysis: Analysis) -> dict[str, list[str]]:
+    """What keeps the numbers from meaning what they seem to: {metric label: sentences}."""
+    found = {}
+    for view in views_of(analysis):
+        said = own_warnings(view)
+        if isinstance(view.results[0], SpectrumResult):
+            said = [*spectrum_warnings(view.sites, view.results), *said]
+        if said:
+            found[view.label] = said
+    return found
 
 
 def parts_of(view: View) -> Sequence[Part]:

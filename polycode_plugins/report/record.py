@@ -106,6 +106,8 @@ def model_text(run: dict[str, Any]) -> str:
         details.append(f"{size(int(model['parameters']))} parameters")
     if model.get("dtype"):
         details.append(str(model["dtype"]))
+    if model.get("init_seed") is not None:
+        details.append("random weights")
     return f"{name} ({', '.join(details)})" if details else name
 
 

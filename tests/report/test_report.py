@@ -553,3 +553,9 @@ def test_a_result_without_documented_fields_has_no_meanings():
 def test_a_unit_that_is_the_name_is_said_once():
     assert table.titled("bits", {"bits": "bits"}, {}) == "bits"
     assert table.titled("nats", {"nats": "nats"}, {"nats": "information"}) == "information (nats)"
+
+
+def test_random_weights_are_said_beside_the_model():
+    model = {"name": "resnet18", "type": "ResNet", "dtype": "float32", "init_seed": 0}
+    assert record.model_text({"model": model}) == "resnet18 (ResNet, float32, random weights)"
+    assert "random" not in record.model_text({"model": {**model, "init_seed": None}})
