@@ -214,7 +214,14 @@ class _Run:
         self.statistics = Statistics(self.metrics, sites)
         if self._earlier is None or self.folder is None:
             return
-        same_analysis(self._record(), self._earlier)
+        try:
+            same_analysis(self._record(), self._earlier)
+        except StateError as error:
+            raise StateError(
+                f"{str(self.folder)!r} holds an interrupted run, and it is not this one "
+                f"({str(error).partition(': ')[2]}); repeat its command, give another folder, or "
+                "replace it with fresh=True (--fresh)"
+            ) from error
         self.statistics.load_state(storage.load_state(self.folder, self._earlier))
         self.statistics.batches = int(self._earlier["batches"])
         self.rows = Rows.from_json(self._earlier["rows"])
