@@ -11,7 +11,7 @@ from polycode_plugins.errors import DataError
 _NEVER = torch.iinfo(torch.int64).min  # fills up lists of unequal length
 _EMPTY = _NEVER + 1  # a slot without a text
 _ROWS = 2**32
-WAITING = 4  # texts that may wait for each unit, on average
+WAITING = 8  # texts that may wait for each unit, on average
 
 
 class TopTexts:
