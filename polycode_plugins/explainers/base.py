@@ -106,6 +106,14 @@ class UnitRecords:
         return levels_of(record.activations, self.maximum)
 
 
+def direction_of(unit: UnitRecords) -> str:
+    """The name of the direction that a unit reads: the same for both signs, unique within a site.
+
+    Where both signs are units, the name of the negative one ends in "(-)".
+    """
+    return unit.unit.removesuffix(" (-)") if unit.sign < 0 else unit.unit
+
+
 def levels_of(activations: NDArray[Any], maximum: float) -> NDArray[np.int64]:
     """min(10, floor(10 relu(x) / maximum)), all zeros where maximum <= 0 (OpenAI 2023)."""
     if not maximum > 0:

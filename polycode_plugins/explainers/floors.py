@@ -1,11 +1,12 @@
 """What a score has to be read against: floors that know nothing of the unit, and the ceiling.
 
-- shuffled: another unit's explanation, simulated. Seeded, and never the unit's own.
+- shuffled: another unit's explanation, simulated. Seeded, and never the unit's own, nor that of its
+  other sign.
 - empty: an explanation that says nothing, simulated: what the simulator expects anyway.
 - constant: the same level at every token.
 - token-lookup: the mean level of each token on the explaining texts.
-- oracle: the truth itself, cut to whole levels 0-10 as explainers see it; nothing scores higher
-  than a perfect simulation on that scale.
+- oracle: the truth itself, cut to whole levels 0-10 as explainers see it: a perfect simulation in
+  whole levels. Expected levels are no whole numbers and may score a little higher.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from polycode_plugins.explainers.base import (
     SimulationTask,
     Simulator,
     UnitRecords,
+    direction_of,
 )
 from polycode_plugins.explainers.calibration import Calibration
 from polycode_plugins.explainers.lookup import TokenLookupExplainer
@@ -30,6 +32,7 @@ from polycode_plugins.explainers.scores import Scores, scores_of
 FLOORS = ("shuffled", "empty", "constant", "token-lookup", "oracle")
 #: Floors that ask the simulator again, which costs requests where it is a remote one.
 SIMULATED = frozenset({"shuffled", "empty"})
+_TRIES = 100  # orders that are drawn until no unit has its own
 
 
 def check_floors(floors: Sequence[str]) -> tuple[str, ...]:
@@ -91,20 +94,38 @@ def floors_of(
     return made
 
 
-def others(n: int, usable: Sequence[int], seed: int) -> list[int | None]:
+def others(
+    n: int, usable: Sequence[int], seed: int, of: Sequence[str] | None = None
+) -> list[int | None]:
     """For each of `n` units another one's index out of `usable`, seeded; None where there is none.
 
-    Where a unit is the only usable one, it has no other. Over the usable units it is one cycle, so
-    that every explanation is used once.
+    Where a unit is the only usable one, it has no other. Over the usable units every explanation
+    is used once.
+
+    Args:
+        n, usable, seed: see above.
+        of: the direction that each unit reads; the other sign of one is not another unit.
     """
-    order = np.random.default_rng([seed, 3]).permutation(np.asarray(usable, dtype=np.int64))
+    of = of if of is not None else [str(i) for i in range(n)]
+    rng = np.random.default_rng([seed, 3])
     found: list[int | None] = [None] * n
-    if len(order) > 1:
-        for a, b in zip(order.tolist(), np.roll(order, -1).tolist(), strict=True):
-            found[a] = b
-    for i in set(range(n)) - set(usable):
-        found[i] = int(order[i % len(order)]) if len(order) else None
+    for _ in range(_TRIES):
+        order = rng.permutation(np.asarray(usable, dtype=np.int64)).tolist()
+        turns = (order[turn:] + order[:turn] for turn in range(1, len(order)))
+        turned = next((t for t in turns if _apart(order, t, of)), None)
+        if turned is not None:
+            for a, b in zip(order, turned, strict=True):
+                found[a] = b
+            break
+    for i in range(n):
+        if found[i] is None:
+            strangers = [j for j in order if of[j] != of[i]]
+            found[i] = strangers[i % len(strangers)] if strangers else None
     return found
+
+
+def _apart(order: Sequence[int], turned: Sequence[int], of: Sequence[str]) -> bool:
+    return all(of[a] != of[b] for a, b in zip(order, turned, strict=True))
 
 
 def _stand_ins(
@@ -112,7 +133,7 @@ def _stand_ins(
 ) -> Sequence[Explanation | None]:
     if floor == "shuffled":
         usable = [i for i, e in enumerate(explanations) if e.state == "ok"]
-        chosen = others(len(units), usable, seed)
+        chosen = others(len(units), usable, seed, [direction_of(u) for u in units])
         return [None if j is None else explanations[j] for j in chosen]
     if floor == "empty":
         return [Explanation(u.unit, "empty", "") for u in units]

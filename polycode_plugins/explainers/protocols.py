@@ -77,13 +77,16 @@ def split(
 ) -> UnitRecords:
     """The records of a unit, split by `protocol` and checked.
 
+    A text that occurs in two documents is one text: it counts where it comes first, so what was
+    shown is never scored. Where no others are given in its place, there are fewer records.
+
     Args:
         unit, site, kind, sign: see `UnitRecords`.
         top: at least `protocol.n_top` records, highest maximum first; more are left out.
         random, quantile: likewise.
 
     Raises:
-        DataError: for too few records, or a document in two splits.
+        DataError: for too few records, a document in two splits, or no two texts to split.
     """
     for what, found, needed in (
         ("top", top, protocol.n_top),
@@ -95,8 +98,10 @@ def split(
                 f"{unit} of {site!r} has {len(found)} {what} records of different documents, and "
                 f"the protocol {protocol.name!r} needs {needed}; give more or shorter documents"
             )
-    tops, randoms = top[: protocol.n_top], random[: protocol.n_random]
-    quantiles = quantile[: protocol.n_quantile]
+    seen: set[tuple[str, ...]] = set()
+    tops = _new(top, protocol.n_top, seen)
+    randoms = _new(random, protocol.n_random, seen)
+    quantiles = _new(quantile, protocol.n_quantile, seen)
 
     spread = ((3, 0), (3, 1), (3, 2)) if protocol.calibrated else ((2, 0), (2, None), (2, 1))
 
@@ -108,8 +113,23 @@ def split(
         )
 
     made = UnitRecords(unit, site, kind, sign, protocol.name, part(0), part(1), part(2))
+    if not (made.explain.all() and made.score.all()):
+        raise DataError(
+            f"the texts on which {unit} of {site!r} is highest are one text over and over, so none "
+            "is left to score on; remove repeated texts from the data"
+        )
     check_disjoint(made)
     return made
+
+
+def _new(records: Sequence[Record], n: int, seen: set[tuple[str, ...]]) -> list[Record]:
+    """The first `n` of those whose text is not among the seen ones; each text once."""
+    kept: list[Record] = []
+    for record in records:
+        if len(kept) < n and record.tokens not in seen:
+            seen.add(record.tokens)
+            kept.append(record)
+    return kept
 
 
 def _every(records: Sequence[Record], stride: int, place: int | None) -> tuple[Record, ...]:
@@ -117,17 +137,19 @@ def _every(records: Sequence[Record], stride: int, place: int | None) -> tuple[R
 
 
 def check_disjoint(unit: UnitRecords) -> None:
-    """Raise DataError when a document is in two splits, or twice in one."""
-    seen: dict[int, str] = {}
+    """Raise DataError when a document or a text is in two splits, or twice in one."""
+    seen: dict[int | tuple[str, ...], str] = {}
     for name, records in (
         ("explain", unit.explain),
         ("calibration", unit.calibration),
         ("score", unit.score),
     ):
         for record in records.all():
-            if record.document in seen:
-                raise DataError(
-                    f"document {record.document} is among the {seen[record.document]} and the "
-                    f"{name} records of {unit.unit}; a score on what was shown is no score"
-                )
-            seen[record.document] = name
+            for key in (record.document, record.tokens):
+                if key in seen:
+                    what = "" if key == record.document else "the text of "
+                    raise DataError(
+                        f"{what}document {record.document} is among the {seen[key]} and the "
+                        f"{name} records of {unit.unit}; a score on what was shown is no score"
+                    )
+                seen[key] = name

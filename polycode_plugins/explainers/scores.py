@@ -100,16 +100,27 @@ def scores_of(
         name = f"correlation_{which}"
         group = [pair for pair, kind in zip(pairs, kept, strict=True) if kind == which]
         if not group:
-            values[name], reasons[name] = None, f"the protocol scores no {which} texts"
+            values[name], reasons[name] = (
+                None,
+                (
+                    f"the simulation failed on every one of the {which} texts"
+                    if which in kinds
+                    else f"the protocol scores no {which} texts"
+                ),
+            )
             continue
         gy, gx = (np.concatenate(part) for part in zip(*group, strict=True))
         values[name] = _said(correlation_score(gy, gx), name, gy, gx, reasons)
     rectified = np.maximum(y, 0)
+    levels = [
+        unit.levels(r) for r, s in zip(records, simulations, strict=True) if s.expected is not None
+    ]
+    fires = (np.concatenate(levels) >= FIRES).astype(np.float64)
     for name, score, truth in (
         ("correlation_one_sided", correlation_score, rectified),
         ("r_squared", r_squared_score, y),
         ("absolute_deviation", absolute_deviation_score, y),
-        ("auprc", auprc_score, (y >= FIRES).astype(np.float64)),
+        ("auprc", auprc_score, fires),
     ):
         values[name] = _said(score(truth, x), name, truth, x, reasons)
     for name in ("detection", "fuzzing"):
@@ -134,5 +145,6 @@ def _said(
     value: float | None, name: str, y: Floats, x: Floats, reasons: dict[str, str]
 ) -> float | None:
     if value is None:
-        reasons[name] = why_undefined(y, x)
+        every = "the unit fires at every token" if y.any() else "the unit fires at no token"
+        reasons[name] = every if name == "auprc" else why_undefined(y, x)
     return value

@@ -95,14 +95,12 @@ def balanced_accuracy(truth: Sequence[bool], answers: Sequence[bool | None]) -> 
 
 def why_undefined(true: ArrayLike, simulated: ArrayLike) -> str:
     """The reason for which a score of these is None."""
-    y, x = _joined(true, simulated)
+    y, _ = _joined(true, simulated)
     if not y.any():
         return "the true activations are all zero"
     if _constant(y):
         return "the true activations are constant"
-    if _constant(x):
-        return "the simulated activations are constant"
-    return "the unit fires at every token or at none"
+    return "the simulated activations are constant"
 
 
 def _joined(true: ArrayLike, simulated: ArrayLike) -> tuple[Floats, Floats]:

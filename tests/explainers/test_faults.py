@@ -7,8 +7,19 @@ import json
 
 import numpy as np
 import pytest
-from planted import NEURONS, planted_comparison, record, toy, unit_of
+import torch
+from planted import (
+    NEURONS,
+    Reader,
+    Words,
+    planted_comparison,
+    planted_texts,
+    record,
+    toy,
+    unit_of,
+)
 
+import polycode_plugins as pc
 from polycode_plugins.errors import DataError, PluginError
 from polycode_plugins.explainers import evaluate, read_neuron_records
 from polycode_plugins.explainers.base import (
@@ -17,6 +28,7 @@ from polycode_plugins.explainers.base import (
     Simulation,
     Simulator,
     Verdict,
+    direction_of,
     levels_of,
 )
 from polycode_plugins.explainers.floors import floors_of, others
@@ -28,7 +40,8 @@ from polycode_plugins.explainers.protocols import MARSHALL_KIRCHNER, OPENAI, che
 
 def made(n, document=0, values=(0.0, 5.0, 0.0)):
     return [
-        record(["a", f"w{i}", "b"], np.asarray(values) - i / 100, document + i) for i in range(n)
+        record(["a", f"w{document + i}", "b"], np.asarray(values) - i / 100, document + i)
+        for i in range(n)
     ]
 
 
@@ -70,6 +83,42 @@ def test_a_document_that_is_explained_and_scored_is_refused():
         check_disjoint(unit_of(made(1, 3), made(1, 3)))
     for unit in toy():
         check_disjoint(unit.evaluation.records)
+
+
+def test_a_text_that_occurs_in_two_documents_is_not_scored_where_it_was_shown():
+    twice = [dataclasses.replace(r, document=50 + r.document) for r in made(4)]
+    with pytest.raises(DataError, match="the text of document 50 is among the explain and the sco"):
+        check_disjoint(unit_of(made(1), twice[:1]))
+    top = [r for pair in zip(made(4), twice, strict=True) for r in pair] + made(14, 10)
+    random = [*twice, *made(12, 100)]
+    unit = split("u", "s", "neuron", 1, OPENAI, top=top[:20], random=random[:15])
+    assert [r.document for r in unit.explain.top] == [0, 10, 14, 18]
+    assert [r.document for r in unit.score.top] == [2, 12, 16, 20]
+    assert [r.document for r in unit.score.random] == [101, 104, 107, 110]
+    spare = split("u", "s", "neuron", 1, OPENAI, top=top, random=[*random, *made(3, 200)])
+    assert len(spare.score.random) == 5  # others stand in where there are some
+    same = [dataclasses.replace(made(1)[0], document=i) for i in range(10)]
+    with pytest.raises(DataError, match="are one text over and over"):
+        split("u", "s", "neuron", 1, MARSHALL_KIRCHNER, top=same)
+
+
+def test_no_unit_is_scored_on_a_text_that_it_was_explained_on():
+    texts = planted_texts()
+    comparison = pc.compare(
+        Reader(), torch.cat([texts, texts]), "read", n_units=NEURONS, tokenizer=Words()
+    )  # each text is two documents
+    for unit in comparison:
+        records = unit.evaluation.records
+        shown = {r.tokens for r in records.explain.all()}
+        assert not any(r.tokens in shown for r in records.score.all() + records.calibration.all())
+        assert unit.score("correlation") is not None
+    assert min(u.evaluation.scores.n_records for u in comparison) < 10  # some were left out
+
+
+def test_one_document_is_too_few():
+    text = "one long text. " * 400
+    with pytest.raises(DataError, match="the texts hold 1 documents"):
+        pc.compare(texts=[text], sites="blocks.1.mlp.hook_post", n_units=2, judge=False)
 
 
 def test_normalisation_is_openais_and_its_maximum_is_of_explaining_records():
@@ -228,6 +277,19 @@ def test_a_shuffled_explanation_is_seeded_and_never_the_units_own(n):
         assert others(n, range(n), 0) != others(n, range(n), 1)
     assert others(3, [1], 0) == [1, None, 1]
     assert others(2, [], 0) == [None, None]
+
+
+def test_the_other_sign_of_a_unit_is_not_another_unit():
+    of = [f"neuron {i // 2}" for i in range(12)]
+    for seed in range(50):
+        found = others(12, range(12), seed, of)
+        assert sorted(found) == list(range(12))
+        assert all(of[i] != of[j] for i, j in enumerate(found))
+    assert others(3, [0, 1], 0, ["a", "a", "b"])[:2] == [None, None]
+    both = planted_comparison(units="neuron", signs="both", explainer="ngram", floors=("shuffled",))
+    assert [direction_of(u.evaluation.records) for u in both] == [
+        f"neuron {i // 2}" for i in range(2 * NEURONS)
+    ]
 
 
 def test_a_single_unit_has_no_shuffled_floor_and_says_so():
