@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polycode_plugins.errors import DataError, near
-from polycode_plugins.explainers.base import Cost
+from polycode_plugins.explainers.base import Cost, direction_of
 from polycode_plugins.explainers.collected import Shape
 from polycode_plugins.explainers.contrasts import Contrast, Sample, contrasts
 from polycode_plugins.explainers.evaluation import Evaluation
@@ -167,6 +167,7 @@ class Comparison:
                     for k, u in zip(kurtosis, units, strict=True)
                 ]
             ).reshape(len(units), 2),
+            tuple(direction_of(u.evaluation.records) for u in units),
         )
 
     def relation(self, analysis: Analysis, score: str = "correlation") -> pd.DataFrame:

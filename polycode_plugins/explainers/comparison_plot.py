@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polycode_plugins.explainers.contrasts import BOOTSTRAPS
+from polycode_plugins.explainers.resampling import clusters_of, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,14 +32,13 @@ _INK = "#1d2430"
 
 
 def interval_of_mean(scores: list[float], seed: int) -> tuple[float, float] | None:
-    """95% percentile bootstrap of a mean over units; None for fewer than two."""
+    """95% symmetric bootstrap-t of a mean over units; None for too few to tell."""
     if len(scores) < 2:
         return None
-    values = np.asarray(scores)
-    rng = np.random.default_rng([seed, 4])
-    draws = values[rng.integers(len(values), size=(BOOTSTRAPS, len(values)))].mean(axis=1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
+    units, _ = clusters_of(
+        [([str(i) for i in range(len(scores))], np.asarray(scores))], [([], np.empty(0))]
+    )
+    return interval(units, None, np.random.default_rng([seed, 4]))
 
 
 def plot(comparison: Comparison, ax: Axes | None, score: str) -> Axes:

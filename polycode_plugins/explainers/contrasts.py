@@ -6,16 +6,14 @@ difference is paired by layer. Units whose score is undefined are left out and c
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-BOOTSTRAPS = 2000
-PERMUTATIONS = 5000
-ADJUSTED_BOOTSTRAPS = 500
+from polycode_plugins.explainers import adjusting
+from polycode_plugins.explainers.resampling import Floats, clusters_of, interval, p_value
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,17 @@ class Contrast:
         undefined: units of each kind without one.
         means: of each kind; None without units.
         difference: mean of first less mean of second; over sites, the mean of theirs.
-        interval: 95% percentile bootstrap over units (within sites), 2000 draws.
-        p_value: two-sided permutation test of the kinds (within sites), 5000 draws.
+        interval: 95% symmetric bootstrap-t over units, 2000 draws; a unit that is read at several
+            sites is drawn with its scores at all of them. None for two units of a kind, or fewer.
+        p_value: two-sided permutation test of the kinds of units, 5000 draws, of the difference in
+            standard errors. Of this one difference: nothing is corrected for the number of sites.
         effect: Cohen's d, the difference in pooled standard deviations (within sites).
         dominance: Cliff's delta, P(first > second) - P(first < second), in [-1, 1].
-        adjusted: difference at equal log kurtosis and sparsity (least squares, sites as levels).
-        adjusted_interval: its 95% percentile bootstrap over units.
+        adjusted: difference at equal log kurtosis and sparsity (least squares, sites as levels);
+            None where `overlap` is below `adjusting.COMMON`: there are no such units to compare.
+        adjusted_interval: its 95% symmetric bootstrap-t over units.
+        overlap: share of a kind's units whose kurtosis and sparsity are among those of the other
+            kind, the smaller of the two shares; see `adjusting.overlap`.
     """
 
     site: str
@@ -52,19 +55,36 @@ class Contrast:
     dominance: float | None = None
     adjusted: float | None = None
     adjusted_interval: tuple[float, float] | None = None
+    overlap: float | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The units of one kind at one site: scores (NaN where undefined) and covariates [units, k]."""
+    """The units of one kind at one site.
+
+    Attributes:
+        scores: NaN where undefined [units].
+        covariates: NaN where undefined [units, k].
+        names: a name at two sites is one unit, and so is one that is there twice. Without names
+            each is a unit of its own.
+    """
 
     scores: Floats
     covariates: Floats
+    names: tuple[str, ...] = ()
 
-    def known(self) -> Sample:
-        """Those with a score."""
+    def known(self, site: str) -> Sample:
+        """Those with a score, with names."""
         keep = np.isfinite(self.scores)
-        return Sample(self.scores[keep], self.covariates[keep])
+        names = self.names or tuple(f"{site} {i}" for i in range(len(self.scores)))
+        kept = tuple(names[i] for i in np.flatnonzero(keep))
+        return Sample(self.scores[keep], self.covariates[keep], kept)
+
+    def observed(self) -> adjusting.Observed:
+        """Those with all covariates."""
+        keep = np.isfinite(self.covariates).all(axis=1)
+        names = [self.names[i] for i in np.flatnonzero(keep)]
+        return names, self.scores[keep], self.covariates[keep]
 
 
 Pairs = Mapping[str, tuple[Sample, Sample]]
@@ -75,16 +95,21 @@ def contrasts(
 ) -> list[Contrast]:
     """One contrast for each site, in the order of `pairs`, and last the one over all sites."""
     made = [
-        _contrast({site: pair}, site, first, second, score, np.random.default_rng([seed, i]))
-        for i, (site, pair) in enumerate(pairs.items())
+        _contrast({site: pair}, site, first, second, score, _rng(seed, site))
+        for site, pair in pairs.items()
     ]
-    return [*made, _contrast(pairs, "", first, second, score, np.random.default_rng([seed, 10**6]))]
+    return [*made, _contrast(pairs, "", first, second, score, _rng(seed, ""))]
+
+
+def _rng(seed: int, site: str) -> np.random.Generator:
+    """A site's own draws, whatever other sites there are."""
+    return np.random.default_rng([seed, zlib.crc32(site.encode())])
 
 
 def _contrast(
     pairs: Pairs, site: str, first: str, second: str, score: str, rng: np.random.Generator
 ) -> Contrast:
-    known = [(a.known(), b.known()) for a, b in pairs.values()]
+    known = [(a.known(name), b.known(name)) for name, (a, b) in pairs.items()]
     n = (sum(len(a.scores) for a, _ in known), sum(len(b.scores) for _, b in known))
     total = (
         sum(len(a.scores) for a, _ in pairs.values()),
@@ -100,8 +125,15 @@ def _contrast(
         return Contrast(site, first, second, score, n, undefined, (means[0], means[1]), None)
     values = [(a.scores, b.scores) for a, b in both]
     difference = float(np.mean([a.mean() - b.mean() for a, b in values]))
-    enough = all(min(len(a), len(b)) > 1 for a, b in values)
-    adjusted, adjusted_interval = _adjusted(both, rng) if enough else (None, None)
+    enough = all(min(len(set(a.names)), len(set(b.names))) > 1 for a, b in both)
+    clusters = clusters_of(
+        [(a.names, a.scores) for a, _ in both], [(b.names, b.scores) for _, b in both]
+    )
+    observed = [(a.observed(), b.observed()) for a, b in both]
+    common = adjusting.overlap(observed)
+    adjusted, adjusted_interval = (
+        adjusting.adjusted(observed, rng) if enough and common >= adjusting.COMMON else (None, None)
+    )
     return Contrast(
         site,
         first,
@@ -111,12 +143,13 @@ def _contrast(
         undefined,
         (means[0], means[1]),
         difference,
-        _interval(values, rng) if enough else None,
-        _p_value(values, difference, rng) if enough else None,
+        interval(*clusters, rng) if enough else None,
+        p_value(*clusters, rng) if enough else None,
         _effect(values, difference) if enough else None,
         float(np.mean([np.sign(a[:, None] - b).mean() for a, b in values])),
         adjusted,
         adjusted_interval,
+        common,
     )
 
 
@@ -125,66 +158,7 @@ def _mean(known: Sequence[tuple[Sample, Sample]], which: int) -> float | None:
     return float(np.mean([s.mean() for s in held])) if held else None
 
 
-def _interval(
-    values: Sequence[tuple[Floats, Floats]], rng: np.random.Generator
-) -> tuple[float, float]:
-    draws = np.zeros(BOOTSTRAPS)
-    for a, b in values:
-        draws += a[rng.integers(len(a), size=(BOOTSTRAPS, len(a)))].mean(axis=1)
-        draws -= b[rng.integers(len(b), size=(BOOTSTRAPS, len(b)))].mean(axis=1)
-    low, high = np.quantile(draws / len(values), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _p_value(
-    values: Sequence[tuple[Floats, Floats]], difference: float, rng: np.random.Generator
-) -> float:
-    draws = np.zeros(PERMUTATIONS)
-    for a, b in values:
-        joined = np.concatenate([a, b])
-        shuffled = rng.permuted(np.broadcast_to(joined, (PERMUTATIONS, len(joined))), axis=1)
-        draws += shuffled[:, : len(a)].mean(axis=1) - shuffled[:, len(a) :].mean(axis=1)
-    as_far = np.abs(draws / len(values)) >= abs(difference) * (1 - 1e-12)
-    return float((as_far.sum() + 1) / (PERMUTATIONS + 1))
-
-
 def _effect(values: Sequence[tuple[Floats, Floats]], difference: float) -> float | None:
     squares = sum(((x - x.mean()) ** 2).sum() for pair in values for x in pair)
     freedom = sum(len(x) - 1 for pair in values for x in pair)
     return difference / float(np.sqrt(squares / freedom)) if squares > 0 else None
-
-
-def _adjusted(
-    pairs: Sequence[tuple[Sample, Sample]], rng: np.random.Generator
-) -> tuple[float | None, tuple[float, float] | None]:
-    """The coefficient of the kind beside the covariates and one level for each site.
-
-    None where kind and covariates cannot be told apart. A bootstrap draw is a weight for each
-    unit, so that all draws are solved at once.
-    """
-    rows, targets, weights = [], [], []
-    for i, pair in enumerate(pairs):
-        for kind, sample in zip((1.0, 0.0), pair, strict=True):
-            usable = np.isfinite(sample.covariates).all(axis=1)
-            n = int(usable.sum())
-            level = np.zeros((n, len(pairs)))
-            level[:, i] = 1
-            rows.append(np.column_stack([np.full(n, kind), sample.covariates[usable], level]))
-            targets.append(sample.scores[usable])
-            if n:
-                weights.append(rng.multinomial(n, np.full(n, 1 / n), size=ADJUSTED_BOOTSTRAPS))
-    design, target = np.concatenate(rows), np.concatenate(targets)
-    n, k = design.shape
-    if n <= k or np.linalg.matrix_rank(design) < k:
-        return None, None
-    found = float(np.linalg.lstsq(design, target, rcond=None)[0][0])
-    drawn = np.concatenate(weights, axis=1).astype(np.float64)
-    products = (design[:, :, None] * design[:, None, :]).reshape(n, k * k)
-    gram = (drawn @ products).reshape(-1, k, k)
-    solvable = np.linalg.cond(gram) < 1e12
-    if 2 * solvable.sum() < ADJUSTED_BOOTSTRAPS:
-        return found, None
-    right = drawn[solvable] @ (design * target[:, None])
-    draws = np.linalg.solve(gram[solvable], right[:, :, None])[:, 0, 0]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return found, (float(low), float(high))

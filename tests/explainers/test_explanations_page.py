@@ -10,7 +10,7 @@ import pytest
 
 from polycode_plugins.cli import _parser
 from polycode_plugins.data import text_documents
-from polycode_plugins.explainers import contrasts, scoring
+from polycode_plugins.explainers import adjusting, resampling, scoring
 from polycode_plugins.explainers.collect import POOL
 from polycode_plugins.explainers.comparison import Comparison
 from polycode_plugins.explainers.components import ICA_TEXTS
@@ -60,8 +60,8 @@ def test_the_constants_are_those_of_the_code():
     assert all(f"| `{floor}` |" in said for floor in FLOORS)
     assert f"level {scoring.FIRES} of 10" in said
     assert (
-        f"{contrasts.BOOTSTRAPS} (adjusted: {contrasts.ADJUSTED_BOOTSTRAPS}), "
-        f"{contrasts.PERMUTATIONS}" in said
+        f"{resampling.BOOTSTRAPS} (adjusted: {adjusting.BOOTSTRAPS}), "
+        f"{resampling.PERMUTATIONS}" in said
     )
     assert f"kept at a layer | {POOL}," in said
     assert f"of the tokens of {ICA_TEXTS} random texts" in said
