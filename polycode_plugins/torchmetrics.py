@@ -44,8 +44,8 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
     objects, processes and saved states, and in whatever order these are merged. Only a path along
     rows (`Action(path="rows")`) depends on their order: the rows of a batch follow those of the
     batch before, also after `load_state_dict`; what is merged in comes after what is there (process
-    after process where they are synchronised), and no path leads across the seam. The joint samples
-    of MINE cannot be merged or synchronised: they go by the numbers of rows in the whole data.
+    after process where they are synchronised), and no path leads across the seam. MINE, too, goes
+    by that order where it draws the samples that it keeps.
 
     A row of the batch is a document: positions of one row may depend on one another, rows are taken
     to be independent unless they are equal.
@@ -148,8 +148,7 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
         It stays as it was. Its rows come after those seen here, see the class.
 
         Raises:
-            StateError: for other metrics, and for statistics that need the numbers of rows in the
-                whole data (the joint samples of MINE).
+            StateError: for other metrics.
         """
         if isinstance(incoming_state, TorchMetric):
             incoming_state = incoming_state.metric_state

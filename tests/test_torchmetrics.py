@@ -15,7 +15,7 @@ from torchmetrics.wrappers import Running
 
 import polycode_plugins as pc
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import Action, Capacity, Spectrum
+from polycode_plugins.metrics import MINE, Action, Capacity, Spectrum
 from polycode_plugins.statistics import Statistics
 from polycode_plugins.torchmetrics import TorchMetric, _unpack_into
 
@@ -156,6 +156,19 @@ def test_paths_along_rows_go_on_in_batches_and_states_and_end_where_metrics_are_
     seams = float(path[[19, 39]].sum() / path.sum())
     # Three paths of 20 rows; an action is that of a path on average.
     assert 3 * energy(total) == pytest.approx(energy(whole) * (1 - seams), rel=1e-9)
+
+
+def test_mine_merges_too():
+    metric = MINE(estimators=("gaussian",))
+    values = data(400)
+    whole = TorchMetric(metric)
+    whole.update(values)
+    total, other = TorchMetric(metric), TorchMetric(metric)
+    total.update(values[:250])
+    other.update(values[250:])
+    total.merge_state(other)
+    found = [m.results()["mine"].nats for m in (total, whole)]
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
 
 
 def test_merge_reset_clone_and_state_dict():

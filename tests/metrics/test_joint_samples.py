@@ -141,15 +141,45 @@ def test_tokens_at_other_places_are_refused() -> None:
         aligned(one, two, same_places=True)
 
 
-def test_rows_without_numbers_are_counted_and_not_merged() -> None:
+def test_rows_without_numbers_are_counted() -> None:
     parts = [text(torch.arange(4)), text(torch.arange(4, 9))]
     one, whole = Reservoir(12), Reservoir(12)
     for part in parts:
         one.update(Activations(part, TOKENS))
     whole.update(Activations(torch.cat(parts), TOKENS))
     same(one, whole)
-    with pytest.raises(StateError, match="row numbers"):
-        one.merge(whole)
+
+
+def test_rows_without_numbers_that_are_merged_follow_those_that_are_there() -> None:
+    def taken(rows: range, size: int, sites: int = 2) -> list[Reservoir]:
+        found = []
+        for _ in range(sites):
+            found.append(Reservoir(size))
+            found[-1].update(Activations(text(torch.tensor(rows)), TOKENS))
+        return found
+
+    def merged(parts: list[list[Reservoir]]) -> list[Reservoir]:
+        first, *others = parts
+        for other in others:
+            for here, there in zip(first, other, strict=True):
+                here.merge(there)
+        return first
+
+    pieces = [range(5), range(5, 9), range(9, 17)]
+    chosen, samples = merged([taken(p, 1000) for p in pieces])[0].samples()
+    assert set(chosen.row.tolist()) == set(range(17))
+    assert chosen.row.tolist() == (samples.values[:, 0] // 100).tolist()  # each is where it was
+
+    one, two = merged([taken(p, 12) for p in pieces])  # both sites keep the same samples
+    assert [a.tolist() for a in one.samples()[0]] == [a.tolist() for a in two.samples()[0]]
+    assert torch.equal(one.samples()[1].values, two.samples()[1].values)
+    assert len(one.samples()[0].row) == 12
+
+    numbered, plain = Reservoir(12), taken(range(4), 12, sites=1)[0]
+    rows = torch.arange(4)
+    numbered.update(Activations(text(rows), TOKENS, rows=rows))
+    with pytest.raises(StateError, match="with numbers and of rows without"):
+        numbered.merge(plain)
 
 
 def test_memory_is_bounded_and_the_callers_tensor_is_not_kept() -> None:

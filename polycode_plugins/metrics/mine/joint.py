@@ -75,7 +75,7 @@ class Reservoir(Accumulator):
     read at corresponding pixels.
 
     Activations without row numbers (somebody else's forward passes, plain arrays) are numbered as
-    they come, and such reservoirs cannot be merged.
+    they come; those of a reservoir that is merged in come after those that are there.
 
     Args:
         size: most samples kept.
@@ -154,15 +154,20 @@ class Reservoir(Accumulator):
         """Take in everything `other` has kept."""
         if other.key() != self.key():
             raise StateError(f"{other.key()} cannot be merged into {self.key()}")
-        if self._unnumbered and other._unnumbered:
+        if self._seen and other._seen and bool(self._unnumbered) != bool(other._unnumbered):
             raise StateError(
-                "joint samples of activations without row numbers cannot be merged; use "
-                "pc.analyze, which numbers the rows of its data"
+                "joint samples of rows with numbers and of rows without cannot be merged, since "
+                "nothing says which rows are the same; take all from pc.analyze, or all from "
+                "elsewhere"
             )
+        # Rows without a number come after those that are here, which every site does alike. Their
+        # hash stays: of each part the rows that it drew are kept.
+        offset = self._unnumbered if other._unnumbered else 0
         self._seen += other._seen
         self._unnumbered += other._unnumbered
         if other._columns:
-            self._add(other._held, Samples.joined(other._columns))
+            held = other._held._replace(row=other._held.row + offset)
+            self._add(held, Samples.joined(other._columns))
 
     def samples(self) -> tuple[Chosen, Samples]:
         """Which samples are kept, and what is known of each.
