@@ -153,7 +153,9 @@ class Adapter(ABC):
 
     def _unknown(self, pattern: str, available: Sequence[Site]) -> str:
         """Why a pattern finds no site."""
-        return f"{unknown(pattern, available)}; list them with 'polycode sites'"
+        return (
+            f"{unknown(pattern, available)}; list them with 'polycode sites' or load(model).sites()"
+        )
 
     def stream(
         self,
@@ -259,6 +261,8 @@ def unknown(pattern: str, available: Sequence[Site]) -> str:
         if wider is not None:
             hint = f"; '*' stays within one dotted part, '**' crosses them: {wider!r}"
     hint = (hint or near(pattern, names)).removesuffix("?")
+    if names and not hint:
+        hint = f"; there are {len(names)}, such as {names[len(names) // 2]!r}"
     return f"no site matches {pattern!r}{hint}"
 
 

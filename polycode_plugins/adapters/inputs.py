@@ -94,8 +94,8 @@ def as_batch(item: Any, start: int) -> Batch:
         first, mask = inputs if isinstance(inputs, Tensor) else None, None
     if isinstance(inputs, str):
         raise DataError(
-            "the data yields strings, and a batch must hold a tensor [batch, ...]; put texts for a "
-            "language model in a list, and tokenise those for any other"
+            "the data yields strings, and here a batch must hold a tensor [batch, ...]; tokenise "
+            "the texts, or give them in a list to a model of TransformerLens or nnsight, or by name"
         )
     if first is None or first.dim() == 0:
         raise DataError(

@@ -362,7 +362,9 @@ def test_what_is_no_module_is_refused():
 
 
 def test_strings_and_a_bare_layer_are_refused_with_the_way_out():
-    with pytest.raises(pc.DataError, match=r"yields strings.*in a list"):
+    with pytest.raises(pc.DataError, match=r"yields strings.*tokenise"):
         pc.analyze(nn.Sequential(nn.Linear(4, 4)), (text for text in ["a", "b"]))
     with pytest.raises(pc.SiteError, match="wrap a bare layer"):
         pc.analyze(nn.Linear(4, 4), torch.randn(20, 4))
+    with pytest.raises(pc.SiteError, match=r"there are 2, such as '1'; list them with .*sites\(\)"):
+        pc.analyze(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(20, 4), sites="zzz*")
