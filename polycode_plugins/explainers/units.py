@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.errors import DataError
+from polycode_plugins.precision import full_precision
 
 Distribution = Literal["gaussian", "rademacher", "sphere"]
 _SMALL = 64  # sides of a product
@@ -67,7 +68,8 @@ class Units:
         """float32 [..., units]: what the units read off `values` [..., width]."""
         if self.index is not None:
             return values.index_select(-1, self.index.to(values.device)).float()
-        read = values.float() @ self.directions.to(values.device).T
+        with full_precision():
+            read = values.float() @ self.directions.to(values.device).T
         return read - self.offsets.to(values.device) if bool(self.offsets.any()) else read
 
     def by_unit(self, values: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -93,7 +95,8 @@ class Units:
             index = self.index[first:last].to(values.device)
             return values.movedim(-1, 0).index_select(0, index).float()
         directions = self.directions[first:last].to(values.device)
-        read = directions @ values.float().reshape(-1, self.width).T
+        with full_precision():
+            read = directions @ values.float().reshape(-1, self.width).T
         offsets = self.offsets[first:last].to(values.device)
         if bool(offsets.any()):
             read -= offsets[:, None]

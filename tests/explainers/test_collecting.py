@@ -204,6 +204,15 @@ def test_units_are_what_they_say():
         directions(torch.zeros(1, 4))
 
 
+def test_what_units_read_keeps_its_precision_inside_autocast():
+    units, values = projections(24, 100, seed=1), torch.randn(5, 40, 24)
+    expected = units.project(values)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(units.project(values), expected)
+        parts = torch.cat([read for _, read in units.by_unit(values)])
+    torch.testing.assert_close(parts, expected.movedim(-1, 0), rtol=1e-5, atol=1e-5)
+
+
 def test_half_characters_stay_apart():
     class Bytes:
         def decode(self, ids):
