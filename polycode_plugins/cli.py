@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"polycode: {shown(str(error))}\n")
         return 2
     except KeyboardInterrupt:
-        print("polycode: interrupted; repeat the same command to go on", file=sys.stderr)
+        lost = run is _analyze and options.out is None
+        then = "without --out nothing is kept" if lost else "repeat the same command to go on"
+        say(f"polycode: interrupted; {then}")
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import polycode_plugins as pc
-from polycode_plugins import cli, cli_compare
+from polycode_plugins import cli, cli_compare, driver
 from polycode_plugins.loading import embedded_model
 
 TEXT = "def area(radius):\n    Return the area of a circle of the given radius.\n" * 60
@@ -233,6 +233,17 @@ def test_help_does_not_wait_for_torch():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stderr.strip() == "False"
+
+
+def test_an_interruption_says_whether_anything_is_kept(tmp_path, capsys, monkeypatch):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "analyze", stopped)
+    assert run("analyze") == 130
+    assert capsys.readouterr().err == "polycode: interrupted; without --out nothing is kept\n"
+    assert run("analyze", "--out", tmp_path) == 130
+    assert "repeat the same command to go on" in capsys.readouterr().err
 
 
 def test_progress_goes_to_standard_error(capsys, monkeypatch):
