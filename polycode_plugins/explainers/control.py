@@ -21,8 +21,9 @@ from polycode_plugins.errors import ModelError
 def random_weights(model: Any, *, seed: int = 0) -> Iterator[None]:
     """Inside, every parameter holds its own entries in random order; afterwards it is as before.
 
-    So each parameter keeps its distribution of values and loses its structure. Takes a copy of
-    the parameters in memory.
+    So each parameter keeps its distribution of values and loses its structure; those that are views
+    of one tensor (queries, keys and values held together) are mixed with each other. Takes a copy
+    of the parameters in memory.
 
     Raises:
         ModelError: for a model whose parameters cannot be reached.
