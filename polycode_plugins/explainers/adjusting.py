@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polycode_plugins.explainers.resampling import (
+    AT_ONCE,
     Floats,
     bootstrap_weights,
     interval_around,
@@ -58,6 +59,8 @@ def adjusted(
     None where kind and covariates cannot be told apart. What is drawn is a unit with its scores at
     all sites, as a weight, so that all draws are solved at once.
     """
+    from scipy.sparse import csr_array
+
     design, target, owner, present = _stacked(pairs)
     n, k = design.shape
     if n <= k or np.linalg.matrix_rank(design) < k:
@@ -69,19 +72,22 @@ def adjusted(
     for kind in (0.0, 1.0):
         members = kinds == kind
         weights[1:, members] = bootstrap_weights(strata[members], BOOTSTRAPS, rng)
-    products = (design[:, :, None] * design[:, None, :]).reshape(n, k * k)
-    rows = weights[:, owner]
-    gram = (rows @ products).reshape(-1, k, k)
+    # Sums over the rows of each unit come first: there are more rows than memory for their squares.
+    to_units = csr_array((np.ones(n), (owner, np.arange(n))), shape=(len(present), n))
+    gram = np.stack([weights @ (to_units @ (design[:, i, None] * design)) for i in range(k)], 1)
+    right = weights @ (to_units @ (design * target[:, None]))
     solvable = np.linalg.cond(gram) < 1e12
     if not solvable[0] or 2 * solvable.sum() < BOOTSTRAPS:
         return float(np.linalg.lstsq(design, target, rcond=None)[0][0]), None
-    gram, rows, weights = gram[solvable], rows[solvable], weights[solvable]
-    found = np.linalg.solve(gram, (rows @ (design * target[:, None]))[:, :, None])[:, :, 0]
+    gram, weights = gram[solvable], weights[solvable]
+    found = np.linalg.solve(gram, right[solvable][:, :, None])[:, :, 0]
     # What each unit moves the coefficient by; its sum of squares is the variance.
     lever = np.linalg.solve(gram, np.broadcast_to(np.eye(k)[:, :1], (len(gram), k, 1)))[:, :, 0]
-    moved = (lever @ design.T) * (target - found @ design.T)
-    of_unit = moved @ (owner[:, None] == np.arange(len(present)))
-    variances = (weights * of_unit**2).sum(axis=1)
+    variances = np.zeros(len(found))
+    step = max(1, AT_ONCE // n)
+    for at in (slice(start, start + step) for start in range(0, len(found), step)):
+        moved = (design @ lever[at].T) * (target[:, None] - design @ found[at].T)
+        variances[at] = (weights[at] * (to_units @ moved).T ** 2).sum(axis=1)
     value = float(found[0, 0])
     size = float(np.abs(target).max())
     return value, interval_around(value, float(variances[0]), found[1:, 0], variances[1:], size)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 BOOTSTRAPS = 2000
 PERMUTATIONS = 5000
-_AT_ONCE = 4_000_000  # numbers of one array: 32 MB
+AT_ONCE = 4_000_000  # numbers of one array: 32 MB
 _NOTHING = 1e-12  # of the largest score: what rounding alone leaves of a deviation
 
 
@@ -81,7 +81,7 @@ def _moments(clusters: Clusters, weights: Floats) -> tuple[Floats, Floats]:
 
     NaN where a site is left with fewer than two units.
     """
-    step = max(1, _AT_ONCE // max(1, weights.shape[1]))
+    step = max(1, AT_ONCE // max(1, weights.shape[1]))
     parts = [
         _moments_of(clusters, weights[i : i + step]) for i in range(0, max(1, len(weights)), step)
     ]
