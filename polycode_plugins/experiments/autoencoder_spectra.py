@@ -204,7 +204,7 @@ def _examples(model: ResNetVAE, pixels: Tensor, size: int) -> pd.DataFrame:
 
 
 def figure(numbers: Numbers) -> Figure:
-    """Pictures (a), spectra (b), exponents by depth (c) and eigenvectors as filters (d)."""
+    """Spectra (a), exponents by depth (b), pictures (c) and eigenvectors as filters (d)."""
     from matplotlib.figure import Figure
 
     from polycode_plugins.experiments import drawing
@@ -366,7 +366,7 @@ EXPERIMENT = Experiment(
         "Positions count as features, so that an eigenvector is a stack of filters (d); the paper "
         "does not say. Layers are the outputs of stem, blocks and dense layers, and the Huber "
         "regression has epsilon 1.35 and ranks 11 to 500: the paper states neither.",
-        "The paper's slope is −exponent; its dashed line at −1 is the one at 1 in c. The corrected "
+        "The paper's slope is −exponent; its dashed line at −1 is the one at 1 in b. The corrected "
         "exponent allows for the number of pictures, its interval not for choosing them from two "
         "photographs: the claims are judged by networks.",
     ),

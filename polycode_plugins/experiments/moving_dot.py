@@ -372,7 +372,7 @@ EXPERIMENT = Experiment(
     figure=figure,
     claims=CLAIMS,
     remarks=(
-        "Actions are in units of k/2m and of the layer's variance (a, c, d) or its largest "
+        "Actions are in units of k/2m and of the layer's variance (b, c, d) or its largest "
         "eigenvalue (f), so that layers of different scale and width compare; the number above a "
         "panel of b is the layer's. Colour in b is time, in d to f depth.",
         "At the laptop scale small autoencoders (16 to 128 channels, 32 pixels) are trained on "

@@ -542,7 +542,7 @@ def test_the_columns_of_any_metric_are_explained_in_the_words_of_its_result(tmp_
         "Bits of the redundancy"
     )  # a property
     assert explained["effective samples"].startswith("effective_samples, effective_from: ")
-    assert "undefined where the layer is constant" in explained["action / total variance"]
+    assert "undefined where the layer is constant" in explained["action / total variance (no unit)"]
     assert not any("`" in text for text in said)
 
 

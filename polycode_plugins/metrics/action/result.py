@@ -58,8 +58,8 @@ class ActionResult(Result):
         "2 a code in which the order of the inputs cannot be seen."
     )
     headline: ClassVar[tuple[str, ...]] = (
-        "normalised",
         "von_neumann_ratio",
+        "normalised",
         "expected",
         "monte_carlo",
         "n_steps",
@@ -77,7 +77,10 @@ class ActionResult(Result):
         "colour is time. A smooth code draws a line that can be followed, a code without order a "
         "tangle."
     )
-    units: ClassVar[Mapping[str, str]] = dict.fromkeys(
+    units: ClassVar[Mapping[str, str]] = {
+        "von_neumann_ratio": "no unit",
+        "normalised": "no unit",
+    } | dict.fromkeys(
         (
             "expected",
             "interval_low",
