@@ -525,7 +525,7 @@ def test_plots_say_how_to_read_them_and_scalars_have_names(tmp_path):
     text = analysis.report(tmp_path / "report.html").read_text(encoding="utf-8")
     for label in ("action", "capacity"):
         assert html.escape(analysis["a", label].picture) in text
-    assert "Action / total variance by depth" in text
+    assert "Von Neumann ratio by depth" in text
 
 
 def test_the_columns_of_any_metric_are_explained_in_the_words_of_its_result(tmp_path):
