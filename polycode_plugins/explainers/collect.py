@@ -18,6 +18,7 @@ from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.random_texts import RandomTexts
+from polycode_plugins.explainers.repeats import Repeats
 from polycode_plugins.explainers.tokens import TokenStrings
 from polycode_plugins.explainers.top_texts import WAITING, TopTexts
 from polycode_plugins.explainers.units import Units
@@ -70,14 +71,13 @@ class SiteCollector:
         self.units: list[Units] = []
         self.tops: list[dict[int, TopTexts]] = []
         self.pool = RandomTexts(pool, seed)
-        self.n_texts = 0
         self._units_of = units_of
         self._n_top = n_top
         self._signs = (1,) if signs == "positive" else (1, -1)
         self._last_document = -1
 
-    def receive(self, activations: Activations) -> None:
-        """Take in one batch of the site."""
+    def receive(self, activations: Activations, repeated: Tensor | None = None) -> None:
+        """Take in one batch of the site, but for the rows that are `repeated`, int64."""
         values, mask, rows, documents = _by_position(activations, self.site.name)
         if not self.units:
             self._begin(values)
@@ -86,7 +86,11 @@ class SiteCollector:
         if int(documents[0]) < self._last_document or bool((documents.diff() < 0).any()):
             raise DataError("the documents come out of order; sort the data by document")
         self._last_document = int(documents[-1])
-        self.n_texts += len(rows)
+        if repeated is not None and len(repeated):
+            new = ~torch.isin(rows, repeated.to(rows.device))
+            values, mask, rows, documents = values[new], mask[new], rows[new], documents[new]
+            if not len(rows):
+                return
         self.pool.update(values, mask, rows, documents)
         if not bool(mask.all()):
             # A position that does not count reads what the first one does: no maximum changes.
@@ -152,6 +156,9 @@ def run_pass(
 ) -> tuple[list[SiteCollector], Texts, TokenStrings]:
     """Stream texts through a model once and keep what records are made of.
 
+    Of a text that occurs several times the first is kept alone: no unit is shown it and scored on
+    it, and none has fewer records for it.
+
     Args:
         adapter: of the model.
         data: texts or tokens, as the adapter reads them.
@@ -169,7 +176,7 @@ def run_pass(
         DataError: for a site without positions, inputs without tokens, or no data.
     """
     collectors: dict[str, SiteCollector] = {}
-    texts = Texts()
+    texts, repeats = Texts(), Repeats()
     with undisturbed(adapter.model):
         for batch in watch(adapter.batches(data, options)):
             if not collectors:
@@ -180,12 +187,12 @@ def run_pass(
             mask = batch.mask if batch.mask is not None else torch.ones_like(tokens).bool()
             documents = batch.documents if batch.documents is not None else batch.rows
             texts.add(batch.rows, tokens, mask.cpu(), documents)
-            adapter.run(
-                batch,
-                [c.site for c in collectors.values()],
-                lambda name, values: collectors[name].receive(values),
-                seed=options.seed,
-            )
+            again = repeats.among(batch.rows, tokens, mask.cpu())
+
+            def receive(name: str, values: Activations, again: Tensor = again) -> None:
+                collectors[name].receive(values, again)
+
+            adapter.run(batch, [c.site for c in collectors.values()], receive, seed=options.seed)
             texts.forget(lambda: set().union(*(c.rows_in_use() for c in collectors.values())))
     if not collectors:
         raise DataError("the data holds no text; check the path and the limit")
