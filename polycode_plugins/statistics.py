@@ -5,7 +5,9 @@ This is the sink of a capture: `analyze`, `attach` and `measure` differ only in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -153,6 +155,8 @@ def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]
 
     Raises:
         PluginError: for an unknown name, something that is no metric, or two equal labels.
+        StateError: for settings that are not of their types.
+        DataError: for settings that are not finite.
     """
     if isinstance(metrics, str | Metric):
         metrics = [metrics]
@@ -165,6 +169,7 @@ def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]
                 f"{metric!r} is not a metric; pass a name ({', '.join(_metric_names())}) or an "
                 "object such as pc.metrics.Spectrum()"
             )
+        _check_lasting(metric)
         made.append(metric)
     if not made:
         raise PluginError(f"no metric was asked for; choose from {', '.join(_metric_names())}")
@@ -176,6 +181,18 @@ def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]
             f"Spectrum(label='{double}-2')"
         )
     return made
+
+
+def _check_lasting(metric: Metric) -> None:
+    """Refuse, before any data is read, settings with which no saved run could be read again."""
+    for field in fields(metric):
+        value = getattr(metric, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DataError(
+                f"{field.name} of the metric {metric.label!r} is {value}, which a saved run cannot "
+                "hold; give a finite number"
+            )
+    type(metric).from_options(metric.options())
 
 
 def rebuild_metrics(saved: Sequence[Mapping[str, Any]]) -> list[Metric]:

@@ -26,7 +26,7 @@ from polycode_plugins.metrics.capacity.result import (
     DropoutCapacity,
     PowerLawBound,
 )
-from polycode_plugins.metrics.spectrum.power_law import FitName, fit_power_law
+from polycode_plugins.metrics.spectrum.power_law import FitName, checked_ranks, fit_power_law
 from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
 from polycode_plugins.metrics.spectrum.row_groups import RowGroups
 from polycode_plugins.theory import (
@@ -86,7 +86,7 @@ class Capacity(Metric):
     bits: float | None = None
     dropout: float | None = None
     fit: FitName = "debiased"
-    ranks: tuple[int, int] | None = None
+    ranks: tuple[int, int | None] | None = None
     seed: int = 0
     positions: Positions = "samples"
     precision: Precision = "float64"
@@ -101,10 +101,8 @@ class Capacity(Metric):
         for name in ("exponent", "bits"):
             _check(name, getattr(self, name))
         _check("dropout", self.dropout, most=1)
-        if self.ranks is not None and not 1 <= self.ranks[0] <= self.ranks[-1]:
-            raise DataError(
-                f"ranks {self.ranks} are no range; give first and last rank, counted from 1"
-            )
+        if self.ranks is not None:
+            checked_ranks(self.ranks)
         if self.fit not in get_args(FitName):
             known = get_args(FitName)
             raise DataError(

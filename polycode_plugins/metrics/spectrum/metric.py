@@ -19,7 +19,12 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
 from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
-from polycode_plugins.metrics.spectrum.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.spectrum.power_law import (
+    MIN_RANKS,
+    PowerLawFit,
+    checked_ranks,
+    fit_power_law,
+)
 from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
 from polycode_plugins.metrics.spectrum.row_groups import RowGroups
 from polycode_plugins.metrics.spectrum.summaries import effective_rank, participation_ratio
@@ -183,7 +188,8 @@ class Spectrum(Metric):
     Attributes:
         fit: "debiased" (default), or the published regressions "huber", "stringer", "alpha-req",
             which are biased unless n_samples is far above the width.
-        ranks: first and last rank of the fit, 1-based; clipped to the ranks there are.
+        ranks: first and last rank of the fit, 1-based, at least 5 of them; clipped to the ranks
+            there are. None for the last means all, None for both the fit's own.
         eigenvectors: how many leading eigenvectors to compute with the result.
         positions: for sites with positions, whether these are samples or features.
         precision: of the covariance's products, see `Covariance`.
@@ -195,7 +201,7 @@ class Spectrum(Metric):
     result: ClassVar[type[Result]] = SpectrumResult
 
     fit: Literal["debiased", "huber", "stringer", "alpha-req"] = "debiased"
-    ranks: tuple[int, int] | None = None
+    ranks: tuple[int, int | None] | None = None
     eigenvectors: int = 0
     positions: Positions = "samples"
     precision: Precision = "float64"
@@ -206,6 +212,13 @@ class Spectrum(Metric):
         super().__post_init__()
         if self.eigenvectors < 0 or self.seed < 0:
             raise DataError("eigenvectors and seed are whole numbers from 0")
+        if self.ranks is not None:
+            first, last = checked_ranks(self.ranks)
+            if last is not None and last - first + 1 < MIN_RANKS:
+                raise DataError(
+                    f"ranks {self.ranks} are {last - first + 1} and a fit needs {MIN_RANKS}; give "
+                    f"a wider range, for example ranks=({first}, None)"
+                )
 
     def accumulators(self) -> Mapping[str, Accumulator]:
         """A covariance, and what tells how dependent the samples are."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -168,11 +169,28 @@ def fit_power_law(
     )
 
 
+def checked_ranks(ranks: Any) -> tuple[int, int | None]:
+    """`ranks` as (first, last), where they are a range.
+
+    Raises:
+        DataError: for anything but two whole numbers from 1, or one and None for all the rest.
+    """
+    try:
+        first, last = ranks
+        first, last = index(first), None if last is None else index(last)
+    except (TypeError, ValueError):
+        first, last = 0, None
+    if first < 1 or (last is not None and last < first):
+        raise DataError(
+            f"ranks {ranks} are no range; give first and last rank, counted from 1, or None for "
+            "all that follow the first"
+        )
+    return first, last
+
+
 def _usable(ranks: tuple[int, int | None], available: int, samples: str) -> tuple[int, int]:
     """The ranks asked for, as far as there are any of these samples."""
-    first, last = ranks
-    if first < 1 or (last is not None and last < first):
-        raise DataError(f"ranks {ranks} are no range; give first and last rank, counted from 1")
+    first, last = checked_ranks(ranks)
     last = available if last is None else min(last, available)
     if last - first + 1 >= MIN_RANKS:
         return int(first), int(last)
