@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from polycode_plugins import guards, plugins
 from polycode_plugins.adapters.base import Adapter
-from polycode_plugins.errors import ModelError, PluginError, PolycodeError
+from polycode_plugins.errors import ModelError, PluginError, PolycodeError, near
 
 # Names that no adapter claims are looked for on the Hugging Face hub, by this one.
 HUB_ADAPTER = "transformer-lens"
@@ -37,6 +38,7 @@ def load(model: Any = None, adapter: str | type[Adapter] | None = None, **option
     if adapter is None:
         adapter = _natural_adapter(model)
     factory: Any = plugins.load("adapters", adapter) if isinstance(adapter, str) else adapter
+    _check_options(factory, adapter, options)
     try:
         made = factory(model, **options)
     except PolycodeError:
@@ -44,14 +46,43 @@ def load(model: Any = None, adapter: str | type[Adapter] | None = None, **option
     except Exception as error:  # a constructor may raise anything at values it does not expect
         if not options:
             raise
-        if "unexpected keyword argument" in str(error):
-            what = f"the adapter {adapter!r} does not take this option"
-        else:
-            what = f"the adapter {adapter!r} does not take these options ({options})"
+        what = f"the adapter {_called(adapter)!r} does not take these options ({options})"
         raise ModelError(guards.made_from(what, error)) from error
     if not isinstance(made, Adapter):
         raise PluginError(f"the plugin {adapter!r} makes a {type(made).__name__}, not an Adapter")
     return made
+
+
+def _check_options(factory: Any, adapter: str | type[Adapter], options: dict[str, Any]) -> None:
+    """Refuse what makes no adapter, and options that the one asked for does not have."""
+    if isinstance(factory, Adapter):
+        raise ModelError(
+            f"adapter= takes a name or a class, and this {type(factory).__name__} is made already; "
+            "pass it as the model, in its place"
+        )
+    if not callable(factory):
+        raise ModelError(f"adapter= takes the name of an adapter or its class, not {factory!r}")
+    try:
+        parameters = list(signature(factory).parameters.values())
+    except (TypeError, ValueError):  # compiled: it says so itself
+        return
+    if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+        return
+    # The first parameter is the model.
+    known = [p.name for p in parameters[1:] if p.kind not in _NEVER_BY_NAME]
+    for option in options:
+        if option not in known:
+            raise ModelError(
+                f"the adapter {_called(adapter)!r} does not take this option: {option!r}"
+                f"{near(option, known)} (its options: {', '.join(known) or 'none'})"
+            )
+
+
+_NEVER_BY_NAME = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL)
+
+
+def _called(adapter: str | type[Adapter]) -> str:
+    return adapter if isinstance(adapter, str) else getattr(adapter, "__name__", repr(adapter))
 
 
 def embedded_model() -> Path:

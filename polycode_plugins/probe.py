@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.adapters.base import Adapter, Capture, choose
 from polycode_plugins.analysis import Analysis, finish, record
-from polycode_plugins.errors import DataError, SiteError
+from polycode_plugins.errors import DataError, PolycodeError, SiteError
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric, as_activations
 from polycode_plugins.provenance import Rows, environment, fingerprint
@@ -58,7 +59,34 @@ class Probe:
         return finish(self._statistics, run)
 
 
-@contextmanager
+class Attachment(AbstractContextManager["Probe"]):
+    """What `attach` returns: to be opened by a `with` statement, which gives the `Probe`."""
+
+    def __init__(self, opened: AbstractContextManager[Probe]) -> None:
+        self._opened = opened
+
+    def __enter__(self) -> Probe:
+        return self._opened.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return self._opened.__exit__(kind, error, trace)
+
+    if not TYPE_CHECKING:  # a type checker shall find no attribute here
+
+        def __getattr__(self, name):
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise PolycodeError(
+                f"nothing was attached, so there is no {name!r}: use it in a with statement, "
+                "'with pc.attach(...) as probe:', and run the model inside"
+            )
+
+
 def attach(
     model: Any,
     sites: Sequence[str] | str | None = None,
@@ -66,7 +94,7 @@ def attach(
     *,
     adapter: str | type[Adapter] | None = None,
     **options: Any,
-) -> Iterator[Probe]:
+) -> Attachment:
     """Gather metrics during any forward passes of a live model.
 
     The passes are the caller's: their mode, gradients, dropout and hooks stay as they are, outputs
@@ -85,6 +113,17 @@ def attach(
             model.generate(...)
         print(probe.compute().to_dataframe())
     """
+    return Attachment(_attached(model, sites, metrics, adapter, options))
+
+
+@contextmanager
+def _attached(
+    model: Any,
+    sites: Sequence[str] | str | None,
+    metrics: Iterable[str | Metric] | str | Metric,
+    adapter: str | type[Adapter] | None,
+    options: dict[str, Any],
+) -> Iterator[Probe]:
     source = load(model, adapter, **options)
     made = make_metrics(metrics)
     for metric in made:
