@@ -169,7 +169,9 @@ def _compare(options: argparse.Namespace) -> int:
     frame = comparison.to_dataframe()
     groups = ["site", "kind"] if len(comparison.weights) == 1 else ["weights", "site", "kind"]
     numbers = ["correlation", *(c for c in frame.columns if c.startswith("floor."))]
-    means = frame.groupby(groups, sort=False)[numbers].mean()
+    # Floors of the units that have a score: both means are of the same units.
+    scored = frame[numbers].where(frame["correlation"].notna())
+    means = frame[groups].join(scored).groupby(groups, sort=False)[numbers].mean()
     blank = [c for c in numbers[1:] if means[c].isna().all()]
     means = means.drop(columns=blank).rename(columns=lambda c: c.removeprefix("floor."))
     _print(means.reset_index())
@@ -188,6 +190,7 @@ def _compare(options: argparse.Namespace) -> int:
                 "p": None if c.p_value is None else f"{c.p_value:.4f}",
                 "effect": c.effect,
                 "adjusted": c.adjusted,
+                "overlap": c.overlap,
             }
             for c in comparison.contrasts
         ]

@@ -64,6 +64,12 @@ class ComparedUnit:
         """One of its scores."""
         return self.evaluation.scores.values[name]
 
+    @property
+    def no_score(self) -> str:
+        """Why it has no explanation or no correlation; "" where it has both."""
+        made = self.evaluation
+        return made.explanation.reason or made.scores.reasons.get("correlation", "")
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -174,10 +180,11 @@ class Comparison:
         """How the scores go with each layer's spectrum and action: Spearman's rho over sites.
 
         One row for each kind of units and each scalar called exponent, participation_ratio,
-        expected or normalised (the last two of an action) in `analysis`: rho, and the number of
-        sites. rho is None with fewer than four sites, or where either side is constant. Where the
-        analysis has none of these sites, a layer is known by its number: `blocks.3.mlp.hook_post`
-        goes with `blocks.3.hook_resid_post` if that is the only site analysed there.
+        expected or normalised (the last two of an action) in `analysis`: rho, the number of sites,
+        and of those left out, which lack a score or whose scalar is not finite. rho is None with
+        fewer than four sites, or where either side is constant. Where the analysis has none of
+        these sites, a layer is known by its number: `blocks.3.mlp.hook_post` goes with
+        `blocks.3.hook_resid_post` if that is the only site analysed there.
 
         Raises:
             DataError: where the analysis is of other layers.

@@ -36,7 +36,7 @@ def row_of(unit: ComparedUnit) -> dict[str, Any]:
         "explanation": printable(made.explanation.text),
         **made.scores.values,
         **{f"floor.{name}": floor.values["correlation"] for name, floor in made.floors.items()},
-        "reason": made.explanation.reason or made.scores.reasons.get("correlation", ""),
+        "reason": unit.no_score,
         "warning": made.calibration.warning,
         "kurtosis": unit.shape.kurtosis,
         "sparsity": unit.shape.sparsity,

@@ -6,6 +6,7 @@ Where the units' own site was not analysed, the layer is known by its number: un
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def relation(comparison: Comparison, analysis: Analysis, score: str) -> pd.DataF
         scalars = {site: analysis[of, label].scalars() for site, of in sites.items()}
         for field in QUANTITIES:
             known = {s: v.get(field) for s, v in scalars.items()}
-            known = {s: v for s, v in known.items() if isinstance(v, float | int)}
+            known = {s: float(v) for s, v in known.items() if isinstance(v, float | int)}
             if known:
                 rows += _rows(comparison, f"{label}.{field}", known, score)
     if not rows:
@@ -68,7 +69,7 @@ def _matched(sites: Sequence[str], analysed: Sequence[str]) -> dict[str, str]:
 
 
 def _rows(
-    comparison: Comparison, quantity: str, known: dict[str, Any], score: str
+    comparison: Comparison, quantity: str, known: dict[str, float], score: str
 ) -> list[dict[str, Any]]:
     rows = []
     for weights in comparison.weights:
@@ -81,8 +82,8 @@ def _rows(
                     if (u.site, u.kind, u.weights) == (site, kind, weights)
                 ]
                 scores = [s for s in found if s is not None]
-                if scores:
-                    pairs.append((float(value), float(np.mean(scores))))
+                if scores and math.isfinite(value):
+                    pairs.append((value, float(np.mean(scores))))
             rows.append(
                 {
                     "quantity": quantity,
@@ -90,6 +91,7 @@ def _rows(
                     "weights": weights,
                     "rho": _rho(pairs),
                     "sites": len(pairs),
+                    "left_out": len(known) - len(pairs),
                 }
             )
     return rows

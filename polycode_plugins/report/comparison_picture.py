@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polycode_plugins.activations import Site
+from polycode_plugins.explainers import adjusting
 from polycode_plugins.explainers.comparison import RANDOM, TRAINED
 from polycode_plugins.explainers.comparison_plot import NAMES, interval_of_mean
 from polycode_plugins.report.chart import PALETTE, Axis, Chart, Series
 from polycode_plugins.report.depth import Quantity, by_depth
+from polycode_plugins.report.heat import visible
 from polycode_plugins.report.page import Part, Prose
-from polycode_plugins.report.table import UNDEFINED, Table, column, names
+from polycode_plugins.report.table import UNDEFINED, Column, Table, column, names
 
 if TYPE_CHECKING:
     from polycode_plugins.analysis import Analysis
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 # Of the floors these have a value for each kind that is worth a line; the others lie near 0.
 _FLOOR, _CEILING, _CHANCE = "token-lookup", "oracle", "shuffled"
+_INTERVAL = "95% interval, symmetric bootstrap-t over units"
 
 
 def picture(comparison: Comparison, analysis: Analysis | None = None) -> list[Part]:
@@ -46,6 +50,8 @@ def answers(comparison: Comparison) -> list[str]:
     said = []
     for overall in (c for c in comparison.contrasts if not c.site):
         said.append(answer(overall))
+        if overall.interval is None:
+            said[-1] += _unscored(comparison, overall)
         if RANDOM in comparison.weights:
             first, second = overall.first, overall.second
             control = comparison.contrast(first, second, weights=RANDOM)[-1]
@@ -55,6 +61,23 @@ def answers(comparison: Comparison) -> list[str]:
                     f"difference is {_size(control.difference, *control.interval)}."
                 )
     return said
+
+
+def _unscored(comparison: Comparison, overall: Contrast) -> str:
+    """How many units of the two kinds have no score, and the commonest reason; "" for none."""
+    units = [
+        u for u in comparison if u.kind in (overall.first, overall.second) and u.weights == TRAINED
+    ]
+    without = [u for u in units if u.score("correlation") is None]
+    if not without:
+        return ""
+    reasons = Counter(u.no_score for u in without)
+    (reason, count), *others = reasons.most_common()
+    most = f" of {count}" if others else ""
+    return (
+        f" {len(without)} of {len(units)} have none; the {'commonest ' if others else ''}reason"
+        f"{most}: {visible(reason)}."
+    )
 
 
 def answer(overall: Contrast) -> str:
@@ -76,6 +99,8 @@ def answer(overall: Contrast) -> str:
             f"Over all sites the {better} are explained better than the {worse}, by a correlation "
             f"of {_size(abs(overall.difference), *ends)}, {p}."
         )
+    if overall.overlap is not None and overall.overlap < adjusting.COMMON:
+        return f"{said} They share too little kurtosis and sparsity to be compared at equal ones."
     if overall.adjusted is None or overall.adjusted_interval is None:
         return said
     low, high = overall.adjusted_interval
@@ -146,7 +171,9 @@ def _scores(units: Sequence[ComparedUnit]) -> list[float]:
 
 
 def _floors(units: Sequence[ComparedUnit], floor: str) -> list[float]:
-    held = [u.evaluation.floors[floor] for u in units if floor in u.evaluation.floors]
+    """The values of a floor of those units that have a score: both means are of the same units."""
+    scored = [u.evaluation.floors for u in units if u.score("correlation") is not None]
+    held = [floors[floor] for floors in scored if floor in floors]
     return [v for scores in held if (v := scores.values["correlation"]) is not None]
 
 
@@ -192,9 +219,14 @@ def _contrast_table(contrasts: Sequence[Contrast]) -> Table:
                 digits=3,
                 help="mean score of the one kind less that of the other",
             ),
-            column("low", [i[0] for i in intervals], digits=3, help="95% bootstrap over units"),
+            column("low", [i[0] for i in intervals], digits=3, help=_INTERVAL),
             column("high", [i[1] for i in intervals], digits=3),
-            column("p", [c.p_value for c in contrasts], digits=4, help="permutation of the kinds"),
+            column(
+                "p",
+                [c.p_value for c in contrasts],
+                digits=4,
+                help="permutation of the kinds of units; of this row alone, uncorrected",
+            ),
             column(
                 "effect",
                 [c.effect for c in contrasts],
@@ -207,8 +239,15 @@ def _contrast_table(contrasts: Sequence[Contrast]) -> Table:
                 digits=3,
                 help="the difference at equal log kurtosis and sparsity",
             ),
-            column("adjusted low", [i[0] for i in adjusted], digits=3),
+            column("adjusted low", [i[0] for i in adjusted], digits=3, help=_INTERVAL),
             column("adjusted high", [i[1] for i in adjusted], digits=3),
+            column(
+                "overlap",
+                [c.overlap for c in contrasts],
+                digits=2,
+                help="share of a kind's units whose kurtosis and sparsity are among those of the "
+                f"other kind; nothing is adjusted below {adjusting.COMMON}",
+            ),
         ],
     )
 
@@ -254,6 +293,14 @@ FLOOR_MEANINGS = {
 }
 
 
+def _left_out(counts: list[int]) -> list[Column]:
+    if not any(counts):
+        return []
+    return [
+        column("left out", counts, help="layers without a score or whose quantity is no number")
+    ]
+
+
 def _relation(comparison: Comparison, analysis: Analysis) -> list[Part]:
     from polycode_plugins.errors import DataError
 
@@ -276,6 +323,7 @@ def _relation(comparison: Comparison, analysis: Analysis) -> list[Part]:
                 "layers; of six layers it is told from chance beyond 0.88",
             ),
             column("layers", [int(n) for n in rows["sites"]]),
+            *_left_out(rows["left_out"].tolist()),
         ],
     )
     said = (

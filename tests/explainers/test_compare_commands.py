@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
 from polycode_plugins.cli import main
+from polycode_plugins.explainers.scores import Scores
 
 SITE = ["--sites", "blocks.2.mlp.hook_post", "--limit", "250", "--quiet"]
 
@@ -25,6 +27,33 @@ def test_compare_writes_a_run_a_report_and_an_export(tmp_path, capsys):
     assert "holds a comparison" in capsys.readouterr().err
     assert main(["report", str(out), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_bytes() == (out / "report.html").read_bytes()
+
+
+def test_the_floors_that_are_printed_are_of_the_units_with_a_score(monkeypatch, capsys):
+    """A unit without a score is in neither mean; beside the differences stands the overlap."""
+    from polycode_plugins import cli_compare
+
+    run = cli_compare._run
+
+    def first_failed(*args, **options):
+        made = run(*args, **options)
+        first, *rest = made.units
+        scores = Scores.undefined("silent", first.evaluation.scores.n_records)
+        floors = {
+            n: dataclasses.replace(f, values={**f.values, "correlation": 99.0})
+            for n, f in first.evaluation.floors.items()
+        }
+        changed = dataclasses.replace(first.evaluation, scores=scores, floors=floors)
+        return dataclasses.replace(
+            made, units=(dataclasses.replace(first, evaluation=changed), *rest)
+        )
+
+    monkeypatch.setattr(cli_compare, "_run", first_failed)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["compare", *SITE, "--n-units", "3"]) == 0
+    means, differences = capsys.readouterr().out.strip().split("\n\n")[:2]
+    assert all(abs(float(v)) < 2 for line in means.splitlines()[1:3] for v in line.split()[2:])
+    assert differences.splitlines()[0].split()[-2:] == ["adjusted", "overlap"]
 
 
 def test_explain_says_what_units_respond_to(capsys):

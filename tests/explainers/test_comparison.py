@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import types
 
 import numpy as np
 import pandas as pd
@@ -264,6 +266,37 @@ def test_scores_are_related_to_a_layers_spectrum():
     assert row.sites == 4
     with pytest.raises(DataError, match="analyse the sites that were compared"):
         toy().relation(analysis)
+
+
+@pytest.mark.parametrize("missing", [math.nan, math.inf])
+def test_a_layer_whose_quantity_is_no_number_is_left_out_and_counted(missing):
+    exponents = {f"layer {i}": float(i) for i in range(6)} | {"layer 2": missing}
+    held = {
+        site: types.SimpleNamespace(scalars=lambda v=v: {"exponent": v})
+        for site, v in exponents.items()
+    }
+
+    class Analysed:
+        metrics = ("spectrum",)
+        results = held
+
+        def __getitem__(self, key):
+            return held[key[0]]
+
+    unit = next(iter(toy()))
+    units = []
+    for i, site in enumerate(exponents):
+        made = unit.evaluation
+        scores = dataclasses.replace(
+            made.scores, values={**made.scores.values, "correlation": 0.1 * i**2}
+        )
+        records = dataclasses.replace(made.records, site=site)
+        made = dataclasses.replace(made, records=records, scores=scores)
+        units.append(dataclasses.replace(unit, evaluation=made))
+    comparison = dataclasses.replace(toy(), units=tuple(units), directions={})
+    row = comparison.relation(Analysed()).iloc[0]
+    assert row.rho == pytest.approx(1)
+    assert (row.sites, row.left_out) == (5, 1)
 
 
 def test_a_layer_is_known_by_its_number_where_its_own_site_was_not_analysed():

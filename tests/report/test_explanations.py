@@ -10,9 +10,13 @@ import pytest
 from explanation_samples import ATTACKS, hostile_comparison, sample_comparison
 from report_reading import faults, read
 
+from polycode_plugins.explainers import Explanation, adjusting
 from polycode_plugins.explainers.contrasts import Contrast
-from polycode_plugins.report.comparison_picture import answer, answers
+from polycode_plugins.explainers.scores import Scores
+from polycode_plugins.report.chart import Chart
+from polycode_plugins.report.comparison_picture import answer, answers, picture
 from polycode_plugins.report.heat import runs, visible
+from polycode_plugins.report.table import Table
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,73 @@ def test_the_answer_goes_by_the_interval_and_names_the_better_kind():
     assert "No difference that can be told from chance" in answer(contrast(0.2, (-0.1, 0.3)))
     assert "which may be none" in answer(contrast(0.2, (0.1, 0.3), 0.01, (-0.1, 0.1)))
     assert "is not all of it" in answer(contrast(0.2, (0.1, 0.3), 0.1, (0.05, 0.2)))
+
+
+def test_kinds_that_share_too_little_are_said_to():
+    apart = dataclasses.replace(contrast(0.2, (0.1, 0.3)), overlap=0.01)
+    assert answer(apart).endswith(
+        "They share too little kurtosis and sparsity to be compared at equal ones."
+    )
+    for enough in (None, adjusting.COMMON):
+        assert "share too little" not in answer(dataclasses.replace(apart, overlap=enough))
+
+
+def unscored(comparison, which, reason):
+    """The comparison in which the units at these places failed."""
+    units = list(comparison.units)
+    for i in which:
+        made = units[i].evaluation
+        failed = dataclasses.replace(
+            made,
+            explanation=Explanation.failed("u", "e", reason(i)),
+            scores=Scores.undefined("no explanation", made.scores.n_records),
+        )
+        units[i] = dataclasses.replace(units[i], evaluation=failed)
+    return dataclasses.replace(comparison, units=tuple(units))
+
+
+def test_too_few_scores_are_said_with_their_number_and_the_commonest_reason():
+    sample = sample_comparison()
+    assert len(sample) == 12
+    reasons = {2: "silent", 3: "the time was out"}
+    failed = unscored(sample, range(2, 12), lambda i: reasons.get(i, "the server\x1b[31m refused"))
+    assert answers(failed) == [
+        "Too few of the neurons and random projections have a score to compare them. "
+        "10 of 12 have none; the commonest reason of 8: the server\\x1b[31m refused."
+    ]
+    one = unscored(sample, range(12), lambda i: "silent")
+    assert answers(one)[0].endswith("12 of 12 have none; the reason: silent.")
+    assert "have none" not in answers(sample)[0]
+
+
+def test_floors_are_means_of_the_units_that_have_a_score():
+    comparison = sample_comparison()
+    changed = unscored(comparison, [0], lambda i: "silent")
+    first, second, third, *_ = comparison.units
+    assert first.site == third.site
+    assert first.kind == third.kind
+    expected = np.mean(
+        [u.evaluation.floors["oracle"].values["correlation"] for u in (second, third)]
+    )
+    parts = {p.id: p for p in picture(changed) if isinstance(p, Table)}
+    columns = {c.title: c for c in parts["beside"].columns}
+    assert float(columns["oracle"].cells[0].sort) == pytest.approx(expected)
+    assert columns["scored"].cells[0].text == "2"
+    (chart,) = [p for p in picture(changed) if isinstance(p, Chart)]
+    (line,) = [s for s in chart.series if s.name == "oracle of neurons"]
+    assert line.y[0] == pytest.approx(expected)
+
+
+def test_the_differences_say_what_their_interval_and_their_p_are():
+    (table,) = [
+        p for p in picture(sample_comparison()) if isinstance(p, Table) and p.id == "contrasts"
+    ]
+    columns = {c.title: c for c in table.columns}
+    assert "symmetric bootstrap-t over units" in columns["low"].help
+    assert "of this row alone, uncorrected" in columns["p"].help
+    overlaps = [c.overlap for c in sample_comparison().contrasts]
+    assert [float(cell.sort) for cell in columns["overlap"].cells] == pytest.approx(overlaps)
+    assert columns["overlap"].help
 
 
 def test_the_control_is_part_of_the_answer():
