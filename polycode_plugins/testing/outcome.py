@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import unittest
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any, Literal, NoReturn
 
 from polycode_plugins.plugins import cause
@@ -34,6 +37,38 @@ def require(condition: bool, message: str) -> None:
     """Fail with `message` unless `condition` holds."""
     if not condition:
         fail(message)
+
+
+def origin(error: BaseException) -> str:
+    """Where a plugin raised `error`, ready to append: the innermost line of its own code.
+
+    Its own is what is neither of this package, nor Python's, nor of another installed library that
+    it only calls; for a built-in it is this package without its checks. "" where there is none.
+    """
+    frames = [(f.f_globals.get("__name__", ""), f, n) for f, n in walk_tb(error.__traceback__)]
+    entered, own, built_in = "", None, None
+    for module, frame, line in frames:
+        package, file = module.partition(".")[0], frame.f_code.co_filename
+        if package == _OURS:
+            entered = ""
+            if not module.startswith(f"{_OURS}.testing"):
+                built_in = frame, line
+            continue
+        if package in {*sys.stdlib_module_names, "torch"} or file.startswith("<"):
+            continue
+        entered = entered or package  # the first one that is called from here
+        if package == entered or not _INSTALLED & set(Path(file).parts):
+            own = frame, line
+    found = own or built_in
+    if found is None:
+        return ""
+    (frame, line), path = found, Path(found[0].f_code.co_filename)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f" ({shown}, line {line}, in {frame.f_code.co_name})"
+
+
+_OURS = __name__.partition(".")[0]
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +133,8 @@ class Check:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything, and may try to exit
-            return Outcome(self.name, "failed", f"it raised {cause(error)}", self.proves)
+            why = f"it raised {cause(error)}{origin(error)}"
+            return Outcome(self.name, "failed", why, self.proves)
         return Outcome(self.name, "passed", "", self.proves)
 
 
