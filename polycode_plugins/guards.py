@@ -83,7 +83,16 @@ def _hints(kind: type) -> dict[str, tuple[Any, str]]:
         hints = get_type_hints(kind)
     except Exception:  # an annotation that only a type checker can read
         return {}
-    return {f.name: (hints[f.name], str(f.type)) for f in dataclasses.fields(kind)}
+    return {f.name: (hints[f.name], _written(hints[f.name], f)) for f in dataclasses.fields(kind)}
+
+
+def _written(hint: Any, field: dataclasses.Field[Any]) -> str:
+    """What a message says that a field must be: the choices where there are some."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if any(get_origin(one) is not Literal and one is not NoneType for one in parts):
+        return str(field.type)
+    choices = [repr(value) for one in parts for value in get_args(one) or (None,)]
+    return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
 
 
 def _fits(value: Any, hint: Any, saved: bool) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -159,6 +159,11 @@ def measure(
         SiteError: for a name or glob that finds nothing.
     """
     items = list(activations.items()) if hasattr(activations, "items") else None
+    if items is None and not (isinstance(activations, Sized) and len(activations) == 0):
+        raise DataError(
+            f"measure takes a mapping of site to tensor, and this is a "
+            f"{type(activations).__name__}; for one tensor use pc.metrics.Spectrum().measure(x)"
+        )
     if not items:
         raise DataError(
             "there is nothing to measure: pass an ActivationCache or a mapping of site to tensor"

@@ -246,7 +246,7 @@ def same_analysis(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
             raise StateError(f"these are parts of different analyses: {difference}")
     names = [[s["name"] for s in run.get("sites", [])] for run in (a, b)]
     if names[0] != names[1]:
-        only = sorted(set(names[0]) ^ set(names[1])) or ["their order"]
+        only = [repr(name) for name in sorted(set(names[0]) ^ set(names[1]))] or ["their order"]
         raise StateError(f"these are parts of different analyses: the sites differ in {only[0]}")
 
 

@@ -100,7 +100,7 @@ def test_what_does_not_belong_together_is_not_merged():
     with pytest.raises(pc.StateError, match=r"model\.fingerprint is"):
         part.merge(other)
     sites = pc.analyze(network(), DATA, SPECTRUM, ["1"], batch_size=8, shard=(1, 2))
-    with pytest.raises(pc.StateError, match="the sites differ in 3"):
+    with pytest.raises(pc.StateError, match="the sites differ in '3'"):
         part.merge(sites)
     metric = pc.metrics.Spectrum(fit="stringer", ranks=(1, 500))
     metrics = pc.analyze(network(), DATA, metric, ["1", "3"], batch_size=8, shard=(1, 2))

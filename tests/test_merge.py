@@ -94,7 +94,7 @@ def test_the_command_refuses_what_does_not_belong_together(folders, tmp_path, ca
     other_seed = part(1, PARTS, seed=1).save(tmp_path / "seed")
     assert "different analyses: seed is 0 in one and 1" in refused(folders[0], str(other_seed))
     other_sites = part(1, PARTS, sites=["0"]).save(tmp_path / "sites")
-    assert "the sites differ in 0" in refused(folders[0], str(other_sites))
+    assert "the sites differ in '0'" in refused(folders[0], str(other_sites))
     record = Path(folders[1]) / "run.json"
     content = json.loads(record.read_text())
     record.write_text(json.dumps(content | {"format": 2}))

@@ -53,3 +53,15 @@ def test_opened_it_gives_the_probe_and_leaves_the_errors_of_others_alone():
     assert hooks_on(model) == 0
     with pytest.raises(pc.SiteError, match="'9'"), pc.attach(model, "9", SPECTRUM):
         pass
+
+
+@pytest.mark.parametrize("given", [DATA, DATA.numpy(), [[1.0, 2.0], [3.0, 4.0]], 5])
+def test_one_tensor_is_measured_by_a_metric(given):
+    with pytest.raises(pc.DataError, match=r"mapping of site .*pc\.metrics\.Spectrum\(\)\.measure"):
+        pc.measure(given)
+
+
+@pytest.mark.parametrize("given", [{}, []])
+def test_an_empty_mapping_holds_nothing_to_measure(given):
+    with pytest.raises(pc.DataError, match="nothing to measure"):
+        pc.measure(given)

@@ -292,6 +292,10 @@ class MetricHook:
     def compute(self) -> dict[str, Any]:
         """The results, keyed by the name each hook point reports.
 
+        That is TransformerLens's own name. Where it has several for one point, it may be another
+        than the one given to `fwd_hooks`: a TransformerBridge reports `blocks.1.hook_out` where
+        `blocks.1.hook_resid_post` was given. `pc.attach` keys by the names asked for.
+
         Raises:
             DataError: when the hook was never called.
         """
@@ -321,6 +325,12 @@ def as_activations(
         if tensor.is_complex():
             raise DataError("activations are complex; pass the real part or the modulus")
         tensor = tensor.double()
+    if axes is None and tensor.dim() < 2:
+        raise DataError(
+            f"activations of shape {tuple(tensor.shape)} do not say what are samples and what are "
+            "features; give a matrix [samples, features], for example values[:, None] for samples "
+            "of one feature"
+        )
     return Activations(
         tensor.detach(), default_axes(tensor.dim()) if axes is None else axes, mask=mask
     )

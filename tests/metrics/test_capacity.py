@@ -270,6 +270,7 @@ def test_fewer_samples_than_units_say_so():
     assert result.interval is None
     assert result.entropy == result.entropy_naive
     assert any("too few samples" in w for w in result.warnings)
+    assert all(w.endswith(".") and not w.endswith("..") for w in result.warnings)
     assert "not corrected for 50 samples" in result.describe()
     # Read coarsely enough, what no sample has shown no longer matters.
     coarse = Capacity(snr=0.5).measure(gaussian(np.ones(100), samples=90))

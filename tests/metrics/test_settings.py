@@ -143,3 +143,20 @@ def test_ranks_too_few_for_a_fit_are_refused_when_they_are_given():
     with pytest.raises(pc.DataError, match=r"ranks \(3, 6\) are 4 and a fit needs 5.*\(3, None\)"):
         Spectrum(ranks=(3, 6))
     assert Spectrum(ranks=(3, 7)).ranks == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        (
+            Spectrum,
+            {"fit": "hubert"},
+            "must be one of 'debiased', 'huber', 'stringer', 'alpha-req'$",
+        ),
+        (Capacity, {"positions": "x"}, "must be one of 'samples', 'features'$"),
+        (Spectrum, {"seed": 0.5}, "seed is 0.5 and must be int$"),
+    ],
+)
+def test_a_refused_setting_lists_the_choices(kind, settings, said):
+    with pytest.raises(pc.StateError, match=said):
+        kind.from_options(settings)

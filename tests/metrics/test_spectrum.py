@@ -12,6 +12,7 @@ from scipy.signal import lfilter
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Capacity, Covariance, Spectrum, SpectrumResult
+from polycode_plugins.probe import measure
 from polycode_plugins.statistics import Statistics
 from tests.metrics.gaussian_spectra import power_law
 
@@ -196,3 +197,17 @@ def test_results_survive_json_and_say_what_they_are(fit):
     assert result.scalars()["effective_samples"] == 300
     assert fit in result.power_law.describe() or fit == "debiased"
     assert result.plot().get_xscale() == "log"
+
+
+@pytest.mark.parametrize("values", [torch.ones(5), np.ones(5), torch.tensor(1.0), [1.0, 2.0]])
+def test_one_list_of_numbers_is_no_matrix(values):
+    with pytest.raises(DataError, match=r"give a matrix \[samples, features\]"):
+        Spectrum().measure(values)
+    with pytest.raises(DataError, match=r"^'a': .*give a matrix"):
+        measure({"a": values})
+
+
+@pytest.mark.parametrize("fit", ["debiased", "huber"])
+def test_two_samples_are_counted_as_two(fit):
+    with pytest.raises(DataError, match="needs at least 3 samples and 2 came"):
+        Spectrum(fit=fit, ranks=(1, None)).measure([[1.0, 2.0], [3.0, 4.0]])

@@ -190,7 +190,10 @@ class Capacity(Metric):
             positions=self.positions,
             power_law=law,
             dropout=self._dropout(entropy.flat / width, width),
-            warnings=(*doubts, *tails, *self._doubts(code, n, step, noise, uncorrected)),
+            warnings=tuple(
+                f"{said}."
+                for said in (*doubts, *tails, *self._doubts(code, n, step, noise, uncorrected))
+            ),
         )
 
     def _doubts(

@@ -231,7 +231,7 @@ class Spectrum(Metric):
         """The spectrum at one site.
 
         Raises:
-            DataError: for fewer than two samples, a constant layer, or too few ranks to fit.
+            DataError: for fewer than three samples, a constant layer, or too few ranks to fit.
         """
         covariance = cast(Covariance, accumulators["covariance"])
         vectors = None
@@ -249,8 +249,10 @@ class Spectrum(Metric):
                 f"the activations are constant over {n} samples, so there is no spectrum; leave "
                 "the site out"
             )
+        if n < 3:
+            raise DataError(f"a spectrum needs at least 3 samples and {n} came; give more data")
         dependence = cast(RowGroups, accumulators["groups"]).dependence()
-        effective = max(3.0, dependence.effective(n)) if n >= 3 else float(n)
+        effective = max(3.0, dependence.effective(n))
         ratio = participation_ratio(eigenvalues, effective, width=width)
         return SpectrumResult(
             eigenvalues=eigenvalues,
