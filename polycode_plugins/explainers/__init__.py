@@ -22,6 +22,7 @@ from polycode_plugins.explainers.base import (
 from polycode_plugins.explainers.comparing import compare, make_explainer
 from polycode_plugins.explainers.comparison import ComparedUnit, Comparison
 from polycode_plugins.explainers.components import independent, principal
+from polycode_plugins.explainers.control import random_weights
 from polycode_plugins.explainers.evaluation import Evaluation, evaluate
 from polycode_plugins.explainers.lookup import TokenLookupExplainer, TokenLookupSimulator
 from polycode_plugins.explainers.neuron_records import read_neuron_records
@@ -62,5 +63,6 @@ __all__ = [
     "neurons",
     "principal",
     "projections",
+    "random_weights",
     "read_neuron_records",
 ]
