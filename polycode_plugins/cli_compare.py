@@ -57,11 +57,14 @@ def add_commands(commands: Any) -> None:
     compare.add_argument(
         "--units",
         default="neuron,projection",
-        help="kinds, comma-separated: neuron, projection, component, independent "
-        "(default: %(default)s)",
+        help="kinds, comma-separated: neuron, projection (or projection:rademacher, "
+        "projection:sphere), component, independent (default: %(default)s)",
     )
     compare.add_argument(
-        "--n-units", type=int, default=50, help="of each kind at each site (default: %(default)s)"
+        "--n-units",
+        type=int,
+        default=50,
+        help="of each kind at each site, at most as many as it has neurons (default: %(default)s)",
     )
     compare.add_argument(
         "--directions",
@@ -83,7 +86,8 @@ def add_commands(commands: Any) -> None:
         "--units",
         default="neuron",
         metavar="KIND",
-        help="neuron, projection, component or independent (default: %(default)s)",
+        help="neuron, projection (or projection:rademacher, projection:sphere), component or "
+        "independent (default: %(default)s)",
     )
     explain.add_argument(
         "--numbers", help="the neurons' numbers, comma-separated (default: drawn at random)"
@@ -237,6 +241,7 @@ def _run(
     from polycode_plugins.explainers.comparing import compare, make_explainer
     from polycode_plugins.explainers.dry_run import DryRun
     from polycode_plugins.explainers.floors import FLOORS
+    from polycode_plugins.explainers.spending import spending_text
     from polycode_plugins.report.together import write_folder
 
     if options.shard != "0/1":
@@ -277,9 +282,13 @@ def _run(
             command=options.command_line,
             **assignments(options.option, "--option"),
         )
+        for warning in comparison.run.get("warnings", ()):
+            say(f"warning: {shown(warning)}")
         if dry is not None:
             print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json))
             return None
+    if taken := spending_text(comparison.run):
+        say(f"answers: {taken}")
     if options.out is not None and not options.no_report:
         report = options.out / "report.html"
         path, left_out = write_folder(options.out, report, comparison=comparison)

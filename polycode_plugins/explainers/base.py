@@ -16,10 +16,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from polycode_plugins.explainers.remote.store import Spent
 
 Floats = NDArray[np.float64]
 State = Literal["ok", "failed"]
@@ -343,6 +346,10 @@ class Explainer(ABC):
 
     def dollars(self, cost: Cost) -> float | None:
         """The price of `cost` at most, in US dollars; None where no prices are known."""
+        return None
+
+    def spent(self) -> Spent | None:
+        """What all the answers that it keeps have taken; None where it keeps none."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most hold nothing

@@ -21,9 +21,10 @@ from polycode_plugins.explainers.comparison_files import refuse_finished
 from polycode_plugins.explainers.control import random_weights
 from polycode_plugins.explainers.evaluation import evaluate
 from polycode_plugins.explainers.floors import FLOORS, check_floors
-from polycode_plugins.explainers.gather import check_kinds, gather
+from polycode_plugins.explainers.gather import check_kinds, fewer, gather
 from polycode_plugins.explainers.judging import SimulatingJudge
 from polycode_plugins.explainers.protocols import Protocol, protocol_named
+from polycode_plugins.explainers.spending import spending
 from polycode_plugins.explainers.units import Units
 from polycode_plugins.loading import load
 from polycode_plugins.provenance import environment, fingerprint
@@ -70,10 +71,14 @@ def compare(
         sites: names or globs; the adapter's default when None.
         units: kinds ("neuron", "projection", "component", "independent") and directions of one's
             own (`explainers.units.directions`), which are read at every site.
+            "projection:rademacher" draws projections from that distribution, see
+            `explainers.projections`; two of one kind are two comparisons.
         explainer: the name of a plugin or an Explainer.
         protocol: "openai" (5 top texts explain; 5 top and 5 random ones score) or
             "marshall-kirchner" (the 10 top texts, even ranks explain, odd ones score).
-        n_units: of each kind at each site; or the numbers of the neurons.
+        n_units: of each kind at each site; or the numbers of the neurons. Kinds are compared with
+            as many units each, so with neurons or components no kind has more than the site has
+            neurons; `run["warnings"]` says where that is less than was asked for.
         seed: of everything that draws.
         adapter: the adapter's name; by default the one that claims the model.
         explainer_options: what the explainer is made with, where it is named.
@@ -113,6 +118,7 @@ def compare(
     if folder is not None and not fresh:
         refuse_finished(folder)
     made = make_explainer(explainer, explainer_options, folder=folder, progress=progress)
+    before = made.spent()
     try:
         source = load(model, adapter, **options)
         data = DataOptions(
@@ -127,6 +133,7 @@ def compare(
         simulates = simulator if simulator is not None else made.simulator()
         found: list[ComparedUnit] = []
         directions: dict[tuple[str, str, str], Units] = {}
+        warnings: list[str] = []
         for weights in (TRAINED, RANDOM) if control else (TRAINED,):
             with random_weights(source.model, seed=seed) if weights == RANDOM else nullcontext():
                 gathered, rows = gather(
@@ -142,6 +149,8 @@ def compare(
                     tokenizer=tokenizer,
                     progress=progress,
                 )
+            if isinstance(n_units, int):
+                warnings += [w for w in fewer(gathered, kinds, n_units) if w not in warnings]
             for at in gathered:
                 evaluations = evaluate(
                     [records for records, _ in at.records],
@@ -172,6 +181,9 @@ def compare(
             "simulator": simulates.describe(),
             "judge": (made.judge() or SimulatingJudge(simulates)).describe() if judge else None,
         }
+        run |= {"warnings": warnings} if warnings else {}
+        spent = spending(made, before)
+        run |= {"spent": spent} if spent is not None else {}
         comparison = Comparison(tuple(found), run, directions)
         if folder is not None:
             comparison.save(folder)

@@ -77,7 +77,8 @@ class Comparison:
 
     Attributes:
         units: in the order of sites, kinds and numbers.
-        run: JSON values: model, data, protocol, explainer, simulator, seed, versions.
+        run: JSON values: model, data, protocol, explainer, simulator, seed, versions; "warnings"
+            where not all could be done as asked, and "spent" where answers are paid for.
         directions: the units' directions by (site, kind, weights).
     """
 

@@ -30,6 +30,7 @@ from polycode_plugins.explainers.comparison_table import frame_of
 from polycode_plugins.explainers.evaluation import Evaluation
 from polycode_plugins.explainers.record_tensors import Packer, Unpacker
 from polycode_plugins.explainers.scores import Scores
+from polycode_plugins.explainers.spending import spending_text
 from polycode_plugins.explainers.units import Units
 from polycode_plugins.provenance import check_record
 
@@ -139,6 +140,8 @@ def _require_record(run: dict[str, Any], what: str) -> None:
     for part, name in named.items():
         if not isinstance(run.get(part, {}).get(name), str):
             raise StateError(f"{what} does not name the {part}")
+    guards.require_types(run, {"warnings": list[str]}, what)
+    spending_text(run)  # whatever it raises, the record is damaged
     missing = sorted(_RECORD.keys() - run.keys())
     if missing:
         raise StateError(f"{what} lacks {missing[0]!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
@@ -16,11 +16,12 @@ from polycode_plugins.explainers.collect import Signs, UnitsOf, run_pass
 from polycode_plugins.explainers.collected import Shape, records_of
 from polycode_plugins.explainers.components import fit_components
 from polycode_plugins.explainers.protocols import Protocol
-from polycode_plugins.explainers.units import Units
+from polycode_plugins.explainers.units import DISTRIBUTIONS, Distribution, Units
 from polycode_plugins.provenance import Rows
 
 KINDS = ("neuron", "projection", "component", "independent")
 _FITTED = frozenset({"component", "independent"})
+_AT_MOST_WIDTH = frozenset({"neuron", *_FITTED})  # of which a site has as many as it is wide
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ def gather(
     Components take a pass of their own first, over the same texts.
 
     Args:
-        kinds: out of `KINDS`, and directions of one's own.
-        n_units: of each kind at each site, or the neurons' numbers where neurons are all there is.
+        kinds: out of `KINDS` (see `check_kinds`), and directions of one's own.
+        n_units: of each kind at each site, see `budget`; or the neurons' numbers where neurons are
+            all there is.
 
     Raises:
         DataError: see `run_pass` and `records_of`.
@@ -70,10 +72,15 @@ def gather(
         for kind in kinds:
             if isinstance(kind, Units):
                 made.append(kind)
-            elif kind == "neuron":
+                continue
+            base, _, drawn = kind.partition(":")
+            if base == "neuron":
                 made.append(make.neurons(width, n_units, seed=seed))
-            elif kind == "projection":
-                made.append(make.projections(width, count, seed=seed))
+            elif base == "projection":
+                n, distribution = budget(kinds, count, width), cast(Distribution, drawn)
+                made.append(
+                    make.projections(width, n, seed=seed, distribution=distribution or "gaussian")
+                )
             else:
                 made += [u for u in fitted[site.name] if u.kind == kind]
         return made
@@ -100,26 +107,68 @@ def gather(
     return found, watch.rows
 
 
+def budget(kinds: Sequence[str | Units], n: int, width: int) -> int:
+    """How many units of each kind a site gives: as many of each as there are of the rarest.
+
+    A site has as many neurons, and as many components, as it is wide.
+    """
+    limited = any(k in _AT_MOST_WIDTH for k in kinds if isinstance(k, str))
+    return min(n, width) if limited else n
+
+
+def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int) -> list[str]:
+    """A sentence for each number of units that sites gave in place of `n`."""
+    capped: dict[int, list[str]] = {}
+    for at in gathered:
+        width = at.units[0].width
+        if budget(kinds, n, width) < n:
+            capped.setdefault(width, []).append(at.site.name)
+    said = []
+    for width, sites in capped.items():
+        where = sites[0] if len(sites) == 1 else f"{len(sites)} sites ({sites[0]} to {sites[-1]})"
+        said.append(
+            f"{n:,} units of each kind were asked for, and {where} "
+            f"{'has' if len(sites) == 1 else 'have'} {width:,} neurons: there {width:,} of each "
+            "are compared"
+        )
+    return said
+
+
 def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]:
     """The kinds asked for, as a list.
 
+    "projection:sphere" is the kind "projection", drawn from that distribution.
+
     Raises:
-        DataError: for an unknown kind, none, or one twice.
+        DataError: for an unknown kind or distribution, no kind, or one twice.
     """
     kinds = [units] if isinstance(units, str | Units) else list(units)
     for kind in kinds:
-        if isinstance(kind, str) and kind not in KINDS:
-            raise DataError(
-                f"there is no kind of units called {kind!r}{near(kind, KINDS)} "
-                f"(known: {', '.join(KINDS)})"
-            )
-    labels = [k if isinstance(k, str) else k.kind for k in kinds]
+        if isinstance(kind, str):
+            _check_name(kind)
+    labels = [k.partition(":")[0] if isinstance(k, str) else k.kind for k in kinds]
     if not kinds or len(set(labels)) < len(labels):
         raise DataError(
             "units names no kind, or one kind twice; give directions of your own a kind= of their "
-            "own"
+            "own, and each distribution of projections a comparison of its own"
         )
     return kinds
+
+
+def _check_name(kind: str) -> None:
+    base, colon, distribution = kind.partition(":")
+    if base not in KINDS:
+        raise DataError(
+            f"there is no kind of units called {base!r}{near(base, KINDS)} "
+            f"(known: {', '.join(KINDS)})"
+        )
+    if colon and base != "projection":
+        raise DataError(f"{kind!r} is no kind of units: a distribution is of projections alone")
+    if colon and distribution not in DISTRIBUTIONS:
+        raise DataError(
+            f"projections have no distribution {distribution!r}{near(distribution, DISTRIBUTIONS)} "
+            f"(known: {', '.join(DISTRIBUTIONS)})"
+        )
 
 
 def _checked(units_of: UnitsOf) -> UnitsOf:

@@ -11,6 +11,7 @@ from polycode_plugins import storage
 from polycode_plugins.explainers.base import LEVELS
 from polycode_plugins.explainers.comparison_plot import NAMES
 from polycode_plugins.explainers.scores import SCORES
+from polycode_plugins.explainers.spending import spending_text
 from polycode_plugins.report.comparison_picture import picture
 from polycode_plugins.report.heat import HeatText, heat_texts, visible
 from polycode_plugins.report.page import Copyable, Facts, Page, Part, Prose, Section, Warnings
@@ -122,6 +123,8 @@ def _overview(comparison: Comparison) -> list[Part]:
         ("Protocol", f"{protocol['name']}, signs {run['signs']}, calibration {run['calibration']}"),
         ("Seed", str(run["seed"])),
     ]
+    if spending_text(run):
+        facts.append(("Answers", spending_text(run)))
     parts: list[Part] = [
         Facts(facts),
         Prose(
@@ -143,7 +146,8 @@ def _overview(comparison: Comparison) -> list[Part]:
 
 def _warnings(comparison: Comparison) -> list[str]:
     total = len(comparison)
-    said = [
+    said = [f"{visible(str(warning))}." for warning in comparison.run.get("warnings", ())]
+    said += [
         f"{n} of {total} units have no explanation and no score: {reason}."
         for reason, n in comparison.failures.items()
     ]

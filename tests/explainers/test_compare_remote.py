@@ -111,6 +111,13 @@ def test_a_dry_run_prices_what_the_run_then_takes_and_leaves_nothing(
     probes = 12  # requests that no dry run knows of, at most
     assert counted["requests"] * 0.5 < spent.answers <= counted["requests"] + probes
     assert 20 < spent.dollars <= counted["dollars"] + 20
+    said, taken = capsys.readouterr().err, Comparison.load(out).run["spent"]
+    assert taken["store"]["dollars"] == pytest.approx(spent.dollars)
+    assert taken["store"]["prompt_tokens"] == spent.tokens_in
+    before = taken["store"]["dollars"] - taken["run"]["dollars"]
+    assert 0 < before <= 20  # what the run that was stopped had spent
+    assert f"${taken['run']['dollars']:,.4f} in this run" in said
+    assert f"${spent.dollars:,.4f} in its store of answers" in said
     sent = sum(server.seen.values())
     capsys.readouterr()
     assert main([*arguments, "--dry-run", "--json"]) == 0
@@ -136,7 +143,15 @@ def test_one_command_with_a_server_and_a_judge_of_its_own(server, texts, tmp_pat
     assert asked_of["planted-judge"] > asked_of["planted"] > 0
     described = Comparison.load(out).run["explainer"]
     assert (described["model"], described["simulator_model"]) == ("planted", "planted-judge")
-    assert (out / "report.html").is_file()
+    spent = Comparison.load(out).run["spent"]
+    assert spent["run"] == spent["store"]
+    assert spent["run"]["requests"] == sum(server.seen.values())
+    assert spent["run"]["dollars"] is None
+    said = capsys.readouterr().err
+    assert f"answers: {spent['run']['requests']:,} requests, " in said
+    assert "$" not in said
+    report = (out / "report.html").read_text()
+    assert f"{spent['run']['prompt_tokens']:,} tokens sent" in report
 
     assert main([*arguments, *server_of, "--set", "base_url=http://other/v1"]) == 2
     assert "--base-url and --set base_url=... say the same" in capsys.readouterr().err

@@ -16,11 +16,18 @@ from planted import NEURONS, Reader, Words, planted_comparison, planted_texts, t
 import polycode_plugins as pc
 from polycode_plugins import storage
 from polycode_plugins.errors import DataError, PluginError, SiteError, StateError
-from polycode_plugins.explainers import TokenLookupExplainer, directions, independent, principal
+from polycode_plugins.explainers import (
+    TokenLookupExplainer,
+    directions,
+    independent,
+    principal,
+    random_weights,
+)
 from polycode_plugins.explainers.contrasts import Sample, contrasts
-from polycode_plugins.explainers.control import random_weights
 from polycode_plugins.explainers.dry_run import DryRun
 from polycode_plugins.explainers.relation import _matched
+from polycode_plugins.report.explanations import page_of
+from polycode_plugins.report.page import Warnings
 
 
 def sample(scores, covariates=None):
@@ -235,6 +242,41 @@ def test_directions_of_ones_own_are_a_kind_beside_the_others():
     assert all(u.score("correlation") > 0.95 for u in comparison if u.kind == "probe")
 
 
+def test_projections_of_another_distribution_are_named_where_units_are(tmp_path):
+    made = planted_comparison(units=["neuron", "projection:rademacher"], judge=False)
+    assert made.kinds == ["neuron", "projection"]
+    units = made.directions["read", "projection", "trained"]
+    assert units.origin["distribution"] == "rademacher"
+    assert units.directions.abs().flatten().numpy() == pytest.approx(NEURONS**-0.5)
+    assert made.contrasts[-1].second == "projection"
+    sphere = planted_comparison(units=["projection:sphere"], judge=False)
+    units = sphere.directions["read", "projection", "trained"]
+    assert units.origin["distribution"] == "sphere"
+    assert pc.Comparison.load(sphere.save(tmp_path)).directions[
+        "read", "projection", "trained"
+    ].origin == {**units.origin}
+
+
+def test_kinds_have_as_many_units_as_there_are_neurons_and_the_run_says_so(tmp_path):
+    made = planted_comparison(n_units=10_000, control=True, judge=False, out=tmp_path)
+    assert made.contrasts[-1].n == (NEURONS, NEURONS)
+    (warning,) = made.run["warnings"]
+    assert warning == (
+        "10,000 units of each kind were asked for, and read has 8 neurons: there 8 of each are "
+        "compared"
+    )
+    (shown,) = [
+        p
+        for p in page_of(pc.Comparison.load(tmp_path)).sections[0].parts
+        if isinstance(p, Warnings)
+    ]
+    assert shown.sentences == [f"{warning}."]
+    free = planted_comparison(units="projection", n_units=20, judge=False)
+    assert len(free) == 20  # there are as many directions as one likes
+    assert "warnings" not in free.run
+    assert "warnings" not in toy().run
+
+
 def test_the_control_shuffles_the_weights_and_puts_them_back():
     model = Reader()
     before = model.read.weight.detach().clone()
@@ -339,6 +381,10 @@ def test_a_dry_run_asks_nothing():
     [
         ({"units": "neurone"}, DataError, "did you mean 'neuron'"),
         ({"units": ["neuron", "neuron"]}, DataError, "one kind twice"),
+        ({"units": ["projection", "projection:sphere"]}, DataError, "one kind twice"),
+        ({"units": "projection:spere"}, DataError, "did you mean 'sphere'"),
+        ({"units": "projection:"}, DataError, "no distribution ''"),
+        ({"units": "neuron:sphere"}, DataError, "a distribution is of projections alone"),
         ({"explainer": "token-lokup"}, PluginError, "did you mean 'token-lookup'"),
         ({"explainer": "ngram", "explainer_options": {"size": 3}}, PluginError, "this option"),
         ({"protocol": "opnai"}, DataError, "did you mean 'openai'"),
