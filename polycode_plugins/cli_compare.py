@@ -168,7 +168,7 @@ def _compare(options: argparse.Namespace) -> int:
         return 0
     import pandas as pd
 
-    from polycode_plugins.report.comparison_picture import answers
+    from polycode_plugins.report.comparison_answer import answers
 
     frame = comparison.to_dataframe()
     groups = ["site", "kind"] if len(comparison.weights) == 1 else ["weights", "site", "kind"]

@@ -14,7 +14,8 @@ from polycode_plugins.explainers import Explanation, adjusting
 from polycode_plugins.explainers.contrasts import Contrast
 from polycode_plugins.explainers.scores import Scores
 from polycode_plugins.report.chart import Chart
-from polycode_plugins.report.comparison_picture import answer, answers, picture
+from polycode_plugins.report.comparison_answer import answer, answers
+from polycode_plugins.report.comparison_picture import picture
 from polycode_plugins.report.heat import runs, visible
 from polycode_plugins.report.table import Table
 
