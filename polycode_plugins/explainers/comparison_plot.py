@@ -86,9 +86,12 @@ def plot(comparison: Comparison, ax: Axes | None, score: str) -> Axes:
 
 
 def _floors(comparison: Comparison, ax: Axes, score: str) -> None:
-    """Floors and ceiling as lines across: those that differ by kind in the colour of each kind."""
+    """Floors and ceiling as lines across: those that differ by kind in the colour of each kind.
+
+    Of the units that have a score, as the means of the scores are.
+    """
     names = dict.fromkeys(n for u in comparison for n in u.evaluation.floors)
-    trained = [u for u in comparison if u.weights == "trained"]
+    trained = [u for u in comparison if u.weights == "trained" and u.score(score) is not None]
     for name, style in zip(names, (":", "--", "-.", (0, (1, 3)), (0, (5, 1))), strict=False):
         kinds = comparison.kinds if name in _BY_KIND else [None]
         for kind in kinds:

@@ -164,6 +164,16 @@ def test_finished_damaged_and_foreign_folders_are_refused(tmp_path):
         pc.Comparison.load(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("told", [{"spent": {"run": {}}}, {"spent": "much"}, {"warnings": [1]}])
+def test_a_record_of_what_was_spent_or_warned_of_that_is_damaged_is_refused(tmp_path, told):
+    path = toy().save(tmp_path) / "comparison.json"
+    content = json.loads(path.read_text())
+    content["run"] |= told
+    path.write_text(json.dumps(content))
+    with pytest.raises(StateError, match="is damaged"):
+        pc.Comparison.load(tmp_path)
+
+
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_a_kill_while_it_is_replaced_leaves_the_earlier_or_the_later_one(
     tmp_path, monkeypatch, where

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from explanation_samples import ATTACKS, hostile_comparison, sample_comparison
@@ -166,6 +167,10 @@ def test_floors_are_means_of_the_units_that_have_a_score():
     (chart,) = [p for p in picture(changed) if isinstance(p, Chart)]
     (line,) = [s for s in chart.series if s.name == "oracle of neurons"]
     assert line.y[0] == pytest.approx(expected)
+    only = unscored(comparison, [i for i in range(12) if i not in (1, 2)], lambda i: "silent")
+    matplotlib.use("agg")
+    lines = {line.get_label(): line for line in only.plot().lines}
+    assert lines["oracle"].get_ydata()[0] == pytest.approx(expected)
 
 
 def test_the_differences_say_what_their_interval_and_their_p_are():
