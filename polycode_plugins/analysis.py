@@ -19,14 +19,13 @@ from polycode_plugins.statistics import (
     Results,
     Statistics,
     describe_metric,
+    listed,
     rebuild_metrics,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-_NAMED = 5  # sites that a message about many of them names
 
 
 class Analysis:
@@ -199,8 +198,7 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
     if failures:
         (_, first), *others = failures
         more = list(dict.fromkeys(site for site, _ in others))
-        rest = f", {len(more) - _NAMED} others" if len(more) > _NAMED else ""
-        at = f" (and more at {', '.join(more[:_NAMED])}{rest})" if more else ""
+        at = f" (and more at {listed(more)})" if more else ""
         raise type(first)(f"{first}{at}") from first
     run = run | {"sites": [dataclasses.asdict(s) for s in statistics.sites.values()]}
     return Analysis(statistics, results, run)

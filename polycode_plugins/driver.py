@@ -204,6 +204,7 @@ class _Run:
         sites = list(self.statistics.sites.values())
         self.statistics.begin(batch.labels, _floats(batch))
         self.adapter.run(batch, sites, self.statistics.receive, seed=self.described["seed"])
+        self.statistics.check_sites()
         self.statistics.batches += 1
         self.rows = self.rows.extended(batch.rows, batch.inputs)
         if self.folder is not None and time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:

@@ -46,6 +46,7 @@ class Probe:
                 f"site {silent[0]!r} did not fire: run the model inside the 'with' block, and "
                 "through this site"
             )
+        self._statistics.check_sites()
         run = record(
             self._statistics,
             **environment(),
@@ -129,7 +130,13 @@ def _attached(
     for metric in made:
         metric.admit(source.model, train_mode=True)
     statistics = Statistics(made, source.resolve(sites, None))
-    with source.capture(list(statistics.sites.values()), statistics.receive) as capture:
+
+    def receive(site: str, activations: Activations) -> None:
+        if statistics.n_samples(site):  # a second pass: those that fire in the first one have
+            statistics.check_sites()
+        statistics.receive(site, activations)
+
+    with source.capture(list(statistics.sites.values()), receive) as capture:
         yield Probe(source, statistics, capture)
 
 
@@ -176,6 +183,7 @@ def measure(
     statistics = Statistics(make_metrics(metrics), known)
     for name, batch in batches.items():
         statistics.receive(name, batch)
+    statistics.check_sites()
     run = record(
         statistics,
         **environment(),

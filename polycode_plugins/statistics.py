@@ -21,6 +21,8 @@ from polycode_plugins.precision import full_precision
 
 Results = dict[str, dict[str, Result]]  # by site, then by the metric's label
 
+NAMED = 5  # sites that a message about many of them names
+
 
 class Statistics:
     """What a set of metrics needs to know about a set of sites.
@@ -34,6 +36,8 @@ class Statistics:
         self.metrics = list(metrics)
         self.sites = {site.name: site for site in sites}
         self.batches = 0
+        self._admitted: set[str] = set()
+        self._refused: list[tuple[str, Metric, PolycodeError]] = []
         # Where each metric finds its accumulators: [site][label][name] -> key in _held[site].
         self._keys: dict[str, dict[str, dict[str, str]]] = {}
         self._held: dict[str, dict[str, Accumulator]] = {}
@@ -72,6 +76,37 @@ class Statistics:
                     accumulator.update(activations)
         except PolycodeError as error:
             raise type(error)(f"site {site!r}: {error}") from error
+        if site not in self._admitted:
+            self._admit(site, activations)
+
+    def _admit(self, site: str, activations: Activations) -> None:
+        self._admitted.add(site)
+        for metric in self.metrics:
+            try:
+                metric.admit_site(self.sites[site], activations)
+            except PolycodeError as error:
+                self._refused.append((site, metric, error))
+
+    def check_sites(self) -> None:
+        """Refuse sites that have fired and can have no result, all of them in one message.
+
+        To be called when all sites have fired once.
+
+        Raises:
+            PolycodeError: with the sites, and how to leave them out.
+        """
+        if not self._refused:
+            return
+        order = list(self.sites)
+        refused = sorted(self._refused, key=lambda one: order.index(one[0]))
+        site, metric, error = refused[0]
+        sites = list(dict.fromkeys(name for name, _, _ in refused))
+        more = f" (and more at {listed(sites[1:])})" if sites[1:] else ""
+        out = " and ".join(repr(f"!{glob}") for glob in _globs(sites, self.sites))
+        raise type(error)(
+            f"{metric.label} of site {site!r} can have no result: {error}; leave it out, with "
+            f"{out} among the sites{more}"
+        ) from error
 
     def n_samples(self, site: str) -> int:
         """Samples a site has seen."""
@@ -148,6 +183,26 @@ class Statistics:
                     raise StateError(guards.made_from(what, error)) from error
                 if counted < 0:
                     raise StateError(f"the saved statistics of {key!r} count {counted} samples")
+
+
+def listed(sites: Sequence[str]) -> str:
+    """The names of sites for a message: the first ones of many."""
+    rest = f", {len(sites) - NAMED} others" if len(sites) > NAMED else ""
+    return f"{', '.join(sites[:NAMED])}{rest}"
+
+
+def _globs(unwanted: Sequence[str], sites: Iterable[str]) -> list[str]:
+    """What names just the unwanted ones of `sites`: globs of last parts if these are theirs alone.
+
+    Where these are many, the first ones.
+    """
+    others = {name.rpartition(".")[2] for name in sites if name not in unwanted}
+    found = {
+        name if "." not in name or last in others else f"**.{last}": None
+        for name in unwanted
+        for last in [name.rpartition(".")[2]]
+    }
+    return list(found)[:NAMED]
 
 
 def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]:

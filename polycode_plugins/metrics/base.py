@@ -170,6 +170,21 @@ class Metric(ABC):
         """
         return
 
+    def admit_site(self, site: Site, batch: Activations) -> None:
+        """Refuse a site where there can be no result whatever data comes: one that is too narrow.
+
+        Asked once for each site, with its first batch, so that such a site ends a run at its
+        beginning. What may still change with more data is for `compute` to refuse.
+
+        Args:
+            site: the site, its axes known.
+            batch: the first activations that came.
+
+        Raises:
+            DataError: saying why. How to leave the site out is added to it.
+        """
+        return
+
     def partner_of(self, site: Site, sites: Sequence[Site]) -> Site | None:
         """The other one of `sites` that the result at `site` needs; None for metrics of one site.
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.activations import Positions, Site
+from polycode_plugins.activations import Activations, Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
 from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.spectrum.power_law import (
+    DEFAULT_RANKS,
     MIN_RANKS,
     PowerLawFit,
     checked_ranks,
@@ -219,6 +220,18 @@ class Spectrum(Metric):
                     f"ranks {self.ranks} are {last - first + 1} and a fit needs {MIN_RANKS}; give "
                     f"a wider range, for example ranks=({first}, None)"
                 )
+
+    def admit_site(self, site: Site, batch: Activations) -> None:
+        """Refuse a site with fewer features than the fit has ranks; see `Metric.admit_site`."""
+        width = batch.matrix(self.positions).shape[1]
+        first, _ = self.ranks or DEFAULT_RANKS[self.fit]
+        if width - first + 1 >= MIN_RANKS:
+            return
+        features = "feature" if width == 1 else "features"
+        raise DataError(
+            f"it has {width} {features}, and the fit needs {MIN_RANKS} eigenvalues from rank "
+            f"{first} on" + (" (ranks=(1, None) has them)" if width >= MIN_RANKS else "")
+        )
 
     def accumulators(self) -> Mapping[str, Accumulator]:
         """A covariance, and what tells how dependent the samples are."""
