@@ -192,7 +192,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(mistake, tmp_path, capsys)
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_in_activations_names_the_site_and_the_batch(value, tmp_path):
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh())
+    model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh())
     data = torch.randn(40, 4)
     data[25, 1] = value
     with pytest.raises(pc.DataError, match=r"batch 3 of site '0' are NaN or infinite"):

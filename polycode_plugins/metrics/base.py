@@ -240,8 +240,8 @@ class Metric(ABC):
             made = cls(**values)
             guards.check_fields(made, saved=False)
             return made
-        except (DataError, SiteError):
-            raise
+        except (DataError, SiteError) as error:
+            raise type(error)(f"the metric {cls.name!r}: {error}") from error
         except Exception as error:  # a constructor may raise anything at values it does not expect
             given = ", ".join(f"{k}={v!r}" for k, v in values.items()) or "none"
             what = f"the metric {cls.name!r} does not take these settings ({given})"
