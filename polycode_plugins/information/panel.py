@@ -98,7 +98,7 @@ def estimate(
     for NaN, fewer than 32 samples, unequal lengths, and where y determines x linearly, so that the
     information is infinite. A constant side gives 0 nats, with a warning.
     """
-    names = _names(estimators)
+    names = checked_names(estimators)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4)]
     pair = prepare(x, y, channel, seeds[0])
     said = list(pair.warnings)
@@ -151,7 +151,12 @@ def estimate(
     )
 
 
-def _names(estimators: Sequence[str] | None) -> tuple[str, ...]:
+def checked_names(estimators: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the estimators to run.
+
+    Raises:
+        DataError: for an unknown one, none, and a text in place of a list.
+    """
     names = DEFAULT if estimators is None else tuple(dict.fromkeys(estimators))
     if isinstance(estimators, str) or not names:
         raise DataError(f"estimators must be a list of names out of {', '.join(KNOWN)}.")

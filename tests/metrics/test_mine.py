@@ -244,6 +244,10 @@ def test_settings_survive_their_json_and_mistakes_are_told() -> None:
         MINE(channel="noise")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="above 0"):
         MINE(noise=0.0)
+    with pytest.raises(DataError, match="did you mean 'ksg'"):
+        MINE(estimators=("ksgg",))
+    with pytest.raises(DataError, match="list of names"):
+        MINE(estimators="ksg")
     with pytest.raises(DataError, match="constant"):
         pc.measure({"a": torch.ones(100, 3), "b": normal(100, 3)}, [MINE()])
 

@@ -21,6 +21,7 @@ from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.errors import DataError, SiteError, near
 from polycode_plugins.information import Channel, Quantisation, channels, estimate
 from polycode_plugins.information.neighbours import entropy
+from polycode_plugins.information.panel import checked_names
 from polycode_plugins.information.samples import Floats
 from polycode_plugins.metrics.base import Accumulator, Metric
 from polycode_plugins.metrics.mine.joint import Integers, Reservoir, aligned
@@ -83,6 +84,7 @@ class MINE(Metric):
             raise DataError(f"mode is 'corrected' or 'as_published', not {self.mode!r}")
         if not self.noise > 0 or min(self.bits, self.dims, self.partner_dims, self.samples) < 1:
             raise DataError("noise, bits, dims, partner_dims and samples must be above 0")
+        checked_names(self.estimators)  # now, and not at the end of the pass
 
     # -- arrays ----------------------------------------------------------------------------------
 
