@@ -121,11 +121,6 @@ def test_all_ranks_are_asked_for_in_the_shell():
             pc.StateError,
             "eigenvectors is True and must be int",
         ),
-        (
-            lambda: MINE(estimators=["ksg"]),
-            pc.StateError,
-            r"estimators is \['ksg'\] and must be tuple",
-        ),
         (lambda: Spectrum(epsilon=math.inf), pc.DataError, "epsilon .*'spectrum' is inf.*finite"),
         (lambda: MINE(noise=math.inf), pc.DataError, "noise of the metric 'mine' is inf"),
     ],
