@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polycode_plugins.errors import DataError
 from polycode_plugins.experiments.autoencoder import (
     PUBLISHED,
     SMOKE,
@@ -60,7 +61,15 @@ def run(settings: Settings, seed: int, folder: Path) -> Numbers:
         rate, network = float(key.split("-")[0]), int(key.split("-")[1])
         columns = {"rate": rate, "network": network}
         model, losses = trained(settings, training, rate, network, seed, folder)
-        layers, spectra = layers_of(model, shown, settings, seed, columns, corrected=False)
+        try:
+            layers, spectra = layers_of(model, shown, settings, seed, columns, corrected=False)
+        except DataError as error:
+            fewer = ",".join(f"{r:g}" for r in settings.rates if r != rate)
+            raise DataError(
+                f"network {network} trained at dropout {rate:g} has a layer without a spectrum to "
+                f"fit, as one that has collapsed ({error}); leave that rate out (--set "
+                f"rates={fewer}), or take another seed"
+            ) from error
         spectra.to_csv(folder / f"spectra-of-{key}.csv", index=False)
         steps = pd.DataFrame(losses, columns=["step", "loss"]).astype({"step": int})
         steps.assign(**columns).to_csv(folder / f"losses-of-{key}.csv", index=False)

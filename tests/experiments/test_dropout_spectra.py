@@ -6,8 +6,11 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 from verdicts import outcome
 
+from polycode_plugins.errors import DataError
 from polycode_plugins.experiments import dropout_spectra as module
 from polycode_plugins.experiments.resnet_vae import HIDDEN
 
@@ -26,6 +29,25 @@ def test_a_run_has_every_rate_and_repeats_itself(tmp_path):
     assert first[0.0] != first[0.4]
     assert module.figure(numbers).axes
     assert outcome(module.EXPERIMENT, numbers, "less linear").startswith("cannot be judged")
+
+
+def test_a_network_that_has_collapsed_is_named_with_the_way_out(tmp_path, monkeypatch):
+    def collapsed(settings, training, rate, network, seed, folder):
+        model, losses = trained(settings, training, rate, network, seed, folder)
+        if rate:
+            with torch.no_grad():
+                for parameter in model.get_submodule(HIDDEN[-2].rpartition(".")[0]).parameters():
+                    parameter.zero_()
+        return model, losses
+
+    trained = module.trained
+    monkeypatch.setattr(module, "trained", collapsed)
+    settings = dataclasses.replace(
+        module.EXPERIMENT.settings["smoke"],
+        images=40, epochs=1, networks=1, analysed=40, rates=(0.0, 0.4),
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"network 0 trained at dropout 0\.4 .*--set rates=0\)"):
+        module.run(settings, 0, _made(tmp_path / "run"))
 
 
 def _made(folder):
