@@ -198,7 +198,12 @@ def _compare(options: argparse.Namespace) -> int:
             }
             for c in comparison.contrasts
         ]
-        _print(pd.DataFrame(rows))
+        differences = pd.DataFrame(rows)
+        pairs = {(c.first, c.second) for c in comparison.contrasts}
+        if len(pairs) == 1:
+            print("\nDifferences: {} less {}".format(*pairs.pop()), end="")
+            differences = differences.drop(columns=["first", "second"])
+        _print(differences)
         print("\n" + "\n".join(answers(comparison)))
     return 0
 

@@ -18,7 +18,7 @@ def test_compare_writes_a_run_a_report_and_an_export(tmp_path, capsys):
     arguments = ["compare", *SITE, "--n-units", "3", "--out", str(out), "--export", str(lines)]
     assert main(arguments) == 0
     printed, said = capsys.readouterr()
-    assert "neuron projection" in printed
+    assert "Differences: neuron less projection" in printed
     assert "nan" not in printed.lower()
     assert "report.html" in said
     assert (out / "report.html").is_file()
@@ -53,7 +53,7 @@ def test_the_floors_that_are_printed_are_of_the_units_with_a_score(monkeypatch, 
     assert main(["compare", *SITE, "--n-units", "3"]) == 0
     means, differences = capsys.readouterr().out.strip().split("\n\n")[:2]
     assert all(abs(float(v)) < 2 for line in means.splitlines()[1:3] for v in line.split()[2:])
-    assert differences.splitlines()[0].split()[-2:] == ["adjusted", "overlap"]
+    assert differences.splitlines()[1].split()[-2:] == ["adjusted", "overlap"]
 
 
 def test_explain_says_what_units_respond_to(capsys):
