@@ -175,3 +175,22 @@ def default_axes(ndim: int) -> tuple[str, ...]:
             f"activations with {ndim} axes have no usual meaning; name the axes with axes="
         )
     return usual[ndim]
+
+
+class Arrivals:
+    """Numbers rows that have none in the order in which they come, at each site by itself.
+
+    So somebody else's forward passes give what an adapter gives that numbers the rows of its data.
+    A row without positions stays without: it is one sample, known by its values.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def numbered(self, site: str, activations: Activations) -> Activations:
+        """The same activations, with numbers of their rows where they have positions."""
+        if activations.rows is not None or POSITION_AXES.isdisjoint(activations.axes):
+            return activations
+        first, size = self._seen.get(site, 0), activations.values.shape[0]
+        self._seen[site] = first + size
+        return replace(activations, rows=torch.arange(first, first + size))

@@ -150,9 +150,16 @@ class Analysis:
 
         Raises:
             StateError: unless both are disjoint parts of one analysis: same model, sites, metrics
-                and options, and no row of the data in both.
+                and options, and no row of the data in both; and for what was attached or measured,
+                whose rows nobody has numbered.
         """
         same_analysis(self.run, other.run)
+        if not self.run["rows"]["count"]:
+            raise StateError(
+                f"what was {self.run['data']} has rows without numbers in the data, so nothing "
+                "tells whether a row is in both parts; gather all in one pass of attach, merge "
+                "shards of pc.analyze, or merge TorchMetric objects"
+            )
         rows = Rows.from_json(self.run["rows"]).joined(Rows.from_json(other.run["rows"]))
         statistics = statistics_of(self.run)
         statistics.merge(self.statistics)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from polycode_plugins.activations import Activations, Site
+from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.adapters.base import Adapter, Capture, choose
 from polycode_plugins.analysis import Analysis, finish, record
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
@@ -130,11 +130,12 @@ def _attached(
     for metric in made:
         metric.admit(source.model, train_mode=True)
     statistics = Statistics(made, source.resolve(sites, None))
+    arrivals = Arrivals()
 
     def receive(site: str, activations: Activations) -> None:
         if statistics.n_samples(site):  # a second pass: those that fire in the first one have
             statistics.check_sites()
-        statistics.receive(site, activations)
+        statistics.receive(site, arrivals.numbered(site, activations))
 
     with source.capture(list(statistics.sites.values()), receive) as capture:
         yield Probe(source, statistics, capture)
@@ -182,7 +183,7 @@ def measure(
     known = [replace(s, axes=batches[s.name].axes) for s in chosen]
     statistics = Statistics(make_metrics(metrics), known)
     for name, batch in batches.items():
-        statistics.receive(name, batch)
+        statistics.receive(name, Arrivals().numbered(name, batch))
     statistics.check_sites()
     run = record(
         statistics,

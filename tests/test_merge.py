@@ -102,3 +102,11 @@ def test_the_command_refuses_what_does_not_belong_together(folders, tmp_path, ca
     record.write_text(json.dumps(content | {"complete": False}))
     assert "was interrupted" in refused(folders[0], folders[1])
     assert "run.json is missing" in refused(folders[0], str(tmp_path / "nowhere"))
+
+
+def test_what_was_attached_or_measured_is_not_merged():
+    values = torch.randn(30, 8, 6, generator=torch.Generator().manual_seed(0))
+    metric = pc.metrics.Spectrum(fit="huber", ranks=(1, None))
+    parts = [pc.measure({"a": part}, metric) for part in values.split(15)]
+    with pytest.raises(pc.StateError, match=r"was measured has rows without numbers.*TorchMetric"):
+        parts[0].merge(parts[1])

@@ -313,8 +313,12 @@ def test_sync_gives_every_process_the_whole(tmp_path: Path):
     assert [n for _, n, _ in found] == [150, 250, 0]  # each has its own part back
     whole = Spectrum().measure(data()).exponent
     assert [e for e, _, _ in found] == pytest.approx([whole] * 3, rel=1e-9)
-    effective = Spectrum().measure(autoregression(0.8)).effective_samples
+    alone = TorchMetric("spectrum")
+    alone.update(autoregression(0.8))
+    effective = alone.results()["spectrum"].effective_samples
     assert [e for _, _, e in found] == pytest.approx([effective] * 3, rel=1e-6)
+    numbered = Spectrum().measure(autoregression(0.8)).effective_samples  # by other groups of rows
+    assert effective == pytest.approx(numbered, rel=0.05)
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{}", b"\xff", b'{"metrics": [], "axes": 3}'])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from polycode_plugins import guards
-from polycode_plugins.activations import Activations, Site, default_axes
+from polycode_plugins.activations import Activations, Arrivals, Site, default_axes
 from polycode_plugins.errors import DataError, SiteError, StateError
 from polycode_plugins.precision import full_precision
 
@@ -263,7 +263,7 @@ class Metric(ABC):
             mask: bool [batch] or [batch, positions]; False is left out.
             name: what errors call the array.
         """
-        batch = as_activations(values, axes=axes, mask=mask)
+        batch = Arrivals().numbered(name, as_activations(values, axes=axes, mask=mask))
         check_finite(batch, name)
         accumulators = self.accumulators()
         with full_precision():
@@ -287,6 +287,7 @@ class MetricHook:
         self.metric = metric
         self.mask = mask
         self._accumulators: dict[str, Mapping[str, Accumulator]] = {}
+        self._arrivals = Arrivals()
 
     def __call__(self, tensor: Tensor, *, hook: Any) -> None:
         """Take in the activations at `hook`."""
@@ -296,7 +297,7 @@ class MetricHook:
             axes: tuple[str, ...] = ("batch", "position", "head", "feature")
         else:
             axes = default_axes(values.dim())
-        batch = Activations(values, axes, mask=self.mask)
+        batch = self._arrivals.numbered(name, Activations(values, axes, mask=self.mask))
         check_finite(batch, name)
         if name not in self._accumulators:
             self._accumulators[name] = self.metric.accumulators()

@@ -170,6 +170,15 @@ def test_a_backend_that_blocks_has_a_thread_for_each_request(tmp_path):
     assert backend.closed
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C arrives, also where the shell has the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_what_is_under_way_when_it_is_interrupted_is_kept(explainer, server):
     server.delay = 0.05
     one = explainer(concurrency=8, again=True)
