@@ -28,32 +28,32 @@ if TYPE_CHECKING:
     from polycode_plugins import explainers, information, metrics, theory
     from polycode_plugins.activations import Activations, Site
     from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions
-    from polycode_plugins.analysis import Analysis
-    from polycode_plugins.driver import analyze
-    from polycode_plugins.explainers.comparing import compare
-    from polycode_plugins.explainers.comparison import Comparison
+    from polycode_plugins.explainers.comparison.compare import compare
+    from polycode_plugins.explainers.comparison.outcome import Comparison
     from polycode_plugins.loading import load
     from polycode_plugins.metrics.base import Accumulator, Metric, Result
-    from polycode_plugins.probe import Probe, attach, measure
+    from polycode_plugins.runs.analysis import Analysis
+    from polycode_plugins.runs.analyze import analyze
+    from polycode_plugins.runs.attach import Probe, attach, measure
 
 _HOMES = {
     "Accumulator": "metrics.base",
     "Activations": "activations",
     "Adapter": "adapters.base",
-    "Analysis": "analysis",
+    "Analysis": "runs.analysis",
     "Batch": "adapters.base",
     "Capture": "adapters.base",
-    "Comparison": "explainers.comparison",
+    "Comparison": "explainers.comparison.outcome",
     "DataOptions": "adapters.base",
     "Metric": "metrics.base",
-    "Probe": "probe",
+    "Probe": "runs.attach",
     "Result": "metrics.base",
     "Site": "activations",
-    "analyze": "driver",
-    "attach": "probe",
-    "compare": "explainers.comparing",
+    "analyze": "runs.analyze",
+    "attach": "runs.attach",
+    "compare": "explainers.comparison.compare",
     "load": "loading",
-    "measure": "probe",
+    "measure": "runs.attach",
 }
 _MODULES = ("explainers", "information", "metrics", "theory")
 

@@ -16,12 +16,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from polycode_plugins import distributed
 from polycode_plugins.activations import Site
 from polycode_plugins.errors import DataError
+from polycode_plugins.files.provenance import Rows
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
-from polycode_plugins.provenance import Rows
-from polycode_plugins.statistics import Statistics
+from polycode_plugins.runs import distributed
+from polycode_plugins.runs.gathering import Statistics
 
 NCCL = (
     *(torch.int8, torch.uint8, torch.int32, torch.int64, torch.bool),

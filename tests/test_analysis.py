@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import polycode_plugins as pc
-from polycode_plugins import driver, storage
-from polycode_plugins.provenance import Rows
+from polycode_plugins.files import storage
+from polycode_plugins.files.provenance import Rows
+from polycode_plugins.runs import analyze
 
 # float64, so that a batch of other rows does not round otherwise.
 DATA = torch.randn(90, 6, generator=torch.Generator().manual_seed(0)).double()
@@ -150,7 +151,7 @@ def test_a_finished_run_is_kept_unless_fresh(tmp_path):
 
 def test_a_second_process_is_refused(tmp_path):
     script = (
-        "import sys, pathlib, polycode_plugins.storage as s\n"
+        "import sys, pathlib, polycode_plugins.files.storage as s\n"
         "with s.locked(pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
@@ -199,7 +200,7 @@ def test_an_unwritable_folder_is_said_before_the_work(tmp_path):
 
 
 def test_an_interrupted_run_resumes_to_the_undisturbed_result(tmp_path, monkeypatch):
-    monkeypatch.setattr(driver, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(analyze, "CHECKPOINT_SECONDS", 0.0)
     whole = analysed(out=tmp_path / "whole")
 
     class Interrupting(nn.Module):
@@ -242,8 +243,8 @@ import sys, time
 import torch
 from torch import nn
 import polycode_plugins as pc
-from polycode_plugins import driver
-driver.CHECKPOINT_SECONDS = 0.0
+from polycode_plugins.runs import analyze
+analyze.CHECKPOINT_SECONDS = 0.0
 
 class Slow(nn.Module):
     def __init__(self):

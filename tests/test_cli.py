@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import polycode_plugins as pc
-from polycode_plugins import cli, cli_compare, driver
+from polycode_plugins.commands import compare, main
 from polycode_plugins.loading import embedded_model
+from polycode_plugins.runs import analyze
 
 TEXT = "def area(radius):\n    Return the area of a circle of the given radius.\n" * 60
 SMALL = ["--limit", "8", "--context", "32", "--quiet"]
@@ -27,7 +28,7 @@ def text(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> int:
-    return cli.main([str(a) for a in arguments])
+    return main.main([str(a) for a in arguments])
 
 
 def test_analyze_a_folder_on_a_text_of_ones_own(tmp_path, text, capsys):
@@ -122,7 +123,7 @@ def test_what_makes_the_numbers_doubtful_is_said_beside_the_table(capsys):
 
 
 def test_a_column_without_a_number_is_undefined_too(capsys):
-    cli_compare._print(pd.DataFrame({"site": ["a", "b"], "low": [None, None], "x": [None, 0.25]}))
+    compare._print(pd.DataFrame({"site": ["a", "b"], "low": [None, None], "x": [None, 0.25]}))
     printed = capsys.readouterr().out
     assert printed.count("undefined") == 3
     assert "0.250" in printed
@@ -225,8 +226,8 @@ def test_usage_errors_and_help(capsys):
 
 def test_help_does_not_wait_for_torch():
     script = (
-        "import sys; from polycode_plugins import cli\n"
-        "try: cli.main(['--help'])\n"
+        "import sys; from polycode_plugins.commands import main\n"
+        "try: main.main(['--help'])\n"
         "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(
@@ -239,7 +240,7 @@ def test_an_interruption_says_whether_anything_is_kept(tmp_path, capsys, monkeyp
     def stopped(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(driver, "analyze", stopped)
+    monkeypatch.setattr(analyze, "analyze", stopped)
     assert run("analyze") == 130
     assert capsys.readouterr().err == "polycode: interrupted; without --out nothing is kept\n"
     assert run("analyze", "--out", tmp_path) == 130

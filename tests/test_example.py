@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import polycode_plugins as pc
-from polycode_plugins import cli, plugins, testing
+from polycode_plugins import plugins, testing
+from polycode_plugins.commands import main
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "polycode-example"
@@ -68,7 +69,7 @@ def test_each_plugin_keeps_its_contract(installed, kind, capsys):
     plugin = plugins.get(kind, NAMES[kind])
     assert plugin.distribution == "polycode-example"
     assert plugins.load_case(plugin) is not None
-    assert cli.main(["check", NAMES[kind], "--json"]) == 0
+    assert main.main(["check", NAMES[kind], "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     reasons = {c["reason"] for c in report["checks"] if c["state"] == "skipped"}
     assert reasons <= {"the case names no in_place= site", "the case names no repeated= sites"}
@@ -77,7 +78,7 @@ def test_each_plugin_keeps_its_contract(installed, kind, capsys):
 def test_the_analysis_of_the_tutorial(installed, tmp_path, capsys):
     (command,) = re.findall(r"^polycode (analyze .*)$", TUTORIAL, re.M)
     arguments = [str(tmp_path / "run") if a == "my-run" else a for a in command.split()]
-    assert cli.main([*arguments, "--quiet"]) == 0
+    assert main.main([*arguments, "--quiet"]) == 0
     assert "sparseness" in capsys.readouterr().out
     analysis = pc.Analysis.load(tmp_path / "run")
     assert list(analysis) == ["state"]

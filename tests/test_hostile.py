@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import polycode_plugins as pc
-from polycode_plugins import storage
 from polycode_plugins.experiments import reproducing
 from polycode_plugins.explainers import ComparedUnit, Comparison, TokenLookupExplainer, evaluate
-from polycode_plugins.explainers.collected import Shape
-from polycode_plugins.explainers.neuron_records import read_neuron_records
-from polycode_plugins.provenance import Rows
+from polycode_plugins.explainers.records.openai_records import read_neuron_records
+from polycode_plugins.explainers.records.unit_records import Shape
+from polycode_plugins.files import storage
+from polycode_plugins.files.provenance import Rows
 from polycode_plugins.testing.explainers import planted
 
 

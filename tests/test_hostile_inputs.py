@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import polycode_plugins as pc
-from polycode_plugins import cli, guards
-from polycode_plugins.statistics import make_metric
+from polycode_plugins.commands import main
+from polycode_plugins.files import guards
+from polycode_plugins.runs.gathering import make_metric
 
 DATA = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
 NAMES = ["spectrum", "capacity", "action", "mine"]
@@ -43,7 +44,7 @@ def test_settings_of_metrics(name, choice, odd):
      "spectrum.epsilon=null", "spectrum.fit=[]", "spectrum.label=3", "spectrum.eigenvectors=0.5"],
 )  # fmt: skip
 def test_a_setting_that_is_not_taken_is_one_sentence(given, capsys):
-    assert cli.main(["analyze", "--limit", "8", "--quiet", "--set", given]) == 2
+    assert main.main(["analyze", "--limit", "8", "--quiet", "--set", given]) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("polycode: ")
     assert "spectrum" in said
@@ -68,7 +69,7 @@ def test_a_setting_that_is_not_taken_is_one_sentence(given, capsys):
     ],
 )
 def test_odd_arguments_are_one_sentence(arguments, capsys):
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     said = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("polycode: ") for line in said) == 1
     assert all(character.isprintable() for line in said for character in line)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import polycode_plugins as pc
-from polycode_plugins import cli
+from polycode_plugins.commands import main
 
 DATA = torch.randn(70, 5, generator=torch.Generator().manual_seed(0)).double()
 METRICS = [
@@ -77,7 +77,7 @@ def folders(parts, tmp_path: Path) -> list[str]:
 def test_the_command_joins_in_any_order(whole, folders, tmp_path, capsys):
     out = tmp_path / "whole"
     order = [3, 0, 5, 1, 4, 2]
-    assert cli.main(["merge", *(folders[i] for i in order), "--out", str(out), "--no-report"]) == 0
+    assert main.main(["merge", *(folders[i] for i in order), "--out", str(out), "--no-report"]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     same(pc.Analysis.load(out), whole)
 
@@ -85,7 +85,7 @@ def test_the_command_joins_in_any_order(whole, folders, tmp_path, capsys):
 def test_the_command_refuses_what_does_not_belong_together(folders, tmp_path, capsys):
     def refused(*given: str) -> str:
         out = tmp_path / "out"
-        assert cli.main(["merge", *given, "--out", str(out), "--no-report"]) == 2
+        assert main.main(["merge", *given, "--out", str(out), "--no-report"]) == 2
         assert not out.exists()
         (said,) = capsys.readouterr().err.splitlines()
         return said

@@ -16,7 +16,7 @@ from torchmetrics.wrappers import Running
 import polycode_plugins as pc
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import MINE, Action, Capacity, Spectrum
-from polycode_plugins.statistics import Statistics
+from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.torchmetrics import TorchMetric, _unpack_into
 
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins import guards, storage
 from polycode_plugins._version import __version__
 from polycode_plugins.errors import DataError, PolycodeError, StateError, near
 from polycode_plugins.experiments.base import SCALES, Experiment, Scale, read_table
 from polycode_plugins.experiments.claims import Numbers, Verdict, judge
+from polycode_plugins.files import guards, storage
 
 RECORD, VERDICTS, STATES = "experiment.json", "verdicts.csv", "states"
 

@@ -19,16 +19,17 @@ from polycode_plugins.explainers.base import (
     Verdict,
     levels_of,
 )
-from polycode_plugins.explainers.comparing import compare, make_explainer
-from polycode_plugins.explainers.comparison import ComparedUnit, Comparison
-from polycode_plugins.explainers.components import independent, principal
-from polycode_plugins.explainers.control import random_weights
-from polycode_plugins.explainers.evaluation import Evaluation, evaluate
+from polycode_plugins.explainers.comparison import contrasts
+from polycode_plugins.explainers.comparison.compare import compare, make_explainer
+from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
 from polycode_plugins.explainers.lookup import TokenLookupExplainer, TokenLookupSimulator
-from polycode_plugins.explainers.neuron_records import read_neuron_records
 from polycode_plugins.explainers.ngram import NgramExplainer, NgramSimulator
-from polycode_plugins.explainers.protocols import MARSHALL_KIRCHNER, OPENAI, Protocol
-from polycode_plugins.explainers.units import Units, directions, neurons, projections
+from polycode_plugins.explainers.records.openai_records import read_neuron_records
+from polycode_plugins.explainers.records.protocols import MARSHALL_KIRCHNER, OPENAI, Protocol
+from polycode_plugins.explainers.scoring.evaluation import Evaluation, evaluate
+from polycode_plugins.explainers.units.base import Units, directions, neurons, projections
+from polycode_plugins.explainers.units.components import independent, principal
+from polycode_plugins.explainers.units.random_weights import random_weights
 
 __all__ = [
     "MARSHALL_KIRCHNER",
@@ -55,6 +56,7 @@ __all__ = [
     "Units",
     "Verdict",
     "compare",
+    "contrasts",
     "directions",
     "evaluate",
     "independent",

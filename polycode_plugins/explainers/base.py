@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from polycode_plugins.explainers.remote.store import Spent
+    from polycode_plugins.explainers.language_model.answer_store import Spent
 
 Floats = NDArray[np.float64]
 State = Literal["ok", "failed"]
@@ -302,8 +302,8 @@ class Explainer(ABC):
 
         A unit that cannot be explained (a refusal, an unparsable answer) gives
         `Explanation.failed`. A budget that is spent is none of a unit's faults: it raises
-        `remote.BudgetError`, a PolycodeError, with all answers saved, so that the same call with a
-        larger budget goes on where it stopped and no unit is missing from the scores.
+        `language_model.BudgetError`, a PolycodeError, with all answers saved, so that the same call
+        with a larger budget goes on where it stopped and no unit is missing from the scores.
 
         Args:
             units: with their records; the other splits must not be looked at.

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polycode_plugins import guards
 from polycode_plugins.activations import Activations, Arrivals, Site, default_axes
 from polycode_plugins.errors import DataError, SiteError, StateError
+from polycode_plugins.files import guards
 from polycode_plugins.precision import full_precision
 
 if TYPE_CHECKING:

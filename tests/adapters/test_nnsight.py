@@ -28,7 +28,7 @@ from torch import Tensor, nn
 import polycode_plugins as pc
 from polycode_plugins import loading
 from polycode_plugins.adapters.base import Batch, DataOptions
-from polycode_plugins.adapters.nnsight import NNsightAdapter
+from polycode_plugins.adapters.nnsight.adapter import NNsightAdapter
 
 ROWS = torch.randn(11, 6, generator=torch.Generator().manual_seed(2))
 TEXTS = ["hello world this is a test of tiny models", "a b c", "quick models are tiny and quick"]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import polycode_plugins as pc
 from polycode_plugins.adapters.base import Batch, DataOptions
-from polycode_plugins.adapters.transformer_lens import TransformerLensAdapter
+from polycode_plugins.adapters.transformer_lens.adapter import TransformerLensAdapter
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
 ARCHITECTURES = ("llama", "neox", "gemma", "granite")

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 import polycode_plugins as pc
 from polycode_plugins.adapters.pretrained import check_hub
-from polycode_plugins.adapters.transformer_lens import TransformerLensAdapter
+from polycode_plugins.adapters.transformer_lens.adapter import TransformerLensAdapter
 from polycode_plugins.errors import DataError, ModelError, PluginError
 
 pytestmark = pytest.mark.skipif(

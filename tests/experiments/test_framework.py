@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from polycode_plugins import cli, experiments
+from polycode_plugins import experiments
+from polycode_plugins.commands import main
 from polycode_plugins.errors import PolycodeError, StateError
 from polycode_plugins.experiments import claims, page
 from polycode_plugins.experiments.base import Experiment, parts
@@ -155,11 +156,11 @@ def test_the_pages_show_every_verdict_and_escape_text(tmp_path):
 
 
 def test_the_command_lists_and_refuses(capsys, tmp_path):
-    assert cli.main(["reproduce", "--list", "--json"]) == 0
+    assert main.main(["reproduce", "--list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in listed] == list(experiments.NAMES)
-    assert cli.main(["reproduce"]) == 2
-    assert cli.main(["reproduce", "nothing-like-it", "--out", str(tmp_path)]) == 2
+    assert main.main(["reproduce"]) == 2
+    assert main.main(["reproduce", "nothing-like-it", "--out", str(tmp_path)]) == 2
     assert "--list" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -208,20 +209,20 @@ def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
 def test_the_page_keeps_what_earlier_runs_into_the_folder_made(tmp_path, capsys):
     out = ["--scale", "smoke", "--out", str(tmp_path)]
-    assert cli.main(["reproduce", "dropout-codes", *out]) == 0
+    assert main.main(["reproduce", "dropout-codes", *out]) == 0
     page = tmp_path / "index.html"
     assert page.read_text("utf-8").count("<section") == 1
-    assert cli.main(["reproduce", "superposition-ratio", *out]) == 0
+    assert main.main(["reproduce", "superposition-ratio", *out]) == 0
     text = page.read_text("utf-8")
     assert text.index('id="superposition-ratio"') < text.index('id="dropout-codes"')
     other = experiments.finished("dropout-codes", scale="smoke", seed=1, out=tmp_path)
     assert other is None  # made with another seed: not on this page
     (tmp_path / "dropout-codes" / "experiment.json").write_text("{")
-    assert cli.main(["reproduce", "superposition-ratio", *out]) == 0
+    assert main.main(["reproduce", "superposition-ratio", *out]) == 0
     assert page.read_text("utf-8").count("<section") == 1
 
 
 def test_a_device_that_is_not_there_is_one_sentence(tmp_path, capsys):
     command = ["reproduce", "superposition-ratio", "--scale", "smoke", "--out", str(tmp_path)]
-    assert cli.main([*command, "--set", "device=nowhere"]) == 2
+    assert main.main([*command, "--set", "device=nowhere"]) == 2
     assert "the device 'nowhere' cannot be used" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import torch
 import transformer_lens.model_bridge  # noqa: F401
 from killed_runs import answers
 
-from polycode_plugins.cli import main
+from polycode_plugins.commands.main import main
 
 torch.set_num_threads(1)  # threads do not survive a fork
 

@@ -15,10 +15,10 @@ import time
 
 import openai  # noqa: F401 - before the forks
 
-from polycode_plugins.explainers.remote import OpenAIServer, Store
-from polycode_plugins.explainers.remote.prices import read_prices
-from polycode_plugins.explainers.remote.request import CHAT, Request
-from polycode_plugins.explainers.remote.session import Session
+from polycode_plugins.explainers.language_model import OpenAIServer, Store
+from polycode_plugins.explainers.language_model.prices import read_prices
+from polycode_plugins.explainers.language_model.request import CHAT, Request
+from polycode_plugins.explainers.language_model.session import Session
 
 CONCURRENCY = 8
 

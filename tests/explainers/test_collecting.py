@@ -10,13 +10,13 @@ from planted import NEURONS, Reader, Words, planted_texts
 import polycode_plugins as pc
 from polycode_plugins.adapters.base import DataOptions
 from polycode_plugins.errors import DataError
-from polycode_plugins.explainers.collect import run_pass
-from polycode_plugins.explainers.collected import records_of, shape_of
-from polycode_plugins.explainers.protocols import OPENAI
-from polycode_plugins.explainers.random_texts import RandomTexts
-from polycode_plugins.explainers.tokens import TokenStrings
-from polycode_plugins.explainers.top_texts import TopTexts
-from polycode_plugins.explainers.units import directions, neurons, projections
+from polycode_plugins.explainers.records.one_pass import run_pass
+from polycode_plugins.explainers.records.protocols import OPENAI
+from polycode_plugins.explainers.records.random_texts import RandomTexts
+from polycode_plugins.explainers.records.token_strings import TokenStrings
+from polycode_plugins.explainers.records.top_texts import TopTexts
+from polycode_plugins.explainers.records.unit_records import records_of, shape_of
+from polycode_plugins.explainers.units.base import directions, neurons, projections
 
 
 def stream(

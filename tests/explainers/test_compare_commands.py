@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from polycode_plugins.cli import main
-from polycode_plugins.explainers.scores import Scores
+from polycode_plugins.commands.main import main
+from polycode_plugins.explainers.scoring.scores import Scores
 
 SITE = ["--sites", "blocks.2.mlp.hook_post", "--limit", "250", "--quiet"]
 
@@ -31,9 +31,9 @@ def test_compare_writes_a_run_a_report_and_an_export(tmp_path, capsys):
 
 def test_the_floors_that_are_printed_are_of_the_units_with_a_score(monkeypatch, capsys):
     """A unit without a score is in neither mean; beside the differences stands the overlap."""
-    from polycode_plugins import cli_compare
+    from polycode_plugins.commands import compare
 
-    run = cli_compare._run
+    run = compare._run
 
     def first_failed(*args, **options):
         made = run(*args, **options)
@@ -48,7 +48,7 @@ def test_the_floors_that_are_printed_are_of_the_units_with_a_score(monkeypatch, 
             made, units=(dataclasses.replace(first, evaluation=changed), *rest)
         )
 
-    monkeypatch.setattr(cli_compare, "_run", first_failed)
+    monkeypatch.setattr(compare, "_run", first_failed)
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["compare", *SITE, "--n-units", "3"]) == 0
     means, differences = capsys.readouterr().out.strip().split("\n\n")[:2]

@@ -16,13 +16,13 @@ import pytest
 from openai_server import KEY
 
 from polycode_plugins.adapters.base import Adapter
-from polycode_plugins.cli import main
-from polycode_plugins.cli_compare import _counted
+from polycode_plugins.commands.compare import _counted
+from polycode_plugins.commands.main import main
 from polycode_plugins.data import TINY_GPT2
-from polycode_plugins.explainers import comparing
 from polycode_plugins.explainers.base import Cost
-from polycode_plugins.explainers.comparison import Comparison
-from polycode_plugins.explainers.remote import Store
+from polycode_plugins.explainers.comparison import compare
+from polycode_plugins.explainers.comparison.outcome import Comparison
+from polycode_plugins.explainers.language_model import Store
 from polycode_plugins.loading import load
 
 SITE = ["--sites", "blocks.2.mlp.hook_post", "--n-units", "2", "--quiet"]
@@ -35,7 +35,7 @@ def adapter() -> Adapter:
 
 @pytest.fixture(autouse=True)
 def loaded_once(adapter: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparing, "load", lambda model, name: adapter)
+    monkeypatch.setattr(compare, "load", lambda model, name: adapter)
 
 
 @pytest.fixture(scope="module")

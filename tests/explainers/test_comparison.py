@@ -14,7 +14,6 @@ import torch
 from planted import NEURONS, Reader, Words, planted_comparison, planted_texts, tiny, toy
 
 import polycode_plugins as pc
-from polycode_plugins import storage
 from polycode_plugins.errors import DataError, PluginError, SiteError, StateError
 from polycode_plugins.explainers import (
     TokenLookupExplainer,
@@ -23,11 +22,12 @@ from polycode_plugins.explainers import (
     principal,
     random_weights,
 )
-from polycode_plugins.explainers.contrasts import Sample, contrasts
-from polycode_plugins.explainers.dry_run import DryRun
-from polycode_plugins.explainers.relation import _matched
-from polycode_plugins.report.explanations import page_of
-from polycode_plugins.report.page import Warnings
+from polycode_plugins.explainers.comparison.contrasts import Sample, contrasts
+from polycode_plugins.explainers.comparison.dry_run import DryRun
+from polycode_plugins.explainers.comparison.relation import _matched
+from polycode_plugins.files import storage
+from polycode_plugins.pages.pages import Warnings
+from polycode_plugins.report.comparison_page import page_of
 
 
 def sample(scores, covariates=None):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from planted import planted_comparison
 
-from polycode_plugins.explainers import adjusting, resampling
-from polycode_plugins.explainers.comparison_plot import interval_of_mean
-from polycode_plugins.explainers.contrasts import Sample, contrasts
+from polycode_plugins.explainers.comparison import adjusting, resampling
+from polycode_plugins.explainers.comparison.contrasts import Sample, contrasts
+from polycode_plugins.explainers.comparison.plot import interval_of_mean
 
 
 @pytest.fixture(autouse=True)

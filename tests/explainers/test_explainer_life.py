@@ -11,7 +11,7 @@ from planted import planted_comparison
 from polycode_plugins import plugins
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.explainers import SimulationTask, TokenLookupExplainer
-from polycode_plugins.explainers.dry_run import DryRun
+from polycode_plugins.explainers.comparison.dry_run import DryRun
 from polycode_plugins.testing.explainers import planted
 from polycode_plugins.testing.scripted import scripted_explainer
 

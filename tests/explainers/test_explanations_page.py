@@ -8,14 +8,15 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from polycode_plugins.cli import _parser
+from polycode_plugins.commands.main import _parser
 from polycode_plugins.data import text_documents
-from polycode_plugins.explainers import adjusting, resampling, scoring
-from polycode_plugins.explainers.collect import POOL
-from polycode_plugins.explainers.comparison import Comparison
-from polycode_plugins.explainers.components import ICA_TEXTS
-from polycode_plugins.explainers.floors import FLOORS
-from polycode_plugins.explainers.remote.judge import TOGETHER
+from polycode_plugins.explainers.comparison import adjusting, resampling
+from polycode_plugins.explainers.comparison.outcome import Comparison
+from polycode_plugins.explainers.language_model.judge import TOGETHER
+from polycode_plugins.explainers.records.one_pass import POOL
+from polycode_plugins.explainers.scoring import formulas
+from polycode_plugins.explainers.scoring.floors import FLOORS
+from polycode_plugins.explainers.units.components import ICA_TEXTS
 from polycode_plugins.loading import embedded_model
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanations.md").read_text(encoding="utf-8")
@@ -58,7 +59,7 @@ def test_the_commands_are_understood(words):
 def test_the_constants_are_those_of_the_code():
     said = " ".join(PAGE.split())
     assert all(f"| `{floor}` |" in said for floor in FLOORS)
-    assert f"level {scoring.FIRES} of 10" in said
+    assert f"level {formulas.FIRES} of 10" in said
     assert (
         f"{resampling.BOOTSTRAPS} (adjusted: {adjusting.BOOTSTRAPS}), "
         f"{resampling.PERMUTATIONS}" in said

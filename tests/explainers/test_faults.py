@@ -22,7 +22,6 @@ from planted import (
 import polycode_plugins as pc
 from polycode_plugins.errors import DataError, PluginError
 from polycode_plugins.explainers import evaluate, read_neuron_records
-from polycode_plugins.explainers import repeats as repeats_module
 from polycode_plugins.explainers.base import (
     Explainer,
     Explanation,
@@ -32,12 +31,18 @@ from polycode_plugins.explainers.base import (
     direction_of,
     levels_of,
 )
-from polycode_plugins.explainers.floors import floors_of, others
-from polycode_plugins.explainers.judging import SimulatingJudge, cases_of
 from polycode_plugins.explainers.lookup import TokenLookupExplainer
 from polycode_plugins.explainers.ngram import NgramExplainer
-from polycode_plugins.explainers.protocols import MARSHALL_KIRCHNER, OPENAI, check_disjoint, split
-from polycode_plugins.explainers.repeats import Repeats
+from polycode_plugins.explainers.records import repeats as repeats_module
+from polycode_plugins.explainers.records.protocols import (
+    MARSHALL_KIRCHNER,
+    OPENAI,
+    check_disjoint,
+    split,
+)
+from polycode_plugins.explainers.records.repeats import Repeats
+from polycode_plugins.explainers.scoring.floors import floors_of, others
+from polycode_plugins.explainers.scoring.judging import SimulatingJudge, cases_of
 
 
 def made(n, document=0, values=(0.0, 5.0, 0.0)):

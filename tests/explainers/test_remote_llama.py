@@ -13,7 +13,7 @@ from long_gpt2 import gguf_file, long_folder
 from planted_units import UNITS
 
 from polycode_plugins.explainers.base import Explanation, JudgeTask
-from polycode_plugins.explainers.remote import LocalModel, OpenAIExplainer
+from polycode_plugins.explainers.language_model import LocalModel, OpenAIExplainer
 
 pytest.importorskip(
     "xllamacpp", reason="xllamacpp, a wheel of llama.cpp's server, is not installed"

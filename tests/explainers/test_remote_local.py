@@ -13,8 +13,8 @@ from planted_units import UNITS
 
 from polycode_plugins.errors import DataError, ModelError
 from polycode_plugins.explainers.base import Explanation
-from polycode_plugins.explainers.remote import LocalModel, OpenAIExplainer, prompts
-from polycode_plugins.explainers.remote.failures import RemoteError
+from polycode_plugins.explainers.language_model import LocalModel, OpenAIExplainer, prompts
+from polycode_plugins.explainers.language_model.failures import RemoteError
 from polycode_plugins.loading import embedded_model
 
 TOKENS = ("def", "(", "\n", " é", "10")

@@ -8,7 +8,7 @@ from openai_rules import EXPECTED_FIRES, EXPECTED_SILENT, fires
 from planted_units import UNITS
 
 from polycode_plugins.explainers.base import JudgeTask, SimulationTask
-from polycode_plugins.explainers.remote import RemoteError
+from polycode_plugins.explainers.language_model import RemoteError
 
 
 def tasks(explanations):

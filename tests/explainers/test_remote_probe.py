@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polycode_plugins.explainers.remote import Capabilities, RemoteError
+from polycode_plugins.explainers.language_model import Capabilities, RemoteError
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,21 @@ import math
 import numpy as np
 import pytest
 
-from polycode_plugins.explainers.remote import prompts, reading
-from polycode_plugins.explainers.remote.failures import Unreadable
-from polycode_plugins.explainers.remote.request import Position, positions_of, text_of
+from polycode_plugins.explainers.language_model import prompts, readings
+from polycode_plugins.explainers.language_model.failures import Unreadable
+from polycode_plugins.explainers.language_model.request import Position, positions_of, text_of
 
 TOKENS = ("a", " b", "\n", " ü")
 
 
 def test_expected_value_by_hand():
     top = {"3": math.log(0.2), "5": math.log(0.2), "10": math.log(0.1), " 7": math.log(0.4)}
-    assert reading.expected_value(top, 10) == pytest.approx((3 * 0.2 + 5 * 0.2 + 10 * 0.1) / 0.5)
-    assert reading.expected_value({"9": -1.0, "10": 0.0}, 9) == pytest.approx(10)  # 9 of 9
-    assert reading.expected_value(top, 10, " ") == pytest.approx(7)
+    assert readings.expected_value(top, 10) == pytest.approx((3 * 0.2 + 5 * 0.2 + 10 * 0.1) / 0.5)
+    assert readings.expected_value({"9": -1.0, "10": 0.0}, 9) == pytest.approx(10)  # 9 of 9
+    assert readings.expected_value(top, 10, " ") == pytest.approx(7)
     for no_number in ({}, {"x": -1.0}, {"11": -1.0}, {"05": -1.0}, {"٣": -1.0}, {"1.5": -1.0}):
         with pytest.raises(Unreadable, match="no number"):
-            reading.expected_value(no_number, 10)
+            readings.expected_value(no_number, 10)
 
 
 def echo(prompt, *, split=1, value="7"):
@@ -38,26 +38,26 @@ def echo(prompt, *, split=1, value="7"):
 def test_values_are_found_whatever_the_tokenizer_does():
     prompt = prompts.simulate_text("x", TOKENS, top=10)
     found = echo(prompt)
-    np.testing.assert_allclose(reading.at_unknown(found, prompt, 4, 10), [7.0] * 4)
+    np.testing.assert_allclose(readings.at_unknown(found, prompt, 4, 10), [7.0] * 4)
     before = [Position("<s>", None, None), *found, Position("!", -1.0, {"?": -1.0})]
-    np.testing.assert_allclose(reading.at_unknown(before, prompt, 4, 10), [7.0] * 4)
+    np.testing.assert_allclose(readings.at_unknown(before, prompt, 4, 10), [7.0] * 4)
     broken = [Position("�" if p.token == "ü" else p.token, p.logprob, p.top) for p in found]
-    np.testing.assert_allclose(reading.at_unknown(broken, prompt, 4, 10), [7.0] * 4)
+    np.testing.assert_allclose(readings.at_unknown(broken, prompt, 4, 10), [7.0] * 4)
 
 
 def test_doubtful_alignment_is_no_answer():
     prompt = prompts.simulate_text("x", TOKENS, top=10)
     with pytest.raises(Unreadable, match="do not belong"):
-        reading.at_unknown(echo(prompt)[:-9], prompt, 4, 10)
+        readings.at_unknown(echo(prompt)[:-9], prompt, 4, 10)
     with pytest.raises(Unreadable, match="do not belong"):  # a token begins before the word
-        reading.at_unknown(echo(prompt, split=4), prompt, 4, 10)
+        readings.at_unknown(echo(prompt, split=4), prompt, 4, 10)
     with pytest.raises(Unreadable, match="another request"):
-        reading.at_unknown(echo(prompt.replace("weather", "seasons")), prompt, 4, 10)
+        readings.at_unknown(echo(prompt.replace("weather", "seasons")), prompt, 4, 10)
     with pytest.raises(Unreadable, match="no log-probabilities"):
-        reading.at_unknown([], prompt, 4, 10)
+        readings.at_unknown([], prompt, 4, 10)
     silent = [Position(p.token, p.logprob, None) for p in echo(prompt)]
     with pytest.raises(Unreadable, match="no log-probabilities"):
-        reading.at_unknown(silent, prompt, 4, 10)
+        readings.at_unknown(silent, prompt, 4, 10)
 
 
 def table(values, tokens=TOKENS, **fields):
@@ -66,9 +66,9 @@ def table(values, tokens=TOKENS, **fields):
 
 
 def test_a_table_is_read_and_a_fence_is_no_matter():
-    np.testing.assert_array_equal(reading.table(table([0, 1, 10, 2]), "q", TOKENS), [0, 1, 10, 2])
+    np.testing.assert_array_equal(readings.table(table([0, 1, 10, 2]), "q", TOKENS), [0, 1, 10, 2])
     fenced = f"```json\n{table([0, 1, 10, 2])}\n```"
-    np.testing.assert_array_equal(reading.table(fenced, "q", TOKENS), [0, 1, 10, 2])
+    np.testing.assert_array_equal(readings.table(fenced, "q", TOKENS), [0, 1, 10, 2])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_table_is_read_and_a_fence_is_no_matter():
 )
 def test_what_is_no_table(text, reason):
     with pytest.raises(Unreadable, match=reason):
-        reading.table(text, "q", TOKENS)
+        readings.table(text, "q", TOKENS)
 
 
 def test_expected_values_of_a_table_come_from_its_own_numbers():
@@ -100,14 +100,14 @@ def test_expected_values_of_a_table_come_from_its_own_numbers():
         offsets.append(match.start())
     found = [Position(p, -0.1, {p: math.log(0.5), "5": math.log(0.5)}) for p in pieces]
     with pytest.raises(Unreadable, match="do not belong"):  # a token that looks like a row's end
-        reading.table_expected(found, text, "q", ("1, 2]", "x", "y", "z"))
+        readings.table_expected(found, text, "q", ("1, 2]", "x", "y", "z"))
     text = table([0, 10, 3, 3])
     pieces = __import__("re").findall(r"\d+|[^\d]", text)
     found = [Position(p, -0.1, {p: math.log(0.5), "5": math.log(0.5)}) for p in pieces]
-    np.testing.assert_allclose(reading.table_expected(found, text, "q", TOKENS), [2.5, 7.5, 4, 4])
+    np.testing.assert_allclose(readings.table_expected(found, text, "q", TOKENS), [2.5, 7.5, 4, 4])
     digits = [Position(p, -0.1, {p: 0.0}) for p in text]  # 10 as two tokens
     with pytest.raises(Unreadable, match="10 as two"):
-        reading.table_expected(digits, text, "q", TOKENS)
+        readings.table_expected(digits, text, "q", TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ def test_expected_values_of_a_table_come_from_its_own_numbers():
     ],
 )
 def test_the_phrase_is_taken_from_an_explanation(answer, phrase):
-    assert reading.explanation(answer) == phrase
+    assert readings.explanation(answer) == phrase
 
 
 @pytest.mark.parametrize("answer", ["", "...", "\n\n"])
 def test_an_empty_explanation_is_none(answer):
     with pytest.raises(Unreadable, match="empty"):
-        reading.explanation(answer)
+        readings.explanation(answer)
 
 
 @pytest.mark.parametrize(

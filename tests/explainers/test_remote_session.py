@@ -19,8 +19,8 @@ from planted_units import UNITS
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.base import JudgeTask, SimulationTask
-from polycode_plugins.explainers.dry_run import DryRun
-from polycode_plugins.explainers.remote import (
+from polycode_plugins.explainers.comparison.dry_run import DryRun
+from polycode_plugins.explainers.language_model import (
     BudgetError,
     OpenAIExplainer,
     OpenAIServer,
@@ -28,9 +28,9 @@ from polycode_plugins.explainers.remote import (
     Store,
     background,
 )
-from polycode_plugins.explainers.remote.request import CHAT, Request, estimated_tokens
-from polycode_plugins.explainers.remote.server import retry_after
-from polycode_plugins.explainers.remote.session import Session
+from polycode_plugins.explainers.language_model.request import CHAT, Request, estimated_tokens
+from polycode_plugins.explainers.language_model.server import retry_after
+from polycode_plugins.explainers.language_model.session import Session
 
 PRICES = {"planted": {"in": 1000.0, "out": 2000.0}}
 

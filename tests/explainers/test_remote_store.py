@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from polycode_plugins.errors import StateError
-from polycode_plugins.explainers.remote import Store
-from polycode_plugins.explainers.remote.request import CHAT, Request
+from polycode_plugins.explainers.language_model import Store
+from polycode_plugins.explainers.language_model.request import CHAT, Request
 
 ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain", "v1")
 

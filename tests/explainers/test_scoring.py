@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.explainers import calibration
-from polycode_plugins.explainers.scoring import (
+from polycode_plugins.explainers.scoring import calibration
+from polycode_plugins.explainers.scoring.formulas import (
     absolute_deviation_score,
     auprc_score,
     balanced_accuracy,

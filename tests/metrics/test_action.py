@@ -12,9 +12,9 @@ import torch
 import polycode_plugins as pc
 from polycode_plugins import theory
 from polycode_plugins.activations import Activations
-from polycode_plugins.analysis import Analysis
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Action, ActionResult, Spectrum, power_law_action, trajectories
+from polycode_plugins.runs.analysis import Analysis
 
 
 def smooth(time=200, width=512, seed=0):

@@ -12,12 +12,12 @@ from scipy.signal import lfilter
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
-from polycode_plugins.analysis import Analysis
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Capacity, CapacityResult, Spectrum
 from polycode_plugins.metrics.capacity.code_entropy import Code
 from polycode_plugins.metrics.mine.sample_information import log_determinant
-from polycode_plugins.statistics import Statistics
+from polycode_plugins.runs.analysis import Analysis
+from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.theory import (
     dropout_capacity,
     gaussian_entropy,

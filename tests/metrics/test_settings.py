@@ -13,9 +13,10 @@ import pytest
 import torch
 
 import polycode_plugins as pc
-from polycode_plugins import cli, plugins
+from polycode_plugins import plugins
+from polycode_plugins.commands import main
 from polycode_plugins.metrics import MINE, Action, Capacity, Spectrum
-from polycode_plugins.statistics import describe_metric, make_metrics, rebuild_metrics
+from polycode_plugins.runs.gathering import describe_metric, make_metrics, rebuild_metrics
 
 DATA = torch.randn(400, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
@@ -109,7 +110,7 @@ def test_a_run_over_all_ranks_is_loaded_again(metric, tmp_path: Path):
 
 
 def test_all_ranks_are_asked_for_in_the_shell():
-    (metric,) = cli._metrics("spectrum", ["spectrum.ranks=1,null", "spectrum.fit=huber"])
+    (metric,) = main._metrics("spectrum", ["spectrum.ranks=1,null", "spectrum.fit=huber"])
     assert metric == Spectrum(fit="huber", ranks=(1, None))
 
 

@@ -12,8 +12,8 @@ from scipy.signal import lfilter
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Capacity, Covariance, Spectrum, SpectrumResult
-from polycode_plugins.probe import measure
-from polycode_plugins.statistics import Statistics
+from polycode_plugins.runs.attach import measure
+from polycode_plugins.runs.gathering import Statistics
 from tests.metrics.gaussian_spectra import power_law
 
 AXES = ("batch", "position", "feature")

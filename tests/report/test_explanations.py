@@ -11,14 +11,15 @@ import pytest
 from explanation_samples import ATTACKS, hostile_comparison, sample_comparison
 from report_reading import faults, read
 
-from polycode_plugins.explainers import Explanation, adjusting
-from polycode_plugins.explainers.contrasts import Contrast
-from polycode_plugins.explainers.scores import Scores
-from polycode_plugins.report.chart import Chart
-from polycode_plugins.report.comparison_answer import answer, answers
-from polycode_plugins.report.comparison_picture import picture
-from polycode_plugins.report.heat import runs, visible
-from polycode_plugins.report.table import Table
+from polycode_plugins.explainers import Explanation
+from polycode_plugins.explainers.comparison import adjusting
+from polycode_plugins.explainers.comparison.answer import answer, answers
+from polycode_plugins.explainers.comparison.contrasts import Contrast
+from polycode_plugins.explainers.comparison.heat_texts import runs, visible
+from polycode_plugins.explainers.comparison.picture import picture
+from polycode_plugins.explainers.scoring.scores import Scores
+from polycode_plugins.pages.charts import Chart
+from polycode_plugins.pages.tables import Table
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,8 @@ def test_failures_are_said_before_anything_else():
         first.evaluation,
         explanation=type(first.evaluation.explanation).failed("u", "e", "the budget is spent"),
     )
-    from polycode_plugins.report.explanations import page_of
-    from polycode_plugins.report.page import Warnings
+    from polycode_plugins.pages.pages import Warnings
+    from polycode_plugins.report.comparison_page import page_of
 
     changed = dataclasses.replace(
         comparison, units=(dataclasses.replace(first, evaluation=failed), *rest)

@@ -10,7 +10,7 @@ import pytest
 from explanation_samples import ATTACKS, hostile_comparison, sample_comparison
 from test_report_browser import PHONE, Visit, browser, too_wide, width
 
-from polycode_plugins.report.heat import visible
+from polycode_plugins.explainers.comparison.heat_texts import visible
 
 pytestmark = pytest.mark.browser
 __all__ = ["browser"]

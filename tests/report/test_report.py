@@ -19,10 +19,12 @@ from report_reading import Reading, faults, read
 from report_samples import BROKEN, FEW, HOSTILE, Spread, planted
 
 import polycode_plugins as pc
-from polycode_plugins.report import chart, depth, generic, record, table
-from polycode_plugins.report.content import page_of, parts_of
-from polycode_plugins.report.escape import csp_hash, plotly_text, script_json
-from polycode_plugins.report.page import Page, Prose, Section, Warnings, render
+from polycode_plugins.metrics import chapter
+from polycode_plugins.pages import charts, depth_charts, tables
+from polycode_plugins.pages.escaping import csp_hash, plotly_text, script_json
+from polycode_plugins.pages.pages import Page, Prose, Section, Warnings, render
+from polycode_plugins.report import record
+from polycode_plugins.report.analysis_page import page_of, parts_of
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def test_without_the_extra_the_error_says_what_to_install(analysis, tmp_path, mo
     for name in [m for m in sys.modules if m.partition(".")[0] == library]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
-    from polycode_plugins.report import page as module
+    from polycode_plugins.pages import pages as module
 
     module._plotly.cache_clear()
     with pytest.raises(pc.PluginError, match=rf"needs {library}.*polycode-plugins\[report\]"):
@@ -188,7 +190,7 @@ def test_few_samples_are_said_in_words(page):
 def test_sound_results_carry_no_warning(analysis):
     def warned(**changes):
         law = dataclasses.replace(sound.power_law, **{"broken": False, **changes})
-        view = generic.View(
+        view = chapter.View(
             "m",
             "spectrum",
             analysis.statistics.metrics[0],
@@ -325,7 +327,7 @@ def test_a_subclass_of_a_special_result_keeps_the_special_section(analysis):
 
     def kinds(results):
         metric = analysis.statistics.metrics[0]
-        view = generic.View("m", "m", metric, analysis.sites[: len(results)], results)
+        view = chapter.View("m", "m", metric, analysis.sites[: len(results)], results)
         return [type(part).__name__ for part in parts_of(view)]
 
     site = next(iter(analysis))
@@ -411,7 +413,7 @@ def test_the_shell_escapes_every_part_of_any_page():
 
 
 def cells(*values, **options) -> list[str]:
-    return [c.text for c in table.column("x", values, **options).cells]
+    return [c.text for c in tables.column("x", values, **options).cells]
 
 
 def test_a_column_has_one_number_of_decimals_and_says_what_is_undefined():
@@ -427,24 +429,24 @@ def test_a_column_has_one_number_of_decimals_and_says_what_is_undefined():
 
 
 def test_a_wide_table_is_cut_for_paper_and_nothing_is_lost():
-    columns = [table.names("site", ["a", "b"])]
-    columns += [table.column(f"c{i}", [i, i]) for i in range(25)]
-    sheets = table.Table("t", "all", columns).sheets
+    columns = [tables.names("site", ["a", "b"])]
+    columns += [tables.column(f"c{i}", [i, i]) for i in range(25)]
+    sheets = tables.Table("t", "all", columns).sheets
     assert [len(s.columns) for s in sheets] == [11, 11, 6]
     assert [c for s in sheets for c in s.columns[1:]] == columns[1:]
     assert all(s.columns[0] is columns[0] for s in sheets)
-    assert table.Table("t", "all", columns[:11]).sheets == []
+    assert tables.Table("t", "all", columns[:11]).sheets == []
 
 
 def test_undefined_sorts_last_and_numbers_by_value():
-    column = table.column("x", [1e-3, None, 2.0])
+    column = tables.column("x", [1e-3, None, 2.0])
     assert [c.sort for c in column.cells] == ["0.001", "", "2.0"]
     assert column.numeric
 
 
 def test_sites_that_differ_in_numbers_only_are_joined():
     def grouped(*names):
-        return depth.families([pc.Site(n, i) for i, n in enumerate(names)])
+        return depth_charts.families([pc.Site(n, i) for i, n in enumerate(names)])
 
     assert grouped("a.0", "a.1") == [("a.*", [0, 1])]
     assert grouped("a.0.x", "a.0.y", "a.1.x", "a.1.y") == [("a.*.x", [0, 2]), ("a.*.y", [1, 3])]
@@ -452,10 +454,10 @@ def test_sites_that_differ_in_numbers_only_are_joined():
 
 
 def test_an_undefined_value_is_a_gap_in_the_chart_and_a_word_in_its_label():
-    quantity = generic.quantity("share", [1.0, None, math.nan], [None, None, (0.0, 1.0)])
+    quantity = chapter.quantity("share", [1.0, None, math.nan], [None, None, (0.0, 1.0)])
     sites = [pc.Site(f"a.{i}", i) for i in range(3)]
-    drawn = depth.by_depth("c", "t", "c", chart.Axis("share"), sites, [quantity])
-    points = chart.plotly_figure(drawn)["data"][-1]
+    drawn = depth_charts.by_depth("c", "t", "c", charts.Axis("share"), sites, [quantity])
+    points = charts.plotly_figure(drawn)["data"][-1]
     assert points["y"] == [1.0, None, None]
     assert ["undefined" in t for t in points["text"]] == [False, True, True]
 
@@ -467,8 +469,8 @@ def test_the_legend_tells_families_and_quantities_apart_by_sign():
     none = [None] * 4
 
     def legend(*quantities):
-        made = [generic.quantity(name, [1.0] * 4, none) for name in quantities]
-        drawn = depth.by_depth("c", "t", "c", chart.Axis("x"), sites, made)
+        made = [chapter.quantity(name, [1.0] * 4, none) for name in quantities]
+        drawn = depth_charts.by_depth("c", "t", "c", charts.Axis("x"), sites, made)
         return [(sign, text) for _, sign, text in drawn.legend]
 
     assert legend("one") == [("●", "a.*"), ("■", "mlp.*")]
@@ -481,18 +483,18 @@ def test_the_legend_tells_families_and_quantities_apart_by_sign():
 
 
 def test_error_bars_reach_to_the_ends_of_a_lopsided_interval():
-    quantity = generic.quantity("share", [1.0, 2.0], [(0.5, 3.0), None])
+    quantity = chapter.quantity("share", [1.0, 2.0], [(0.5, 3.0), None])
     sites = [pc.Site(f"a.{i}", i) for i in range(2)]
-    drawn = depth.by_depth("c", "t", "c", chart.Axis("share"), sites, [quantity])
-    bars = chart.plotly_figure(drawn)["data"][-1]["error_y"]
+    drawn = depth_charts.by_depth("c", "t", "c", charts.Axis("share"), sites, [quantity])
+    bars = charts.plotly_figure(drawn)["data"][-1]["error_y"]
     assert (bars["array"], bars["arrayminus"]) == ([2.0, None], [0.5, None])
 
 
 def test_ticks_are_whole_few_and_cover_the_depths():
-    assert chart.whole_ticks([0, 3]) == [0, 1, 2, 3]
-    assert chart.whole_ticks([0, 95]) == list(range(0, 96, 10))
-    assert chart.whole_ticks([5]) == [5]
-    assert chart.whole_ticks([]) == []
+    assert charts.whole_ticks([0, 3]) == [0, 1, 2, 3]
+    assert charts.whole_ticks([0, 95]) == list(range(0, 96, 10))
+    assert charts.whole_ticks([5]) == [5]
+    assert charts.whole_ticks([]) == []
 
 
 def test_one_site_is_enough(tmp_path):
@@ -512,8 +514,8 @@ def test_warnings_that_differ_in_numbers_only_are_said_once():
 
     sites = [pc.Site(f"s{i}", i) for i in range(3)]
     results = [Doubtful("ratio 1.98 over 9 steps"), Doubtful("ratio 2.01 over 9 steps", "few")]
-    view = generic.View("m", "m", None, sites, [*results, Doubtful()])
-    assert generic.own_warnings(view) == [
+    view = chapter.View("m", "m", None, sites, [*results, Doubtful()])
+    assert chapter.own_warnings(view) == [
         "At s0, s1 (with the numbers of s0): ratio 1.98 over 9 steps",
         "At s1: few",
     ]
@@ -547,12 +549,12 @@ def test_the_columns_of_any_metric_are_explained_in_the_words_of_its_result(tmp_
 
 
 def test_a_result_without_documented_fields_has_no_meanings():
-    assert generic.meanings(pc.Result) == {}
+    assert chapter.meanings(pc.Result) == {}
 
 
 def test_a_unit_that_is_the_name_is_said_once():
-    assert table.titled("bits", {"bits": "bits"}, {}) == "bits"
-    assert table.titled("nats", {"nats": "nats"}, {"nats": "information"}) == "information (nats)"
+    assert tables.titled("bits", {"bits": "bits"}, {}) == "bits"
+    assert tables.titled("nats", {"nats": "nats"}, {"nats": "information"}) == "information (nats)"
 
 
 def test_random_weights_are_said_beside_the_model():

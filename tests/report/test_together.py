@@ -10,8 +10,8 @@ from explanation_samples import sample_comparison
 from report_reading import faults, read
 
 import polycode_plugins as pc
-from polycode_plugins.cli import main
-from polycode_plugins.report.together import write_folder
+from polycode_plugins.commands.main import main
+from polycode_plugins.report.folder import write_folder
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from polycode_plugins import plugins, testing
-from polycode_plugins.cli_check import case_of, find_case
+from polycode_plugins.commands.check import case_of, find_case
 from polycode_plugins.errors import PolycodeError
 
 

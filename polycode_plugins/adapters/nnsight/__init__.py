@@ -1,0 +1,1 @@
+"""nnsight: traced models, local and remote."""

@@ -1,0 +1,1 @@
+"""Pages: charts, tables and the shell around them. Nothing here knows what is shown."""
