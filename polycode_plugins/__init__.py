@@ -25,13 +25,15 @@ from polycode_plugins.errors import (
 )
 
 if TYPE_CHECKING:
-    from polycode_plugins import explainers, information, metrics, theory
+    from polycode_plugins import adapters, explainers, information, metrics, pages, theory
     from polycode_plugins.activations import Activations, Site
     from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions
+    from polycode_plugins.explainers.base import Explainer
     from polycode_plugins.explainers.comparison.compare import compare
     from polycode_plugins.explainers.comparison.outcome import Comparison
     from polycode_plugins.loading import load
     from polycode_plugins.metrics.base import Accumulator, Metric, Result
+    from polycode_plugins.metrics.pairs import PairMetric
     from polycode_plugins.runs.analysis import Analysis
     from polycode_plugins.runs.analyze import analyze
     from polycode_plugins.runs.attach import Probe, attach, measure
@@ -45,7 +47,9 @@ _HOMES = {
     "Capture": "adapters.base",
     "Comparison": "explainers.comparison.outcome",
     "DataOptions": "adapters.base",
+    "Explainer": "explainers.base",
     "Metric": "metrics.base",
+    "PairMetric": "metrics.pairs",
     "Probe": "runs.attach",
     "Result": "metrics.base",
     "Site": "activations",
@@ -55,7 +59,7 @@ _HOMES = {
     "load": "loading",
     "measure": "runs.attach",
 }
-_MODULES = ("explainers", "information", "metrics", "theory")
+_MODULES = ("adapters", "explainers", "information", "metrics", "pages", "theory")
 
 __all__ = [
     "Accumulator",
@@ -67,8 +71,10 @@ __all__ = [
     "Comparison",
     "DataError",
     "DataOptions",
+    "Explainer",
     "Metric",
     "ModelError",
+    "PairMetric",
     "PluginError",
     "PolycodeError",
     "Probe",
@@ -77,6 +83,7 @@ __all__ = [
     "SiteError",
     "StateError",
     "__version__",
+    "adapters",
     "analyze",
     "attach",
     "compare",
@@ -85,6 +92,7 @@ __all__ = [
     "load",
     "measure",
     "metrics",
+    "pages",
     "theory",
 ]
 

@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -304,8 +304,7 @@ def choose(
             "no sites were asked for, and this model has none by default; name some, for example "
             f"{available[-1].name!r}"
         )
-    order = sorted(chosen.values(), key=lambda s: s.depth)
-    return [replace(site, depth=i) for i, site in enumerate(order)]
+    return sorted(chosen.values(), key=lambda site: site.depth)
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:

@@ -17,8 +17,8 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
 if TYPE_CHECKING:
-    from polycode_plugins.explainers.base import Cost
     from polycode_plugins.explainers.comparison.outcome import Comparison
+    from polycode_plugins.explainers.costs import Cost
     from polycode_plugins.explainers.units.base import Units
 
 _EXPLAINED = 10  # units that `explain` explains unless it is told
@@ -157,7 +157,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _compare(options: argparse.Namespace) -> int:
     kinds: list[str | Units] = [k.strip() for k in options.units.split(",") if k.strip()]
     if options.directions is not None:
-        from polycode_plugins.explainers.units.direction_files import read_directions
+        from polycode_plugins.explainers.units.directions import read_directions
 
         kinds.append(read_directions(options.directions))
     comparison = _run(options, kinds, options.n_units, control=options.control)
