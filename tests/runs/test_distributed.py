@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from places import HELPERS
 
 import polycode_plugins as pc
 
@@ -71,7 +72,7 @@ def joined() -> list[dict[str, Any]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    script = str(Path(__file__).with_name("joining_processes.py"))
+    script = str(HELPERS / "joining_processes.py")
     running = [
         subprocess.Popen(
             [sys.executable, "-W", "ignore", script, str(port), str(rank)],

@@ -14,6 +14,7 @@ import openai_rules as rules
 import pandas as pd
 import pytest
 from openai_server import KEY
+from places import HELPERS
 
 from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.commands.compare import _counted
@@ -60,7 +61,7 @@ def asked(url: str, texts: Path, out: Path, model: str = "planted") -> list[str]
 def test_killed_and_resumed_it_sends_nothing_twice_and_ends_the_same(server, texts, tmp_path):
     server.delay = 0.02
     out, whole = tmp_path / "killed", tmp_path / "whole"
-    script = Path(__file__).with_name("killed_compare.py")
+    script = HELPERS / "killed_compare.py"
     store, kills = out / "answers.sqlite", 1
     done = subprocess.run(
         [

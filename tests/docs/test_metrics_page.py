@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page_python import TEXTS, run
+from places import ROOT
 
 import polycode_plugins as pc
-from tests.test_readme import ROOT, TEXTS, run
 
 
 def test_the_page_on_the_metrics_runs(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from long_gpt2 import gguf_file, long_folder
+from places import HELPERS
 from planted_units import UNITS
 
 from polycode_plugins.explainers.base import Explanation, JudgeTask
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(folder):
     model = gguf_file(folder, folder.parent / "long.gguf")
-    script = Path(__file__).with_name("llama_server.py")
+    script = HELPERS / "llama_server.py"
     with open(folder.parent / "log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, str(script), str(model)], stdout=subprocess.PIPE, stderr=log, text=True

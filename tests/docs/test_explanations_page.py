@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import matplotlib
 import pytest
+from places import ROOT
 
 from polycode_plugins.commands.main import _parser
 from polycode_plugins.data import text_documents
@@ -19,7 +19,7 @@ from polycode_plugins.explainers.scoring import formulas
 from polycode_plugins.explainers.scoring.floors import FLOORS
 from polycode_plugins.loading import embedded_model
 
-PAGE = (Path(__file__).parents[2] / "docs" / "explanations.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanations.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:

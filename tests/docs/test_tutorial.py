@@ -10,13 +10,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import polycode_plugins as pc
 from polycode_plugins import plugins, testing
 from polycode_plugins.commands import main
 
 PUBLIC = ("adapters", "experiments", "explainers", "metrics", "pages", "testing")
-ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "polycode-example"
 TUTORIAL = (ROOT / "docs" / "write-a-plugin.md").read_text()
 ABOUT = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gaussian_spectra import eigenvalues, power_law, spectra
 from scipy.signal import lfilter
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.spectrum.power_law import fit_power_law
 from polycode_plugins.metrics.spectrum.sample_spectrum import sample_spectrum
-from tests.metrics.gaussian_spectra import eigenvalues, power_law, spectra
 
 
 @pytest.mark.parametrize(("n", "ranks"), [(60, [1, 3, 10, 30, 50]), (130, [1, 5, 30, 60, 90])])

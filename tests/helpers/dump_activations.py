@@ -3,7 +3,7 @@
     python dump_activations.py FOLDER OUT.safetensors
 
 The two majors of TransformerLens cannot be imported together, so each runs this by itself; see
-test_transformer_lens_majors.py.
+tests/adapters/transformer_lens/test_majors.py.
 """
 
 from __future__ import annotations

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import pandas as pd
 import pytest
+from page_python import TEXTS, run
 
 import polycode_plugins as pc
-from polycode_plugins.data.text import text_documents
-from polycode_plugins.loading import embedded_model
-
-ROOT = Path(__file__).parents[1]
-TEXTS = [document.text[:600] for document in islice(text_documents(None), 60)]
-
-
-def run(page: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run the Python of a page, block after block, as it stands but for the model's name."""
-    for source in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL):
-        source = source.replace('"gpt2"', repr(str(embedded_model())))
-        exec(compile(source, page, "exec", dont_inherit=True), names)
-    return names
 
 
 @pytest.fixture(autouse=True)

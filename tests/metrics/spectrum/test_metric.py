@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from gaussian_spectra import power_law
 from scipy.signal import lfilter
 
 from polycode_plugins.activations import Activations, Site
@@ -14,7 +15,6 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Capacity, Covariance, Spectrum, SpectrumResult
 from polycode_plugins.runs.attach import measure
 from polycode_plugins.runs.gathering import Statistics
-from tests.metrics.gaussian_spectra import power_law
 
 AXES = ("batch", "position", "feature")
 WIDTH = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gaussian_spectra import power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.summaries import (
@@ -11,7 +12,6 @@ from polycode_plugins.metrics.spectrum.summaries import (
     explained_variance,
     participation_ratio,
 )
-from tests.metrics.gaussian_spectra import power_law, spectra, spectrum
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0])

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import torch
 from dump_activations import SITES, rows
+from places import HELPERS, ROOT
 from safetensors.torch import load_file
 from tiny_models import LAYERS
 from transformers import GPT2LMHeadModel
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 # A folder with TransformerLens 3, to put before the installed packages (`make test-tl3`).
 OVERLAY = Path(os.environ.get("TRANSFORMER_LENS_3", ROOT / "build" / "transformer-lens-3"))
 
@@ -34,7 +33,7 @@ def dumped(major: str, folder: Path, out: Path) -> dict[str, Dump] | str:
             return f"no TransformerLens 3 in {OVERLAY}; 'make test-tl3' puts it there"
         paths.insert(0, str(OVERLAY))
     done = subprocess.run(
-        [sys.executable, str(HERE / "dump_activations.py"), str(folder), str(out)],
+        [sys.executable, str(HELPERS / "dump_activations.py"), str(folder), str(out)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         encoding="utf-8",

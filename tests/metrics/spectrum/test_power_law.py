@@ -7,11 +7,11 @@ from functools import cache
 
 import numpy as np
 import pytest
+from gaussian_spectra import power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError, PolycodeError
 from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.spectrum.power_law import PowerLawFit, fit_power_law
-from tests.metrics.gaussian_spectra import power_law, spectra, spectrum
 
 
 def fits(width: int, exponent: float, n: int, seeds: int, **options) -> list[PowerLawFit]:
