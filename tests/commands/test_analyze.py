@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from command_line import SMALL, run
 
 import polycode_plugins as pc
 from polycode_plugins.commands import compare, main
 from polycode_plugins.loading import embedded_model
-from polycode_plugins.runs import analyze
-
-TEXT = "def area(radius):\n    Return the area of a circle of the given radius.\n" * 60
-SMALL = ["--limit", "8", "--context", "32", "--quiet"]
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return path
-
-
-def run(*arguments: object) -> int:
-    return main.main([str(a) for a in arguments])
+from polycode_plugins.metrics import Spectrum
 
 
 def test_analyze_a_folder_on_a_text_of_ones_own(tmp_path, text, capsys):
@@ -56,48 +40,6 @@ def test_the_embedded_default_needs_no_arguments(capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [r["site"] for r in rows] == [f"blocks.{i}.hook_resid_post" for i in range(6)]
     assert all(r["spectrum.exponent"] > 0 and r["spectrum.width"] == 128 for r in rows)
-
-
-def test_shards_merge_to_the_whole_run(tmp_path, text, capsys):
-    common = [
-        "analyze",
-        "--text",
-        text,
-        "--sites",
-        "blocks.5.hook_resid_post",
-        *SMALL,
-        "--no-report",
-    ]
-    assert run(*common, "--out", tmp_path / "whole") == 0
-    for i in range(2):
-        assert run(*common, "--shard", f"{i}/2", "--out", tmp_path / str(i)) == 0
-    assert (
-        run("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "both", "--no-report") == 0
-    )
-    whole, both = pc.Analysis.load(tmp_path / "whole"), pc.Analysis.load(tmp_path / "both")
-    site = "blocks.5.hook_resid_post"
-    a = torch.from_numpy(whole[site, "spectrum"].eigenvalues)
-    b = torch.from_numpy(both[site, "spectrum"].eigenvalues)
-    assert float((a - b).abs().max() / a.max()) < 1e-5  # other batches round differently in float32
-    capsys.readouterr()
-    assert run("merge", tmp_path / "0", tmp_path / "0", "--out", tmp_path / "twice") == 2
-    assert "count it twice" in capsys.readouterr().err
-    assert run("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "both") == 2
-
-
-def test_sites_and_plugins(capsys):
-    assert run("sites", "--sites", "blocks.0.hook_resid_*", "--json") == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert [s["site"] for s in listed] == [
-        f"blocks.0.hook_resid_{x}" for x in ("pre", "mid", "post")
-    ]
-    assert run("plugins", "--json") == 0
-    listed = json.loads(capsys.readouterr().out)
-    named = {(p["kind"], p["name"]): p for p in listed}
-    assert named["adapter", "transformer-lens"]["distribution"] == "polycode-plugins"
-    assert all(p["broken"] is None for p in listed if p["distribution"] == "polycode-plugins")
-    assert run("plugins", "--no-import") == 0
-    assert "spectrum" in capsys.readouterr().out
 
 
 def test_settings_reach_the_metric(capsys):
@@ -216,41 +158,6 @@ def test_a_constant_layer_is_named():
         pc.analyze(Constant(), torch.randn(40, 4), sites=["live", "dead"])
 
 
-def test_usage_errors_and_help(capsys):
-    with pytest.raises(SystemExit) as caught:
-        run("analyze", "--no-such-flag")
-    assert caught.value.code == 2
-    assert run() == 0
-    assert "analyze" in capsys.readouterr().out
-
-
-def test_help_does_not_wait_for_torch():
-    script = (
-        "import sys; from polycode_plugins.commands import main\n"
-        "try: main.main(['--help'])\n"
-        "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stderr.strip() == "False"
-
-
-def test_an_interruption_says_whether_anything_is_kept(tmp_path, capsys, monkeypatch):
-    def stopped(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(analyze, "analyze", stopped)
-    assert run("analyze") == 130
-    assert capsys.readouterr().err == "polycode: interrupted; without --out nothing is kept\n"
-    assert run("analyze", "--out", tmp_path) == 130
-    assert "repeat the same command to go on" in capsys.readouterr().err
-
-
-def test_progress_goes_to_standard_error(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert run("analyze", "--limit", "40", "--json", "--sites", "blocks.0.hook_resid_post") == 0
-    printed, said = capsys.readouterr()
-    json.loads(printed)
-    assert "streaming" in said
-    assert "computing" in said
+def test_all_ranks_are_asked_for_in_the_shell():
+    (metric,) = main._metrics("spectrum", ["spectrum.ranks=1,null", "spectrum.fit=huber"])
+    assert metric == Spectrum(fit="huber", ranks=(1, None))

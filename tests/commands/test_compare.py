@@ -7,7 +7,9 @@ import json
 
 import pytest
 
+from polycode_plugins.commands.compare import _counted
 from polycode_plugins.commands.main import main
+from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.scoring.scores import Scores
 
 SITE = ["--sites", "blocks.2.mlp.hook_post", "--limit", "250", "--quiet"]
@@ -56,18 +58,6 @@ def test_the_floors_that_are_printed_are_of_the_units_with_a_score(monkeypatch, 
     assert differences.splitlines()[1].split()[-2:] == ["adjusted", "overlap"]
 
 
-def test_explain_says_what_units_respond_to(capsys):
-    arguments = ["explain", *SITE, "--numbers", "7,3", "--floors", "shuffled,oracle"]
-    assert main(arguments) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("blocks.2.mlp.hook_post  neuron") == 2
-    assert "oracle" in printed
-    assert "token-lookup " not in printed
-    assert main([*arguments, "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [r["unit"] for r in rows] == ["neuron 7", "neuron 3"]
-
-
 def test_more_units_than_neurons_are_a_warning(capsys, monkeypatch):
     drawn = ["--units", "projection:rademacher", "--n-units", "2", "--json"]
     assert main(["explain", *SITE, *drawn]) == 0
@@ -106,3 +96,18 @@ def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
     error = capsys.readouterr().err
     assert sentence in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_what_a_dry_run_says():
+    cost = Cost(1200, 34, 56000, 7000)
+    assert _counted(5, cost, 1.2345, as_json=False) == (
+        "5 units: at most 1,200 requests, 56,000 tokens sent and 7,000 received; 34 more repeat "
+        "these or are answered already; at most $1.23"
+    )
+    assert "--prices" in _counted(5, cost, None, as_json=False)
+    assert _counted(5, Cost(), None, as_json=False).endswith("0 received")
+
+
+def test_settings_that_an_explainer_does_not_take(tmp_path, capsys):
+    assert main(["compare", *SITE, "--budget", "1", "--out", str(tmp_path / "x")]) == 2
+    assert "does not take these options ({'budget': 1.0})" in capsys.readouterr().err

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
+
 import pytest
 import torch
+from hostile_values import LETTERS, answer, fewer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import polycode_plugins as pc
 from polycode_plugins.data.text import text_documents
 from polycode_plugins.data.windows import token_windows
 from polycode_plugins.errors import DataError
@@ -180,3 +185,19 @@ def test_an_input_shorter_than_one_window(batch_size):
 def test_what_is_not_a_tokenizer():
     with pytest.raises(DataError, match="not a tokenizer"):
         windows(["abc"], object(), prepend_bos=False)
+
+
+@fewer
+@given(st.lists(st.lists(LETTERS, max_size=30).map("".join), min_size=1, max_size=5))
+def test_texts(tmp_path_factory, texts):
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    (folder / "texts.txt").write_bytes("\n".join(texts).encode("utf-8", "surrogatepass"))
+    for source in (texts, folder / "texts.jsonl", folder / "texts.txt"):
+        adapter = _embedded()
+        answer(lambda s=source, a=adapter: list(a.batches(s, pc.DataOptions(context=4, limit=4))))
+
+
+@cache
+def _embedded() -> pc.Adapter:
+    return pc.load()

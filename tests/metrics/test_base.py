@@ -11,17 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hostile_values import ODD, answer, drawn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import polycode_plugins as pc
 from polycode_plugins import plugins
-from polycode_plugins.commands import main
 from polycode_plugins.metrics import MINE, Action, Capacity, Spectrum
-from polycode_plugins.runs.gathering import describe_metric, make_metrics, rebuild_metrics
+from polycode_plugins.runs.gathering import (
+    describe_metric,
+    make_metric,
+    make_metrics,
+    rebuild_metrics,
+)
 
 DATA = torch.randn(400, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-
 FITS = ("debiased", "huber", "stringer", "alpha-req")
 RANKS = (None, (1, None), (11, 500), (np.int64(1), np.int64(9)), [2, None])
+
+
 # Every value with a meaning of its own that the documentation names, beside the default.
 SPECIAL: dict[type[pc.Metric], dict[str, tuple[Any, ...]]] = {
     Spectrum: {
@@ -109,11 +117,6 @@ def test_a_run_over_all_ranks_is_loaded_again(metric, tmp_path: Path):
     assert read.statistics.metrics == [metric]
 
 
-def test_all_ranks_are_asked_for_in_the_shell():
-    (metric,) = main._metrics("spectrum", ["spectrum.ranks=1,null", "spectrum.fit=huber"])
-    assert metric == Spectrum(fit="huber", ranks=(1, None))
-
-
 @pytest.mark.parametrize(
     ("metric", "error", "said"),
     [
@@ -132,19 +135,6 @@ def test_what_could_not_be_read_again_is_refused_before_the_work(metric, error, 
         pc.measure({"a": DATA}, [made])
 
 
-@pytest.mark.parametrize("kind", [Spectrum, Capacity])
-@pytest.mark.parametrize("ranks", [(5, 1), (0, 9), (None, 9), (1.0, 9), (1,), (1, 2, 3), 7])
-def test_ranks_that_are_no_range_are_refused_when_they_are_given(kind, ranks):
-    with pytest.raises(pc.DataError, match=r"are no range; give first and last rank"):
-        kind(ranks=ranks)
-
-
-def test_ranks_too_few_for_a_fit_are_refused_when_they_are_given():
-    with pytest.raises(pc.DataError, match=r"ranks \(3, 6\) are 4 and a fit needs 5.*\(3, None\)"):
-        Spectrum(ranks=(3, 6))
-    assert Spectrum(ranks=(3, 7)).ranks == (3, 7)
-
-
 @pytest.mark.parametrize(
     ("kind", "settings", "said"),
     [
@@ -160,3 +150,25 @@ def test_ranks_too_few_for_a_fit_are_refused_when_they_are_given():
 def test_a_refused_setting_lists_the_choices(kind, settings, said):
     with pytest.raises(pc.StateError, match=said):
         kind.from_options(settings)
+
+
+NARROW = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
+NAMES = ["spectrum", "capacity", "action", "mine"]
+
+
+@settings(drawn, max_examples=120)
+@given(
+    name=st.sampled_from(NAMES),
+    choice=st.integers(0, 20),
+    odd=st.sampled_from([*ODD, "path", "huber", (1, 2), (5, 1), [0.5, 3], "float16", 10**6]),
+)
+def test_settings_of_metrics(name, choice, odd):
+    known = [f for f in make_metric(name).options() if f != "label"]
+    field = known[choice % len(known)]
+    quick = {"mine": {"estimators": ["gaussian"]}, "action": {"path": "rows", "projections": 4}}
+    options = {**quick.get(name, {}), field: odd}
+    if field == "projections" and odd == 10**6:
+        return  # a right setting that takes long
+    metric = answer(lambda: make_metric(name, options))
+    if metric is not None and name != "mine":
+        answer(lambda: metric.measure(NARROW))

@@ -20,10 +20,9 @@ from report_samples import BROKEN, FEW, HOSTILE, Spread, planted
 
 import polycode_plugins as pc
 from polycode_plugins.metrics import chapter
-from polycode_plugins.pages import charts, depth_charts, tables
+from polycode_plugins.pages import charts, depth_charts
 from polycode_plugins.pages.escaping import csp_hash, plotly_text, script_json
 from polycode_plugins.pages.pages import Page, Prose, Section, Warnings, render
-from polycode_plugins.report import record
 from polycode_plugins.report.analysis_page import page_of, parts_of
 
 
@@ -252,45 +251,6 @@ def test_the_record_holds_the_command_and_everything_recorded(hostile, hostile_t
     assert "<i>option</i>: </script><!--" in text
 
 
-def test_without_a_command_the_record_is_a_call_that_gives_the_same(analysis):
-    call = record.python_call(analysis)
-    activations = {f"blocks.{i}.hook_resid_post": planted(1.0, seed=i) for i in range(2)}
-    names: dict[str, object] = {"activations": activations}
-    exec(call, names)  # the point is that it runs
-    again = names["analysis"]
-    assert isinstance(again, pc.Analysis)
-    assert again.run["metrics"] == analysis.run["metrics"]
-
-
-def test_settings_that_are_no_defaults_are_in_the_call(analysis):
-    metric = pc.metrics.Spectrum(fit="stringer", ranks=(2, 40), label="other")
-    assert eval(record.metric_call(metric), {"pc": pc}) == metric
-    run = {
-        **analysis.run,
-        "model": {"name": "gpt2", "adapter": "transformer-lens"},
-        "data": 'a "quoted" name.txt',
-        "seed": 3,
-        "options": {"context": 32},
-    }
-    call = record.python_call(pc.Analysis(analysis.statistics, analysis.results, run))
-    assert compile(call, "call", "exec")
-    assert "adapter='transformer-lens'" in call
-    for part in ("'gpt2'", "'a \"quoted\" name.txt'", "seed=3", "context=32", "hook_resid_post"):
-        assert part in call
-
-
-def test_data_that_was_an_object_is_a_variable_in_the_call(analysis):
-    def source(data):
-        run = {**analysis.run, "data": data}
-        call = record.python_call(pc.Analysis(analysis.statistics, analysis.results, run))
-        return compile(call, "call", "exec") and call.split("analyze(")[1].split(",\n")[1].strip()
-
-    assert source("Tensor(64, 10)") == source("DataLoader") == source("list") == "data"
-    assert source("texts.jsonl") == "'texts.jsonl'"
-    assert source("imdb") == "'imdb'"
-    assert source("embedded") == "None"
-
-
 # -- metrics without a section of their own ------------------------------------------------------
 
 
@@ -412,56 +372,6 @@ def test_the_shell_escapes_every_part_of_any_page():
 # -- pieces -------------------------------------------------------------------------------------
 
 
-def cells(*values, **options) -> list[str]:
-    return [c.text for c in tables.column("x", values, **options).cells]
-
-
-def test_a_column_has_one_number_of_decimals_and_says_what_is_undefined():
-    assert cells(0.5, 1.234, 10.06) == ["0.50", "1.23", "10.06"]
-    assert cells(239.1, 1234.5) == ["239", "1,234"]
-    assert cells(-0.25, None, math.nan, math.inf) == ["−0.250", *["undefined"] * 3]
-    assert cells(1, 20_000, None) == ["1", "20,000", "undefined"]
-    assert cells(2.5e-9, 0.0) == ["2.50 × 10⁻⁹", "0.00 × 10⁰"]
-    assert cells(1.0, digits=3) == ["1.000"]
-    assert cells(True, False, None) == ["yes", "no", "undefined"]
-    assert cells("huber", "3") == ["huber", "3"]
-    assert cells(None) == ["undefined"]
-
-
-def test_a_wide_table_is_cut_for_paper_and_nothing_is_lost():
-    columns = [tables.names("site", ["a", "b"])]
-    columns += [tables.column(f"c{i}", [i, i]) for i in range(25)]
-    sheets = tables.Table("t", "all", columns).sheets
-    assert [len(s.columns) for s in sheets] == [11, 11, 6]
-    assert [c for s in sheets for c in s.columns[1:]] == columns[1:]
-    assert all(s.columns[0] is columns[0] for s in sheets)
-    assert tables.Table("t", "all", columns[:11]).sheets == []
-
-
-def test_undefined_sorts_last_and_numbers_by_value():
-    column = tables.column("x", [1e-3, None, 2.0])
-    assert [c.sort for c in column.cells] == ["0.001", "", "2.0"]
-    assert column.numeric
-
-
-def test_sites_that_differ_in_numbers_only_are_joined():
-    def grouped(*names):
-        return depth_charts.families([pc.Site(n, i) for i, n in enumerate(names)])
-
-    assert grouped("a.0", "a.1") == [("a.*", [0, 1])]
-    assert grouped("a.0.x", "a.0.y", "a.1.x", "a.1.y") == [("a.*.x", [0, 2]), ("a.*.y", [1, 3])]
-    assert grouped("conv", "fc", "a.0", "a.1") == [("", [0, 1, 2, 3])]
-
-
-def test_an_undefined_value_is_a_gap_in_the_chart_and_a_word_in_its_label():
-    quantity = chapter.quantity("share", [1.0, None, math.nan], [None, None, (0.0, 1.0)])
-    sites = [pc.Site(f"a.{i}", i) for i in range(3)]
-    drawn = depth_charts.by_depth("c", "t", "c", charts.Axis("share"), sites, [quantity])
-    points = charts.plotly_figure(drawn)["data"][-1]
-    assert points["y"] == [1.0, None, None]
-    assert ["undefined" in t for t in points["text"]] == [False, True, True]
-
-
 def test_the_legend_tells_families_and_quantities_apart_by_sign():
     sites = [
         pc.Site(f"{kind}.{i}", 2 * i + (kind == "mlp")) for i in (0, 1) for kind in ("a", "mlp")
@@ -482,43 +392,12 @@ def test_the_legend_tells_families_and_quantities_apart_by_sign():
     ]
 
 
-def test_error_bars_reach_to_the_ends_of_a_lopsided_interval():
-    quantity = chapter.quantity("share", [1.0, 2.0], [(0.5, 3.0), None])
-    sites = [pc.Site(f"a.{i}", i) for i in range(2)]
-    drawn = depth_charts.by_depth("c", "t", "c", charts.Axis("share"), sites, [quantity])
-    bars = charts.plotly_figure(drawn)["data"][-1]["error_y"]
-    assert (bars["array"], bars["arrayminus"]) == ([2.0, None], [0.5, None])
-
-
-def test_ticks_are_whole_few_and_cover_the_depths():
-    assert charts.whole_ticks([0, 3]) == [0, 1, 2, 3]
-    assert charts.whole_ticks([0, 95]) == list(range(0, 96, 10))
-    assert charts.whole_ticks([5]) == [5]
-    assert charts.whole_ticks([]) == []
-
-
 def test_one_site_is_enough(tmp_path):
     alone = pc.measure({"layer": planted(1.0)}, ["spectrum"])
     text = alone.report(tmp_path / "r.html").read_text(encoding="utf-8")
     assert faults(text) == []
     assert "Here the exponent of layer is" in text
     assert [s.title for s in page_of(alone).sections] == ["What was measured", "Spectrum", "Record"]
-
-
-def test_warnings_that_differ_in_numbers_only_are_said_once():
-    class Doubtful(pc.Result):
-        picture = "A dot."
-
-        def __init__(self, *warnings):
-            object.__setattr__(self, "warnings", warnings)
-
-    sites = [pc.Site(f"s{i}", i) for i in range(3)]
-    results = [Doubtful("ratio 1.98 over 9 steps"), Doubtful("ratio 2.01 over 9 steps", "few")]
-    view = chapter.View("m", "m", None, sites, [*results, Doubtful()])
-    assert chapter.own_warnings(view) == [
-        "At s0, s1 (with the numbers of s0): ratio 1.98 over 9 steps",
-        "At s1: few",
-    ]
 
 
 def test_plots_say_how_to_read_them_and_scalars_have_names(tmp_path):
@@ -546,18 +425,3 @@ def test_the_columns_of_any_metric_are_explained_in_the_words_of_its_result(tmp_
     assert explained["effective samples"].startswith("effective_samples, effective_from: ")
     assert "undefined where the layer is constant" in explained["action / total variance (no unit)"]
     assert not any("`" in text for text in said)
-
-
-def test_a_result_without_documented_fields_has_no_meanings():
-    assert chapter.meanings(pc.Result) == {}
-
-
-def test_a_unit_that_is_the_name_is_said_once():
-    assert tables.titled("bits", {"bits": "bits"}, {}) == "bits"
-    assert tables.titled("nats", {"nats": "nats"}, {"nats": "information"}) == "information (nats)"
-
-
-def test_random_weights_are_said_beside_the_model():
-    model = {"name": "resnet18", "type": "ResNet", "dtype": "float32", "init_seed": 0}
-    assert record.model_text({"model": model}) == "resnet18 (ResNet, float32, random weights)"
-    assert "random" not in record.model_text({"model": {**model, "init_seed": None}})

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import PHONE, Visit, too_wide, width
 from explanation_samples import ATTACKS, hostile_comparison, sample_comparison
-from test_report_browser import PHONE, Visit, browser, too_wide, width
 
 from polycode_plugins.explainers.comparison.heat_texts import visible
 
 pytestmark = pytest.mark.browser
-__all__ = ["browser"]
 
 
 @pytest.fixture(scope="module")

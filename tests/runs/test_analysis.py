@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from analysed_network import DATA, SPECTRUM, analysed, assert_close, network
+from hostile_files import assert_escaped, copied, resealed
+from hostile_values import answer, broken, drawn, fewer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from merged_parts import part, parts, same, whole
 from torch import nn
 
 import polycode_plugins as pc
 from polycode_plugins.files import storage
-from polycode_plugins.files.provenance import Rows
-from polycode_plugins.runs import analyze
-
-# float64, so that a batch of other rows does not round otherwise.
-DATA = torch.randn(90, 6, generator=torch.Generator().manual_seed(0)).double()
-SPECTRUM = pc.metrics.Spectrum(fit="huber", ranks=(1, 500))
-
-
-def network(seed: int = 0) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, 16), nn.Tanh()).double()
-
-
-def analysed(data: torch.Tensor = DATA, model: nn.Module | None = None, **options) -> pc.Analysis:
-    return pc.analyze(model or network(), data, SPECTRUM, ["1", "3"], batch_size=8, **options)
-
-
-def eigenvalues(analysis: pc.Analysis) -> dict[str, torch.Tensor]:
-    return {s: torch.from_numpy(analysis[s, "spectrum"].eigenvalues) for s in analysis}
-
-
-def assert_close(a: pc.Analysis, b: pc.Analysis, tolerance: float) -> None:
-    x, y = eigenvalues(a), eigenvalues(b)
-    assert x.keys() == y.keys()
-    for site in x:
-        assert float((x[site] - y[site]).abs().max() / x[site].max()) <= tolerance
 
 
 def test_a_saved_analysis_loads_as_it_was(tmp_path):
@@ -67,11 +40,11 @@ def test_a_saved_analysis_loads_as_it_was(tmp_path):
 @given(count=st.integers(2, 5), order=st.randoms(use_true_random=False))
 def test_shards_in_any_order_merge_to_the_whole(count, order):
     whole = analysed()
-    parts = [analysed(shard=(i, count)) for i in range(count)]
-    order.shuffle(parts)
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = joined.merge(part)
+    pieces = [analysed(shard=(i, count)) for i in range(count)]
+    order.shuffle(pieces)
+    joined = pieces[0]
+    for piece in pieces[1:]:
+        joined = joined.merge(piece)
     assert_close(whole, joined, 1e-12)
     assert joined.run["rows"]["count"] == 90
     assert joined.run["rows"]["digest"] == whole.run["rows"]["digest"]
@@ -114,8 +87,8 @@ def test_a_damaged_file_refuses_the_folder(tmp_path, name):
     analysed().save(tmp_path)
     path = tmp_path / name
     whole = path.read_bytes()
-    for broken in (whole[: len(whole) // 2], b"", whole[:-9] + b"\xff" + whole[-8:]):
-        path.write_bytes(broken)
+    for content in (whole[: len(whole) // 2], b"", whole[:-9] + b"\xff" + whole[-8:]):
+        path.write_bytes(content)
         with pytest.raises(pc.StateError, match="damaged"):
             pc.Analysis.load(tmp_path)
     path.unlink()
@@ -141,34 +114,6 @@ def test_files_of_others_are_not_overwritten(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "thesis.tex"]
 
 
-def test_a_finished_run_is_kept_unless_fresh(tmp_path):
-    first = analysed(out=tmp_path / "run")
-    with pytest.raises(pc.StateError, match="holds a finished run"):
-        analysed(out=tmp_path / "run")
-    again = analysed(out=tmp_path / "run", fresh=True)
-    assert_close(first, again, 0.0)
-
-
-def test_a_second_process_is_refused(tmp_path):
-    script = (
-        "import sys, pathlib, polycode_plugins.files.storage as s\n"
-        "with s.locked(pathlib.Path(sys.argv[1])):\n"
-        "    print('held', flush=True); sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(pc.StateError, match="another process is writing"):
-            analysed(out=tmp_path)
-        holder.communicate("")
-    analysed(out=tmp_path)
-
-
 def test_sites_without_a_result_are_named():
     layers = [layer for _ in range(7) for layer in (nn.Linear(6, 6), nn.Tanh())]
     spectrum = pc.metrics.Spectrum(ranks=(1, None))
@@ -179,114 +124,6 @@ def test_sites_without_a_result_are_named():
         pc.analyze(nn.Sequential(*layers), torch.ones(9, 6), spectrum, "*")
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(path: Path, table: object) -> None:
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(storage, "_write_table", full)
-    with pytest.raises(pc.StateError, match=r"results\.parquet.*the disk is full"):
-        analysed(out=tmp_path / "run")
-    left = [p.name for p in (tmp_path / "run").iterdir()] if (tmp_path / "run").exists() else []
-    assert "results.parquet" not in left
-    assert "run.json" not in left
-    assert not any(name.endswith(".tmp") for name in left)
-
-
-def test_an_unwritable_folder_is_said_before_the_work(tmp_path):
-    (tmp_path / "blocked").write_text("")
-    with pytest.raises(pc.StateError, match="cannot write to"):
-        analysed(out=tmp_path / "blocked" / "run")
-
-
-def test_an_interrupted_run_resumes_to_the_undisturbed_result(tmp_path, monkeypatch):
-    monkeypatch.setattr(analyze, "CHECKPOINT_SECONDS", 0.0)
-    whole = analysed(out=tmp_path / "whole")
-
-    class Interrupting(nn.Module):
-        """Stops the run at its fifth batch, once."""
-
-        calls = 0
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = network()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            Interrupting.calls += 1
-            if Interrupting.calls == 5 + 1:  # the first call traces the sites
-                raise KeyboardInterrupt
-            return self.inner(x)
-
-    options = {"metrics": SPECTRUM, "sites": ["inner.1", "inner.3"], "batch_size": 8}
-    model = Interrupting()
-    with pytest.raises(KeyboardInterrupt):
-        pc.analyze(model, DATA, out=tmp_path / "run", **options)
-    run = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (run["complete"], run["rows"]["count"]) == (False, 32)
-    with pytest.raises(pc.StateError, match="was interrupted; repeat its command"):
-        pc.Analysis.load(tmp_path / "run")
-    with pytest.raises(
-        pc.StateError, match=r"not this one \(seed is 1 .* 0 in the other\); repeat"
-    ):
-        pc.analyze(model, DATA, out=tmp_path / "run", seed=1, **options)
-    resumed = pc.analyze(model, DATA, out=tmp_path / "run", **options)
-    for ours, theirs in zip(
-        eigenvalues(whole).values(), eigenvalues(resumed).values(), strict=True
-    ):
-        assert torch.equal(ours, theirs)
-    assert resumed.run["rows"] == whole.run["rows"]
-
-
-KILLED = """
-import sys, time
-import torch
-from torch import nn
-import polycode_plugins as pc
-from polycode_plugins.runs import analyze
-analyze.CHECKPOINT_SECONDS = 0.0
-
-class Slow(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.inner = nn.Sequential(nn.Linear(6, 24), nn.Tanh())
-    def forward(self, x):
-        time.sleep(0.01)
-        return self.inner(x)
-
-data = torch.randn(640, 6, generator=torch.Generator().manual_seed(0))
-metric = pc.metrics.Spectrum(fit="huber", ranks=(1, 500))
-print("go", flush=True)
-pc.analyze(Slow(), data, metric, ["inner.1"], batch_size=8, out=sys.argv[1])
-"""
-
-
-def test_kill_9_at_any_moment_resumes_to_the_undisturbed_result(tmp_path):
-    def run(folder: Path, seconds: float | None) -> int:
-        with subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            if seconds is not None:
-                time.sleep(seconds)
-                os.kill(process.pid, signal.SIGKILL)
-            return process.wait()
-
-    assert run(tmp_path / "whole", None) == 0
-    moments = torch.rand(3, generator=torch.Generator().manual_seed(7)) * 0.9
-    for moment in moments.tolist():
-        run(tmp_path / "killed", moment)
-        if (tmp_path / "killed" / "results.parquet").exists():
-            break  # a fast machine was done before the kill
-    status = run(tmp_path / "killed", None)
-    assert status in (0, 1)  # 1: it had finished, and a finished run is refused
-    a, b = (pc.Analysis.load(tmp_path / name) for name in ("whole", "killed"))
-    assert torch.equal(eigenvalues(a)["inner.1"], eigenvalues(b)["inner.1"])
-    assert a.run["rows"] == b.run["rows"]
-
-
 def test_the_record_says_what_made_it():
     run = analysed(command="polycode analyze ...", seed=3).run
     assert run["seed"] == 3
@@ -295,37 +132,6 @@ def test_the_record_says_what_made_it():
     assert run["metrics"][0]["options"]["fit"] == "huber"
     assert run["libraries"]["torch"] == torch.__version__.partition("+")[0] or "torch" in str(run)
     json.dumps(run)
-
-
-def test_the_digest_is_of_the_content_and_the_order_not_of_the_batches():
-    a = Rows().extended(torch.arange(4), DATA[:4]).extended(torch.arange(4, 9), DATA[4:9])
-    b = Rows().extended(torch.arange(9), DATA[:9])
-    assert a == b
-    assert Rows().extended(torch.arange(9), DATA[:9].flip(0)).digest != b.digest
-    changed = DATA[:9].clone()
-    changed[3, 3] += 1e-6
-    assert Rows().extended(torch.arange(9), changed).digest != b.digest
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    a=st.sets(st.integers(0, 60), min_size=1),
-    b=st.sets(st.integers(0, 60), min_size=1),
-)
-def test_rows_know_exactly_when_they_overlap(a, b):
-    def rows(indices: set[int]) -> Rows:
-        ordered = torch.tensor(sorted(indices))
-        return Rows().extended(ordered, ordered[:, None].float())
-
-    x, y = rows(a), rows(b)
-    assert (x.count, y.count) == (len(a), len(b))
-    if a & b:
-        with pytest.raises(pc.StateError, match="is in both"):
-            x.joined(y)
-    else:
-        joined = x.joined(y)
-        assert joined.count == len(a | b)
-        assert joined.digest == rows(a | b).digest
 
 
 def test_looking_things_up():
@@ -354,21 +160,6 @@ def test_plots_of_every_site():
     plt.close(figure)
 
 
-def test_measure_chooses_sites_by_name_and_glob():
-    layers = {f"blocks.{i}.hook_resid_post": torch.randn(200, 30) for i in range(3)}
-    weights = {"blocks.0.attn.hook_pattern": torch.rand(2, 4, 8, 8)}
-    chosen = pc.measure(layers | weights, ["spectrum"], "**.hook_resid_post")
-    assert list(chosen) == list(layers)
-    assert list(pc.measure(layers, ["spectrum"], ["blocks.2.*", "blocks.0.*"])) == [
-        "blocks.0.hook_resid_post",
-        "blocks.2.hook_resid_post",
-    ]
-    with pytest.raises(pc.DataError, match=r"attention weights.*sites="):
-        pc.measure(layers | weights, ["spectrum"])
-    with pytest.raises(pc.SiteError, match=r"'\*\.hook_resid_pre'"):
-        pc.measure(layers, ["spectrum"], "*.hook_resid_pre")
-
-
 def test_a_kill_between_two_files_leaves_one_whole_run(tmp_path: Path):
     pc.measure({"a": torch.randn(200, 30)}, ["spectrum"]).save(tmp_path)
     state, waiting = tmp_path / storage.STATE, tmp_path / f".{storage.STATE}.next"
@@ -382,3 +173,75 @@ def test_a_kill_between_two_files_leaves_one_whole_run(tmp_path: Path):
     waiting.unlink()
     with pytest.raises(pc.StateError, match="checksum"):
         pc.Analysis.load(tmp_path)
+
+
+@settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@given(st.data())
+def test_every_grouping_of_the_parts_is_the_whole(data):
+    held = list(parts())
+    while len(held) > 1:
+        a, b = data.draw(st.permutations(range(len(held))))[:2]
+        joined = held[a].merge(held[b])
+        held = [p for i, p in enumerate(held) if i not in (a, b)] + [joined]
+    same(held[0], whole())
+
+
+def test_a_part_that_is_in_a_joined_one_already_is_refused():
+    six = parts()
+    joined = six[2].merge(six[5])
+    with pytest.raises(pc.StateError, match="row 5 of the data is in both parts"):
+        joined.merge(six[5])
+    same_rows = part(1, 3)  # the rows 1, 4, 7 ..: those of the parts 1 and 4 of six
+    with pytest.raises(pc.StateError, match="is in both parts"):
+        six[4].merge(same_rows)
+
+
+def test_what_was_attached_or_measured_is_not_merged():
+    values = torch.randn(30, 8, 6, generator=torch.Generator().manual_seed(0))
+    metric = pc.metrics.Spectrum(fit="huber", ranks=(1, None))
+    halves = [pc.measure({"a": half}, metric) for half in values.split(15)]
+    with pytest.raises(pc.StateError, match=r"was measured has rows without numbers.*TorchMetric"):
+        halves[0].merge(halves[1])
+
+
+@drawn
+@given(st.data())
+@pytest.mark.usefixtures("elsewhere")
+def test_the_record_of_a_run(saved_run, tmp_path_factory, data):
+    folder = copied(saved_run, tmp_path_factory.getbasetemp() / "record")
+    tree = data.draw(broken(json.loads((saved_run / "run.json").read_text())))
+    (folder / "run.json").write_text(json.dumps(tree))
+    before = sorted(folder.iterdir())
+    found = answer(lambda: pc.Analysis.load(folder))
+    assert sorted(folder.iterdir()) == before
+    if found is not None:
+        assert list(found) == list(pc.Analysis.load(saved_run))
+        found.to_dataframe()
+
+
+@fewer
+@given(st.data())
+@pytest.mark.usefixtures("elsewhere")
+def test_a_report_from_a_record_that_loads_is_escaped(saved_run, tmp_path_factory, data):
+    folder = copied(saved_run, tmp_path_factory.getbasetemp() / "reported")
+    record = json.loads((saved_run / "run.json").read_text())
+    about = {k: record[k] for k in record if k not in ("files", "format", "complete", "metrics")}
+    (folder / "run.json").write_text(json.dumps(record | data.draw(broken(about))))
+    found = answer(lambda: pc.Analysis.load(folder))
+    if found is not None:
+        assert_escaped(found.report(folder / "report.html"))
+
+
+@drawn
+@given(st.data())
+@pytest.mark.usefixtures("elsewhere")
+def test_the_results_of_a_run(saved_run, tmp_path_factory, data):
+    folder = copied(saved_run, tmp_path_factory.getbasetemp() / "results")
+    frame = pd.read_parquet(saved_run / storage.RESULTS)
+    row = data.draw(st.integers(0, len(frame) - 1))
+    frame.loc[row, "json"] = json.dumps(data.draw(broken(json.loads(frame.loc[row, "json"]))))
+    frame.to_parquet(folder / storage.RESULTS, index=False)
+    resealed(folder, storage.RESULTS, storage.RUN)
+    found = answer(lambda: pc.Analysis.load(folder))
+    if found is not None:
+        found.to_dataframe()

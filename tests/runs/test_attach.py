@@ -65,3 +65,18 @@ def test_one_tensor_is_measured_by_a_metric(given):
 def test_an_empty_mapping_holds_nothing_to_measure(given):
     with pytest.raises(pc.DataError, match="nothing to measure"):
         pc.measure(given)
+
+
+def test_measure_chooses_sites_by_name_and_glob():
+    layers = {f"blocks.{i}.hook_resid_post": torch.randn(200, 30) for i in range(3)}
+    weights = {"blocks.0.attn.hook_pattern": torch.rand(2, 4, 8, 8)}
+    chosen = pc.measure(layers | weights, ["spectrum"], "**.hook_resid_post")
+    assert list(chosen) == list(layers)
+    assert list(pc.measure(layers, ["spectrum"], ["blocks.2.*", "blocks.0.*"])) == [
+        "blocks.0.hook_resid_post",
+        "blocks.2.hook_resid_post",
+    ]
+    with pytest.raises(pc.DataError, match=r"attention weights.*sites="):
+        pc.measure(layers | weights, ["spectrum"])
+    with pytest.raises(pc.SiteError, match=r"'\*\.hook_resid_pre'"):
+        pc.measure(layers, ["spectrum"], "*.hook_resid_pre")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from planted import planted_comparison
@@ -11,7 +13,7 @@ from polycode_plugins.explainers.comparison.contrasts import Sample, contrasts
 from polycode_plugins.explainers.comparison.plot import interval_of_mean
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(resampling, "BOOTSTRAPS", 400)
     monkeypatch.setattr(resampling, "PERMUTATIONS", 300)
@@ -30,6 +32,7 @@ def over_all(pairs, seed=0):
 
 
 @pytest.mark.parametrize(("n", "least"), [(6, 92), (20, 92)])
+@pytest.mark.usefixtures("quick")
 def test_the_interval_covers_for_few_units_and_skewed_scores(n, least):
     covered = 0
     for seed in range(100):
@@ -41,6 +44,7 @@ def test_the_interval_covers_for_few_units_and_skewed_scores(n, least):
     assert covered >= least
 
 
+@pytest.mark.usefixtures("quick")
 def test_unequal_spread_in_unequal_numbers_is_no_difference():
     rejected = 0
     for seed in range(100):
@@ -50,6 +54,7 @@ def test_unequal_spread_in_unequal_numbers_is_no_difference():
     assert rejected <= 11  # 5 at 5%; a test of the bare difference rejects 25
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_unit_that_is_read_at_six_sites_is_one_unit():
     covered = rejected = 0
     for seed in range(60):
@@ -63,6 +68,7 @@ def test_a_unit_that_is_read_at_six_sites_is_one_unit():
     assert rejected <= 7
 
 
+@pytest.mark.usefixtures("quick")
 def test_both_signs_of_a_unit_are_one_unit():
     comparison = planted_comparison(units=["neuron", "projection"], n_units=4, signs="both")
     assert sum(u.kind == "neuron" for u in comparison) == 8
@@ -77,6 +83,7 @@ def test_both_signs_of_a_unit_are_one_unit():
     assert widths[1] == pytest.approx(widths[0], rel=1e-6)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_site_has_its_numbers_whatever_other_sites_there_are():
     rng = np.random.default_rng(0)
     pairs = {
@@ -105,6 +112,7 @@ def planted(rng, n, apart, true, curved=False):
 
 
 @pytest.mark.parametrize("true", [0.0, 0.1])
+@pytest.mark.usefixtures("quick")
 def test_the_adjusted_difference_is_what_kurtosis_leaves(true):
     found, raw, covered = [], [], 0
     for seed in range(60):
@@ -117,6 +125,7 @@ def test_the_adjusted_difference_is_what_kurtosis_leaves(true):
     assert covered >= 53
 
 
+@pytest.mark.usefixtures("quick")
 def test_kinds_that_share_no_kurtosis_are_not_compared_at_equal_kurtosis():
     rng = np.random.default_rng(0)
     # A line through these finds a large difference that is none: beyond 4 the score is level.
@@ -138,6 +147,7 @@ def test_kinds_that_share_no_kurtosis_are_not_compared_at_equal_kurtosis():
     assert over_all({"s": tuple(parted)}).overlap == 0
 
 
+@pytest.mark.usefixtures("quick")
 def test_two_units_tell_no_interval_and_equal_scores_have_none_between():
     made = over_all({"s": (kind([0.1, 0.2], "a"), kind([0.3, 0.5], "b"))})
     assert made.interval is None
@@ -148,3 +158,64 @@ def test_two_units_tell_no_interval_and_equal_scores_have_none_between():
     assert interval_of_mean([0.3, 0.4], 0) is None
     low, high = interval_of_mean([0.3, 0.4, 0.2, 0.5, 0.6, 0.1], 0)
     assert low < 0.35 < high
+
+
+def sample(scores, covariates=None):
+    scores = np.asarray(scores, dtype=np.float64)
+    if covariates is None:
+        covariates = np.random.default_rng(len(scores)).normal(size=(len(scores), 2))
+    return Sample(scores, np.asarray(covariates, dtype=np.float64))
+
+
+def test_a_planted_difference_is_found_and_its_interval_covers():
+    covered, rejected, false = 0, 0, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        pairs = {
+            f"layer {i}": (
+                sample(rng.normal(0.3 + 0.1 * i, 0.1, 20)),
+                sample(rng.normal(0.2 + 0.1 * i, 0.1, 20)),
+            )
+            for i in range(3)
+        }
+        last = contrasts(pairs, "a", "b", "correlation", seed=seed)[-1]
+        assert last.interval is not None
+        covered += last.interval[0] <= 0.1 <= last.interval[1]
+        rejected += last.p_value < 0.05
+        null = {k: (a, sample(a.scores + rng.normal(0, 0.1, 20))) for k, (a, _) in pairs.items()}
+        false += contrasts(null, "a", "b", "correlation", seed=seed)[-1].p_value < 0.05
+    assert covered >= 53  # of 60 at 95%
+    assert rejected >= 57
+    assert false <= 7
+
+
+def test_a_difference_that_is_the_covariates_is_gone_when_adjusted():
+    rng = np.random.default_rng(0)
+    first = np.column_stack([rng.normal(2, 1, 80), rng.normal(size=80)])
+    second = np.column_stack([rng.normal(0, 1, 80), rng.normal(size=80)])
+    made = contrasts(
+        {"l": (sample(0.1 * first[:, 0], first), sample(0.1 * second[:, 0], second))},
+        "a",
+        "b",
+        "correlation",
+    )[0]
+    assert made.difference == pytest.approx(0.2, abs=0.05)
+    assert made.p_value < 0.001
+    assert made.adjusted == pytest.approx(0, abs=1e-9)
+
+
+def test_effect_sizes_are_those_of_the_definition():
+    a, b = np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0, 3.0])
+    made = contrasts({"l": (sample(a), sample(b))}, "a", "b", "correlation")[0]
+    pooled = math.sqrt((2 * a.var(ddof=1) + 3 * b.var(ddof=1)) / 5)
+    assert made.effect == pytest.approx((a.mean() - b.mean()) / pooled)
+    wins = np.mean([[np.sign(x - y) for y in b] for x in a])
+    assert made.dominance == pytest.approx(wins)
+
+
+def test_undefined_scores_are_left_out_and_counted_and_nothing_stays_nothing():
+    made = contrasts({"l": (sample([0.5, math.nan]), sample([math.nan]))}, "a", "b", "auprc")
+    assert made[0].n == (1, 0)
+    assert made[0].undefined == (1, 1)
+    assert made[0].difference is None
+    assert made[-1].means == (0.5, None)

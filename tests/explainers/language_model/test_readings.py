@@ -10,7 +10,7 @@ import pytest
 
 from polycode_plugins.explainers.language_model import prompts, readings
 from polycode_plugins.explainers.language_model.failures import Unreadable
-from polycode_plugins.explainers.language_model.request import Position, positions_of, text_of
+from polycode_plugins.explainers.language_model.request import Position
 
 TOKENS = ("a", " b", "\n", " ü")
 
@@ -126,47 +126,3 @@ def test_the_phrase_is_taken_from_an_explanation(answer, phrase):
 def test_an_empty_explanation_is_none(answer):
     with pytest.raises(Unreadable, match="empty"):
         readings.explanation(answer)
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        {},
-        {"choices": []},
-        {"choices": [None]},
-        {"choices": [{"message": None}]},
-        {"choices": [{"message": {"content": None, "refusal": "no"}}]},
-        {"choices": [{"message": {"content": ""}, "finish_reason": "length"}]},
-        {"choices": [{}]},
-    ],
-)
-def test_answers_without_text(raw):
-    with pytest.raises(Unreadable):
-        text_of(raw)
-
-
-@pytest.mark.parametrize(
-    "logprobs",
-    [
-        {"tokens": ["a", "b"], "token_logprobs": [None], "top_logprobs": [None, {}]},
-        {"tokens": ["a"], "token_logprobs": [0.5], "top_logprobs": [{}]},
-        {"tokens": ["a"], "token_logprobs": ["x"], "top_logprobs": [{}]},
-        {"tokens": ["a"], "token_logprobs": [float("nan")], "top_logprobs": [{}]},
-        {"content": [{"token": "a"}]},
-    ],
-)
-def test_lists_that_do_not_fit(logprobs):
-    with pytest.raises(Unreadable, match="do not belong"):
-        positions_of({"choices": [{"logprobs": logprobs}]})
-
-
-def test_the_prompts_hash_is_known():
-    # Change it with the prompts: the store's keys hold it, so old answers are not taken for new.
-    assert len(prompts.version()) == 12
-    assert prompts.version() != prompts.version.__wrapped__.__name__
-
-
-def test_prompts_keep_one_token_a_line():
-    prompt = prompts.simulate_text("two\nlines", ("a\tb", "c\nd"), top=10)
-    assert prompt.endswith("responds to two lines\n<text>\na\\tb\tunknown\nc\\nd\tunknown\n")
-    assert prompts.marked_text(("a", " b", " c", " d"), (1, 2)) == "a<< b c>> d"

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.explainers.scoring import calibration
 from polycode_plugins.explainers.scoring.formulas import (
     absolute_deviation_score,
     auprc_score,
@@ -97,27 +96,3 @@ def test_balanced_accuracy_does_not_reward_always_yes_and_leaves_failures_out():
     assert balanced_accuracy(truth, [True] * 8 + [None, False]) == 1.0
     assert balanced_accuracy([True, True], [True, True]) is None
     assert balanced_accuracy([True, False], [True, None]) is None
-
-
-def test_linear_calibration_is_least_squares_and_says_a_negative_slope():
-    rng = np.random.default_rng(0)
-    x = rng.uniform(0, 10, 200)
-    y = -2 * x + 3 + rng.normal(0, 0.1, 200)
-    fitted = calibration.fit("linear", x, y)
-    slope, intercept = np.polyfit(x, y, 1)
-    assert (fitted.slope, fitted.intercept) == pytest.approx((slope, intercept), rel=1e-9)
-    assert "negative slope" in fitted.warning
-    assert not calibration.fit("linear", x, -y).warning
-
-
-def test_percentile_calibration_gives_the_distribution_of_the_truth_and_keeps_the_order():
-    rng = np.random.default_rng(1)
-    x, y = rng.normal(size=500), rng.exponential(size=500)
-    mapped = calibration.fit("percentile", x, y)(x)
-    assert np.sort(mapped) == pytest.approx(np.sort(y), abs=1e-12)
-    assert (np.diff(mapped[np.argsort(x)]) >= 0).all()
-
-
-def test_a_constant_simulation_cannot_be_calibrated():
-    with pytest.raises(ValueError, match="constant"):
-        calibration.fit("linear", np.ones(5), np.arange(5.0))

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
+from action_walks import smooth
 
 import polycode_plugins as pc
 from polycode_plugins import theory
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics import Action, ActionResult, Spectrum, power_law_action, trajectories
+from polycode_plugins.metrics import Action, ActionResult, trajectories
 from polycode_plugins.runs.analysis import Analysis
-
-
-def smooth(time=200, width=512, seed=0):
-    """A path that turns slowly through many directions."""
-    rng = np.random.default_rng(seed)
-    phase = np.linspace(0, 2 * np.pi, time)[:, None] * np.arange(1, 11)
-    waves = np.concatenate([np.sin(phase), np.cos(phase)], axis=1) / np.tile(np.arange(1, 11), 2)
-    return waves @ rng.standard_normal((20, width))
 
 
 def wandering(time=200, width=512, seed=0):
@@ -152,25 +144,6 @@ def test_rows_without_order_are_said_to_have_none():
     assert "order of the rows cannot be seen" in warning
 
 
-def test_the_static_action_follows_from_the_spectrum():
-    rng = np.random.default_rng(0)
-    samples = torch.from_numpy(rng.standard_normal((4000, 60)) * np.arange(1, 61) ** -0.75)
-    spectrum = Spectrum(ranks=(1, 60)).measure(samples)
-    action = Action(kind="static").measure(samples)
-    relation = power_law_action(spectrum)
-    assert relation.measured == pytest.approx(action.expected, rel=1e-10)
-    # lambda = i^-1.5 planted: the finite sum is near, zeta(1.5) / 2 misses the factor k / m.
-    assert relation.corrected == pytest.approx(action.expected, rel=0.1)
-    assert relation.as_published is not None
-    assert relation.as_published > 10 * action.expected
-    exact = 3 / (2 * 60) * float((np.arange(1, 61) ** -1.5).sum())
-    assert power_law_action(exponent=1.5, width=60).corrected == pytest.approx(exact, rel=1e-12)
-    assert power_law_action(exponent=0.9, width=60).as_published is None
-    for bad in ({}, {"exponent": 1.0}, {"spectrum": spectrum, "exponent": 1.0}):
-        with pytest.raises(DataError, match="give a"):
-            power_law_action(**bad)
-
-
 def test_frames_are_a_path_along_rows_by_default():
     frames = dot()
     found = Action().measure(frames)
@@ -270,32 +243,6 @@ def test_patches_are_no_path_unless_one_says_so():
 
 
 # -- results ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["path", "static"])
-def test_results_round_trip_and_plot(kind):
-    import matplotlib.pyplot as plt
-
-    found = Action(kind=kind, projections=30).measure(torch.randn(2, 9, 4).double())
-    again = ActionResult.from_dict(json.loads(json.dumps(found.to_dict())))
-    assert again.to_dict() == found.to_dict()
-    assert all(getattr(again, f.name) is not None or getattr(found, f.name) is None
-               for f in fields(found))  # fmt: skip
-    assert found.reading.endswith(".")
-    ax = found.plot()
-    assert "activation²" in ax.get_title() + ax.get_xlabel()
-    assert bool(ax.collections) == (kind == "path") or kind == "static"
-    ax.figure.canvas.draw()
-    plt.close(ax.figure)
-
-
-def test_one_dimension_is_drawn_against_time():
-    import matplotlib.pyplot as plt
-
-    ax = Action(dimensions=1).measure(smooth(20, 5)).plot()
-    assert ax.get_xlabel() == "time step"
-    assert ax.collections[-1].get_offsets()[:, 0].tolist() == list(range(20))
-    plt.close(ax.figure)
 
 
 # -- faults of numbers -----------------------------------------------------------------------------

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from walks import path
 
 import polycode_plugins as pc
 from polycode_plugins import theory
-from polycode_plugins.activations import Activations
-from polycode_plugins.data import moving_dot
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import Trajectories, stimulus_correlation, trajectories
-from polycode_plugins.metrics.action import first_path as first_path_module
-from polycode_plugins.metrics.action.first_path import FirstPath
-
-
-def path(time=40, width=12, seed=0):
-    return np.random.default_rng(seed).standard_normal((time, width)).cumsum(axis=0)
+from polycode_plugins.metrics import Trajectories, trajectories
 
 
 def energy(points):
@@ -75,40 +67,6 @@ def test_the_smallest_are_those_of_all(monkeypatch):
 # -- what they follow ------------------------------------------------------------------------------
 
 
-def test_a_code_of_the_stimulus_alone_is_followed_in_full():
-    dot = moving_dot(60)
-    code = dot.positions.numpy() @ np.random.default_rng(0).standard_normal((2, 30)) + 7
-    found = stimulus_correlation(code, dot.positions, projections=50)
-    assert found.pearson.shape == (50, 3, 2)
-    assert found.r_squared == pytest.approx(1, abs=1e-9)
-    assert np.all(found.correlation <= 1)
-    one = trajectories(code, 50)
-    expected = np.corrcoef(one.points[4, :, 1], dot.positions[:, 0])[0, 1]
-    assert found.pearson[4, 1, 0] == pytest.approx(expected, abs=1e-12)
-
-
-def test_noise_follows_no_more_than_chance():
-    rng = np.random.default_rng(1)
-    noise, stimulus = rng.standard_normal((400, 30)), moving_dot(400, size=16).positions
-    found = stimulus_correlation(noise, stimulus, projections=300)
-    assert found.chance == pytest.approx(3 / 399)
-    assert found.mean_r_squared < 4 * found.chance
-    assert found.mean < 0.12
-
-
-def test_what_does_not_move_is_undefined_and_wrong_lengths_are_refused():
-    values = path()
-    still = np.ones((40, 1))
-    found = stimulus_correlation(values, still, projections=3)
-    assert np.isnan(found.pearson).all()
-    assert np.isnan(found.r_squared).all()
-    assert np.isnan(stimulus_correlation(np.ones((40, 5)), values[:, :2]).mean)
-    with pytest.raises(DataError, match="the stimulus has 39 time steps and the path 40"):
-        stimulus_correlation(values, values[1:, :1])
-    with pytest.raises(DataError, match="give seed to them"):
-        stimulus_correlation(trajectories(values, 3), still, seed=1)
-
-
 # -- files and plots -------------------------------------------------------------------------------
 
 
@@ -144,66 +102,7 @@ def test_a_file_that_is_no_trajectories_is_refused(content, tmp_path):
         trajectories(path(), 2).save(tmp_path / "file" / "x.npz")
 
 
-@pytest.mark.parametrize(("dimensions", "panels"), [(1, 4), (2, 4), (3, 4), (5, 4)])
-def test_plots_show_every_time_step_in_its_colour(dimensions, panels):
-    figure = trajectories(path(), 4, dimensions, labels=["$"] * 40).plot()
-    figure.canvas.draw()
-    axes = [ax for ax in figure.axes if ax.get_title().startswith("projection")]
-    assert len(axes) == panels
-    colours = axes[0].collections[-1].get_array()
-    assert np.array_equal(np.sort(np.asarray(colours)), np.arange(40))
-    plt.close(figure)
-
-
 # -- the one that a report keeps ---------------------------------------------------------------
-
-
-def kept(values, axes, rows, mask=None):
-    found = FirstPath()
-    found.update(Activations(values, axes, mask=mask, rows=rows))
-    return found
-
-
-def test_a_report_keeps_the_first_path_whoever_saw_it(monkeypatch):
-    monkeypatch.setattr(first_path_module, "MAX_POINTS", 6)
-    values, rows = torch.from_numpy(path(20, 5)), torch.arange(20)
-    expected = trajectories(values[:6], 8).points
-    parts = [kept(values[i], ("batch", "feature"), rows[i]) for i in (rows[3::2], rows[::2])]
-    parts.append(kept(values[1:2], ("batch", "feature"), rows[1:2]))
-    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
-        total = FirstPath()
-        for i in order:
-            total.merge(parts[i])
-        found = total.points()
-        assert found is not None
-        assert np.allclose(found, expected, rtol=1e-12)
-        assert total.n_samples == 6
-    assert parts[2].points() is None
-    with pytest.raises(StateError, match="cannot be merged"):
-        parts[0].merge(FirstPath(seed=1))
-    with pytest.raises(StateError, match="damaged"):
-        FirstPath().load_state({"counts": torch.tensor([6])})
-
-
-def test_rows_without_a_number_go_on_after_a_resume():
-    values = torch.from_numpy(path(9, 5))
-    found = FirstPath()
-    for part in values.split(2):
-        resumed = found.fresh()
-        resumed.load_state(found.state())
-        found = resumed
-        found.update(Activations(part, ("batch", "feature")))
-    points = found.points()
-    assert points is not None
-    assert np.allclose(points, trajectories(values, 8).points)
-
-
-def test_a_hole_in_the_rows_ends_the_path():
-    values, mask = torch.from_numpy(path(9, 5)), torch.ones(9, dtype=torch.bool)
-    mask[[0, 2, 6]] = False  # rows 3 to 5 are the first two in succession
-    found = kept(values, ("batch", "feature"), torch.arange(9), mask).points()
-    assert found is not None
-    assert np.allclose(found, trajectories(values[3:6], 8).points)
 
 
 # -- what is refused -------------------------------------------------------------------------------

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields
-
 import numpy as np
 import pytest
 import torch
+from gaussian_codes import SAMPLES, WIDTH, bits, gaussian, power_law
 from scipy.signal import lfilter
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics import Capacity, CapacityResult, Spectrum
-from polycode_plugins.metrics.capacity.code_entropy import Code
-from polycode_plugins.metrics.mine.sample_information import log_determinant
+from polycode_plugins.metrics import Capacity, Spectrum
 from polycode_plugins.runs.analysis import Analysis
 from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.theory import (
@@ -24,43 +20,6 @@ from polycode_plugins.theory import (
     gaussian_information,
     power_law_entropy,
 )
-
-SAMPLES, WIDTH = 4000, 40
-
-
-def gaussian(variances, samples=SAMPLES, seed=0, rotate=True) -> torch.Tensor:
-    """Rows whose covariance has the given eigenvalues, in a random basis."""
-    rng = np.random.default_rng(seed)
-    variances = np.asarray(variances, dtype=np.float64)
-    rows = rng.standard_normal((samples, variances.size)) * np.sqrt(variances)
-    if rotate:
-        rows = rows @ np.linalg.qr(rng.standard_normal((variances.size, variances.size)))[0]
-    return torch.as_tensor(rows)
-
-
-def power_law(width=WIDTH, exponent=1.0):
-    return np.arange(1, width + 1, dtype=np.float64) ** -exponent
-
-
-def bits(result: CapacityResult) -> np.ndarray:
-    """Everything in bits, which no change of unit may move while step and noise are relative."""
-    law = result.power_law
-    return np.array(
-        [
-            result.redundancy,
-            *result.interval,
-            result.entropy,
-            result.entropy_naive,
-            result.flat_entropy,
-            result.unit_entropy,
-            result.information,
-            result.capacity,
-            law.corrected,
-            law.as_published,
-            law.bits,
-        ]
-    )
-
 
 # -- known truths ----------------------------------------------------------------------------------
 
@@ -80,26 +39,6 @@ def test_known_covariance_gives_closed_form_bits(exponent):
     )
     assert result.redundancy == result.flat_entropy - result.entropy
     assert (result.step, result.noise) == (0.05, 0.02)
-
-
-def test_correction_removes_the_bias_and_the_interval_covers():
-    width, samples = 30, 90
-    variances = power_law(width, 0.8)
-    step = 0.1 * np.sqrt(variances.mean())
-    flat = gaussian_entropy(np.full(width, variances.mean()), step)
-    truth = flat - gaussian_entropy(variances, step)
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(200):
-        sample = np.cov(rng.standard_normal((samples, width)) * np.sqrt(variances), rowvar=False)
-        code = Code(np.linalg.eigvalsh(sample)[::-1], width, samples)
-        found.append(code.entropy(0.1 * code.typical, np.diag(sample), relative=True))
-    # Uncorrected, d^2 / 4n nats and more pass for redundancy. The correction leaves only the
-    # sampling error, of 0.9 bits / sqrt(200) in the mean.
-    assert np.mean([e.flat - e.naive for e in found]) - truth > 3.5
-    assert np.mean([e.flat - e.bits for e in found]) == pytest.approx(truth, abs=0.15)
-    covered = np.mean([e.interval[0] <= truth <= e.interval[1] for e in found])
-    assert 0.9 <= covered <= 0.99
 
 
 def test_correlated_tokens_are_no_independent_ones():
@@ -245,25 +184,6 @@ def test_same_distribution_whether_the_step_is_taken_or_given(metric):
 # -- the sample's size and other faults of numerics ------------------------------------------------
 
 
-def test_log_determinant_is_that_of_a_wishart_matrix():
-    """E log det of a Wishart matrix has a closed form, d log 2/n + sum digamma((n - i) / 2)."""
-    from scipy.special import digamma
-
-    width, dof = 20, 60
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(300):
-        rows = rng.standard_normal((dof, width))
-        values = np.linalg.eigvalsh(rows.T @ rows / dof)[::-1]
-        found.append(log_determinant(values, 1e-9, dof))
-    naive = np.mean([f.naive for f in found]) + width * np.log(1e-9)
-    known = digamma((dof - np.arange(width)) / 2).sum() + width * np.log(2 / dof)
-    assert naive == pytest.approx(known, abs=0.2)
-    assert np.mean([f.value for f in found]) + width * np.log(1e-9) == pytest.approx(0, abs=0.15)
-    spread = np.var([f.value for f in found])
-    assert np.mean([f.variance for f in found]) == pytest.approx(spread, rel=0.25)
-
-
 def test_fewer_samples_than_units_say_so():
     result = Capacity().measure(gaussian(np.ones(100), samples=50))
     assert result.uncorrected == ("entropy", "information")
@@ -331,22 +251,6 @@ def test_constant_and_nan_are_refused():
         Capacity().measure(torch.ones(1, 4))
 
 
-def test_doubtful_readings_warn():
-    rows = gaussian(power_law())
-    assert Capacity().measure(rows).warnings == ()
-    coarse = Capacity(relative_step=3.0).measure(rows)
-    assert any("wider than most units" in w for w in coarse.warnings)
-    fine = Capacity(precision="float32", relative_step=1e-5).measure(rows.float())
-    assert any("precision='float64'" in w for w in fine.warnings)
-    assert Capacity(relative_step=1e-5).measure(rows).warnings == ()
-    variances = np.concatenate([np.full(30, 1.0), 1e-4 * power_law(70, 2.0)])
-    broken = Capacity().measure(gaussian(variances, rotate=False))
-    assert any("do not follow one power law" in w for w in broken.warnings)
-    nothing = Capacity(step=1e9).measure(rows)
-    assert nothing.redundancy_fraction is None
-    assert nothing.flat_entropy == pytest.approx(0, abs=1e-9)
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -399,19 +303,6 @@ def test_batches_do_not_matter():
     np.testing.assert_allclose(bits(streamed), bits(metric.measure(rows)), rtol=1e-9)
 
 
-@pytest.mark.parametrize("samples", [20, 4000])
-def test_json_round_trip(samples):
-    result = Capacity(dropout=0.1).measure(gaussian(power_law(), samples=samples))
-    again = CapacityResult.from_dict(json.loads(json.dumps(result.to_dict())))
-    for field in fields(CapacityResult):
-        one, other = getattr(result, field.name), getattr(again, field.name)
-        if field.name == "eigenvalues":
-            np.testing.assert_array_equal(one, other)
-        else:
-            assert one == other, field.name
-    assert again.describe() == result.describe()
-
-
 def test_analysis_saves_loads_and_draws(tmp_path):
     values = {"a": gaussian(power_law()), "b": gaussian(np.ones(WIDTH))}
     analysis = pc.measure(values, [Capacity(dropout=0.1), Spectrum()])
@@ -423,30 +314,6 @@ def test_analysis_saves_loads_and_draws(tmp_path):
     analysis.plot("capacity")
     from_name = pc.measure({"a": values["a"]}, ["capacity"])
     assert from_name["a", "capacity"].redundancy == analysis["a", "capacity"].redundancy
-
-
-def test_plot_ends_at_the_entropies():
-    result = Capacity().measure(gaussian(power_law(), samples=20_000))
-    ax = result.plot()
-    ends = {line.get_label(): line.get_ydata()[-1] for line in ax.get_lines()}
-    assert ends["flat"] == pytest.approx(result.flat_entropy)
-    assert ends["measured"] == pytest.approx(result.entropy_naive)
-    law = next(bits for label, bits in ends.items() if label.startswith("power law"))
-    # The theorem leaves out what rounding adds to components that are not far above the step.
-    exact = power_law(exponent=result.power_law.exponent)
-    exact *= result.total_variance / exact.sum()
-    added = np.log2(1 + result.step**2 / 12 / exact) / 2
-    assert law == pytest.approx(result.power_law.corrected + (added - added[0]).sum(), abs=1e-6)
-
-
-def test_assumptions_name_every_choice():
-    result = Capacity(step=0.25, noise=0.5, exponent=1.25, bits=8, dropout=0.125).measure(
-        gaussian(power_law())
-    )
-    said = " ".join(result.assumptions)
-    for word in ("Gaussian", "0.25", "0.5", "1.250", "8 bits", "0.125", "independent"):
-        assert word in said
-    assert Capacity.result.reading
 
 
 def test_positions_as_features_cost_no_square_matrix():

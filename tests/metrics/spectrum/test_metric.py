@@ -10,11 +10,14 @@ import torch
 from gaussian_spectra import power_law
 from scipy.signal import lfilter
 
+import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Capacity, Covariance, Spectrum, SpectrumResult
 from polycode_plugins.runs.attach import measure
-from polycode_plugins.runs.gathering import Statistics
+from polycode_plugins.runs.gathering import (
+    Statistics,
+)
 
 AXES = ("batch", "position", "feature")
 WIDTH = 100
@@ -211,3 +214,16 @@ def test_one_list_of_numbers_is_no_matrix(values):
 def test_two_samples_are_counted_as_two(fit):
     with pytest.raises(DataError, match="needs at least 3 samples and 2 came"):
         Spectrum(fit=fit, ranks=(1, None)).measure([[1.0, 2.0], [3.0, 4.0]])
+
+
+@pytest.mark.parametrize("kind", [Spectrum, Capacity])
+@pytest.mark.parametrize("ranks", [(5, 1), (0, 9), (None, 9), (1.0, 9), (1,), (1, 2, 3), 7])
+def test_ranks_that_are_no_range_are_refused_when_they_are_given(kind, ranks):
+    with pytest.raises(pc.DataError, match=r"are no range; give first and last rank"):
+        kind(ranks=ranks)
+
+
+def test_ranks_too_few_for_a_fit_are_refused_when_they_are_given():
+    with pytest.raises(pc.DataError, match=r"ranks \(3, 6\) are 4 and a fit needs 5.*\(3, None\)"):
+        Spectrum(ranks=(3, 6))
+    assert Spectrum(ranks=(3, 7)).ranks == (3, 7)
