@@ -11,7 +11,7 @@ from polycode_plugins.commands import main
 def test_the_command_lists_and_refuses(capsys, tmp_path):
     assert main.main(["reproduce", "--list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in listed] == list(experiments.NAMES)
+    assert [row["name"] for row in listed] == experiments.available()
     assert main.main(["reproduce"]) == 2
     assert main.main(["reproduce", "nothing-like-it", "--out", str(tmp_path)]) == 2
     assert "--list" in capsys.readouterr().err

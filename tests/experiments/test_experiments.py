@@ -7,7 +7,7 @@ import pytest
 from polycode_plugins import experiments
 
 
-@pytest.mark.parametrize("name", experiments.NAMES)
+@pytest.mark.parametrize("name", experiments.PAPERS)
 def test_every_experiment_is_complete(name):
     found = experiments.get(name)
     assert found.name == name

@@ -24,7 +24,7 @@ def test_the_page_keeps_what_earlier_runs_into_the_folder_made(tmp_path, capsys)
     out = ["--scale", "smoke", "--out", str(tmp_path)]
     assert main.main(["reproduce", "dropout-codes", *out]) == 0
     page = tmp_path / "index.html"
-    assert page.read_text("utf-8").count("<section") == 1
+    assert page.read_text("utf-8").count("<section") == 2
     assert main.main(["reproduce", "superposition-ratio", *out]) == 0
     text = page.read_text("utf-8")
     assert text.index('id="superposition-ratio"') < text.index('id="dropout-codes"')
@@ -32,4 +32,4 @@ def test_the_page_keeps_what_earlier_runs_into_the_folder_made(tmp_path, capsys)
     assert other is None  # made with another seed: not on this page
     (tmp_path / "dropout-codes" / "experiment.json").write_text("{")
     assert main.main(["reproduce", "superposition-ratio", *out]) == 0
-    assert page.read_text("utf-8").count("<section") == 1
+    assert page.read_text("utf-8").count("<section") == 2

@@ -23,7 +23,7 @@ from polycode_plugins.metrics import chapter
 from polycode_plugins.pages import charts, depth_charts
 from polycode_plugins.pages.escaping import csp_hash, plotly_text, script_json
 from polycode_plugins.pages.pages import Page, Prose, Section, Warnings, render
-from polycode_plugins.report.analysis_page import page_of, parts_of
+from polycode_plugins.report.analysis_page import page_of
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_place_that_cannot_be_written_is_refused_and_stays_as_it_was(analysis,
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("library", ["jinja2", "plotly"])
+@pytest.mark.parametrize("library", ["plotly"])
 def test_without_the_extra_the_error_says_what_to_install(analysis, tmp_path, monkeypatch, library):
     for name in [m for m in sys.modules if m.partition(".")[0] == library]:
         monkeypatch.delitem(sys.modules, name)
@@ -196,7 +196,7 @@ def test_sound_results_carry_no_warning(analysis):
             analysis.sites[:1],
             [dataclasses.replace(sound, power_law=law)],
         )
-        return [p for p in parts_of(view) if isinstance(p, Warnings)]
+        return [p for p in chapter.chapter_of(view) if isinstance(p, Warnings)]
 
     sound = analysis["blocks.0.hook_resid_post", "spectrum"]
     assert warned() == []
@@ -221,7 +221,7 @@ def test_spectra_are_the_eigenvalues_and_the_lines_are_the_fits(analysis, page):
         result, drawn = analysis[site, "spectrum"], data[f"spectrum-{i}"]
         for rank, value in zip(drawn["x"], drawn["y"], strict=True):
             assert value == pytest.approx(result.eigenvalues[int(rank) - 1], rel=1e-5)
-        law, fit = result.power_law, data[f"fit-{i}"]
+        law, fit = result.power_law, data[f"beside-{i}"]
         assert tuple(fit["x"]) == law.ranks
         rise = math.log(fit["y"][1] / fit["y"][0]) / math.log(fit["x"][1] / fit["x"][0])
         assert rise == pytest.approx(law.line_slope, abs=1e-4)
@@ -288,7 +288,7 @@ def test_a_subclass_of_a_special_result_keeps_the_special_section(analysis):
     def kinds(results):
         metric = analysis.statistics.metrics[0]
         view = chapter.View("m", "m", metric, analysis.sites[: len(results)], results)
-        return [type(part).__name__ for part in parts_of(view)]
+        return [type(part).__name__ for part in chapter.chapter_of(view)]
 
     site = next(iter(analysis))
     special = Special(**vars(analysis[site, "spectrum"]))
