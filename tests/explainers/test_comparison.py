@@ -22,6 +22,7 @@ from polycode_plugins.explainers import (
     principal,
     random_weights,
 )
+from polycode_plugins.explainers.base import PaidExplainer
 from polycode_plugins.explainers.comparison.contrasts import Sample, contrasts
 from polycode_plugins.explainers.comparison.dry_run import DryRun
 from polycode_plugins.explainers.comparison.relation import _matched
@@ -373,7 +374,7 @@ def test_the_export_is_json_lines_without_failures(tmp_path):
 
 
 def test_a_dry_run_asks_nothing():
-    class Costly(TokenLookupExplainer):
+    class Costly(TokenLookupExplainer, PaidExplainer):
         def explain_many(self, units, *, seed=0):
             raise AssertionError("asked")
 
@@ -416,7 +417,10 @@ def test_sites_and_inputs_that_cannot_be_explained_are_refused():
 
 
 def test_a_dry_run_counts_by_estimators_and_probes_nothing():
-    class Estimating(TokenLookupExplainer):
+    class Estimating(TokenLookupExplainer, PaidExplainer):
+        def estimate(self, units, *, seed=0):
+            return pc.explainers.Cost()
+
         def simulator(self):
             raise AssertionError("probed")
 
