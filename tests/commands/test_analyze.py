@@ -10,7 +10,8 @@ import torch
 from command_line import SMALL, run
 
 import polycode_plugins as pc
-from polycode_plugins.commands import compare, main
+from polycode_plugins.commands import compare
+from polycode_plugins.commands.analyze import metrics_of
 from polycode_plugins.loading import embedded_model
 from polycode_plugins.metrics import Spectrum
 
@@ -159,5 +160,5 @@ def test_a_constant_layer_is_named():
 
 
 def test_all_ranks_are_asked_for_in_the_shell():
-    (metric,) = main._metrics("spectrum", ["spectrum.ranks=1,null", "spectrum.fit=huber"])
+    (metric,) = metrics_of("spectrum", ["spectrum.ranks=1,null", "spectrum.fit=huber"])
     assert metric == Spectrum(fit="huber", ranks=(1, None))

@@ -11,13 +11,14 @@ from polycode_plugins.explainers import (
     SimulationTask,
     TokenLookupExplainer,
 )
+from polycode_plugins.explainers.base import PaidExplainer
 from polycode_plugins.explainers.comparison.dry_run import DryRun
 from polycode_plugins.testing.explainers import planted
 from polycode_plugins.testing.scripted import scripted_explainer
 
 
 def test_a_dry_run_asks_nothing():
-    class Costly(TokenLookupExplainer):
+    class Costly(TokenLookupExplainer, PaidExplainer):
         def explain_many(self, units, *, seed=0):
             raise AssertionError("asked")
 
@@ -31,7 +32,10 @@ def test_a_dry_run_asks_nothing():
 
 
 def test_a_dry_run_counts_by_estimators_and_probes_nothing():
-    class Estimating(TokenLookupExplainer):
+    class Estimating(TokenLookupExplainer, PaidExplainer):
+        def estimate(self, units, *, seed=0):
+            return pc.explainers.Cost()
+
         def simulator(self):
             raise AssertionError("probed")
 

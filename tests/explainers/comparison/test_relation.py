@@ -35,7 +35,7 @@ def test_scores_are_related_to_a_layers_spectrum():
 def test_a_layer_whose_quantity_is_no_number_is_left_out_and_counted(missing):
     exponents = {f"layer {i}": float(i) for i in range(6)} | {"layer 2": missing}
     held = {
-        site: types.SimpleNamespace(scalars=lambda v=v: {"exponent": v})
+        site: types.SimpleNamespace(related=("exponent",), scalars=lambda v=v: {"exponent": v})
         for site, v in exponents.items()
     }
 
