@@ -67,7 +67,7 @@ def test_killed_and_resumed_it_sends_nothing_twice_and_ends_the_same(server, tex
             *asked(server.url(), texts, out),
             "--no-report",
         ],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "PYTHONPATH": str(script.parent)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -186,6 +186,7 @@ def sample(scores, covariates=None):
     return Sample(scores, np.asarray(covariates, dtype=np.float64))
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_planted_difference_is_found_and_its_interval_covers():
     covered, rejected, false = 0, 0, 0
     for seed in range(60):
