@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.degrees_of_freedom import DegreesOfFreedom
@@ -290,6 +289,8 @@ def _population(curve: DegreesOfFreedom) -> tuple[Array, Array]:
     The curve on the real axis is a convex problem (El Karoui 2008, Ann. Statist. 36, has it in the
     complex plane); the number of features and their variance count as equations of it.
     """
+    from scipy.optimize import nnls
+
     smallest, largest = curve.ends
     z = curve.kappa * curve.stretch
     nodes = np.flatnonzero((z > smallest / 10) & (z < 30 * largest))[::4]
