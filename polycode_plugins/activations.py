@@ -33,7 +33,8 @@ class Site:
 
     Attributes:
         name: the name that was asked for; every result is keyed by it.
-        depth: order in which sites fire in a forward pass, from 0.
+        depth: place in the order in which all sites of the model fire in a forward pass, from 0;
+            the same whichever of them are asked for.
         axes: names of the axes of its tensor, `()` while unknown.
         width: features per sample with positions as samples, None while unknown.
         source: identity of the tensor behind the name; two names of one tensor share it.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import polycode_plugins as pc
 from polycode_plugins import plugins, testing
 from polycode_plugins.commands import main
 
+PUBLIC = ("adapters", "experiments", "explainers", "metrics", "pages", "testing")
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "polycode-example"
 TUTORIAL = (ROOT / "docs" / "write-a-plugin.md").read_text()
@@ -59,6 +62,36 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(EXAMPLE / "src"))
+
+
+@pytest.mark.parametrize("file", sorted((EXAMPLE / "src").rglob("*.py")), ids=lambda p: p.name)
+def test_it_imports_public_names_alone(file):
+    public = {"polycode_plugins", *(f"polycode_plugins.{name}" for name in PUBLIC)}
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("polycode_plugins"):
+            assert node.module in public
+            assert {name.name for name in node.names} <= set(import_module(node.module).__all__)
+        elif isinstance(node, ast.Import):
+            named = {name.name for name in node.names if name.name.startswith("polycode_plugins")}
+            assert named <= public
+
+
+def test_its_figure_is_listed_and_judged(installed, tmp_path, capsys):
+    assert main.main(["reproduce", "--list"]) == 0
+    assert "echo-sparseness" in capsys.readouterr().out
+    arguments = ["echo-sparseness", "--scale", "smoke", "--out", str(tmp_path), "--json"]
+    assert main.main(["reproduce", *arguments]) == 0
+    (figure,) = json.loads(capsys.readouterr().out)
+    assert figure["verdicts"][0]["effect"] < 0
+    assert (tmp_path / "echo-sparseness" / "echo-sparseness.png").is_file()
+    assert "echo-sparseness" in (tmp_path / "index.html").read_text()
+
+
+def test_its_metric_has_a_chart_of_its_own(installed, tmp_path):
+    analysis = pc.analyze("echo-24", metrics=["sparseness"], progress=False)
+    page = analysis.report(tmp_path / "report.html").read_text()
+    assert "Sparseness of the units" in page
+    assert "A flat curve means that all are alike." in page
 
 
 NAMES = {"adapters": "echo", "metrics": "sparseness", "explainers": "one-token"}

@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site, Tokens
 from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import SiteError, near
 
 #: Receives each site's activations as soon as they exist; what it wants to keep it must copy.
@@ -47,30 +48,6 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.rows.shape[0])
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How data is read and cut into batches; adapters use what applies to their inputs.
-
-    Attributes:
-        batch_size: rows per forward pass.
-        context: tokens per window of text, the prepended token included.
-        limit: stop after this many rows (windows, images); None reads everything.
-        shard: (index, count): read every count-th row, starting with index.
-        include_special: let special tokens (the prepended one too, padding never) into the
-            statistics.
-        text_field: field of a JSON line or data set that holds the text.
-        seed: of whatever is drawn (image crops).
-    """
-
-    batch_size: int = 16
-    context: int = 64
-    limit: int | None = None
-    shard: tuple[int, int] = (0, 1)
-    include_special: bool = False
-    text_field: str = "text"
-    seed: int = 0
 
 
 class Adapter(ABC):
@@ -317,8 +294,7 @@ def choose(
             "no sites were asked for, and this model has none by default; name some, for example "
             f"{available[-1].name!r}"
         )
-    order = sorted(chosen.values(), key=lambda s: s.depth)
-    return [replace(site, depth=i) for i, site in enumerate(order)]
+    return sorted(chosen.values(), key=lambda site: site.depth)
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:

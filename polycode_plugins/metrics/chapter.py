@@ -60,6 +60,24 @@ class View:
         return self.label[:1].upper() + self.label[1:]
 
 
+def chapter_of(view: View) -> list[Part]:
+    """The chapter that the results bring, see `Result.chapter`.
+
+    It may be a third party's: whatever it raises becomes a sentence in the report, above what every
+    metric has.
+    """
+    kind = type(view.results[0])
+    try:
+        parts = list(kind.chapter(view))
+        for part in parts:
+            if not isinstance(getattr(part, "template", None), str):
+                raise TypeError(f"{part!r} is no part of a page")
+        return parts
+    except Exception as error:  # a plugin may raise anything
+        said = f"The chapter of {kind.__name__} failed with {type(error).__name__}: {error}"
+        return [Warnings([said]), *generic_parts(view)]
+
+
 def generic_parts(view: View) -> list[Part]:
     """How to read it, the first of its headline by depth, a table of all scalars, the plots.
 
@@ -100,7 +118,7 @@ def generic_parts(view: View) -> list[Part]:
     if any(rows):
         columns = [
             names("site", [s.name for s in view.sites]),
-            column("depth", [s.depth for s in view.sites]),
+            column("depth", range(len(view.sites))),
             *scalar_columns(rows, units, called, meanings(type(view.results[0]))),
         ]
         parts.append(Table(f"{view.id}-table", "All sites", columns))

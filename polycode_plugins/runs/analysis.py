@@ -77,12 +77,15 @@ class Analysis:
         return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)})"
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per site: its depth, and a column `metric.field` for every scalar result."""
+        """One row per site, and a column `metric.field` for every scalar result.
+
+        `depth` is the place of the site among those of this analysis, from 0.
+        """
         import pandas as pd
 
         rows = []
-        for site in self.sites:
-            row: dict[str, Any] = {"site": site.name, "depth": site.depth}
+        for depth, site in enumerate(self.sites):
+            row: dict[str, Any] = {"site": site.name, "depth": depth}
             for label, result in self.results[site.name].items():
                 row |= {f"{label}.{k}": v for k, v in result.scalars().items()}
             rows.append(row)
@@ -179,8 +182,8 @@ class Analysis:
 
     def _table(self) -> list[tuple[str, int, str, dict[str, Any], dict[str, Any]]]:
         return [
-            (site.name, site.depth, label, result.scalars(), result.to_dict())
-            for site in self.sites
+            (site.name, depth, label, result.scalars(), result.to_dict())
+            for depth, site in enumerate(self.sites)
             for label, result in self.results[site.name].items()
         ]
 

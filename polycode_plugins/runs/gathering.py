@@ -18,6 +18,7 @@ from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
 from polycode_plugins.files import guards
 from polycode_plugins.metrics.base import Accumulator, Metric, Result, check_finite
+from polycode_plugins.metrics.pairs import PairMetric, result_at
 from polycode_plugins.precision import full_precision
 
 Results = dict[str, dict[str, Result]]  # by site, then by the metric's label
@@ -46,7 +47,8 @@ class Statistics:
             held = self._held.setdefault(site.name, {})
             keys = self._keys.setdefault(site.name, {})
             for metric in self.metrics:
-                metric.partner_of(site, sites)  # refuses a missing one before any data is read
+                if isinstance(metric, PairMetric):
+                    metric.partners_of(site, sites)  # refuses a missing one before data is read
                 keys[metric.label] = {}
                 for name, accumulator in metric.accumulators().items():
                     held.setdefault(accumulator.key(), accumulator)
@@ -125,7 +127,8 @@ class Statistics:
         """
         try:
             with full_precision():
-                return metric.compute_among(
+                return result_at(
+                    metric,
                     self.sites[site],
                     list(self.sites.values()),
                     lambda name: self.accumulators(name, metric.label),

@@ -16,7 +16,9 @@ from polycode_plugins.explainers.records.random_texts import RandomTexts
 from polycode_plugins.explainers.records.token_strings import TokenStrings
 from polycode_plugins.explainers.records.top_texts import TopTexts
 from polycode_plugins.explainers.records.unit_records import records_of, shape_of
-from polycode_plugins.explainers.units.base import directions, neurons, projections
+from polycode_plugins.explainers.units.directions import directions
+from polycode_plugins.explainers.units.neurons import neurons
+from polycode_plugins.explainers.units.projections import projections
 
 
 def stream(

@@ -19,9 +19,9 @@ from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.commands.compare import _counted
 from polycode_plugins.commands.main import main
 from polycode_plugins.data import TINY_GPT2
-from polycode_plugins.explainers.base import Cost
 from polycode_plugins.explainers.comparison import compare
 from polycode_plugins.explainers.comparison.outcome import Comparison
+from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.language_model import Store
 from polycode_plugins.loading import load
 

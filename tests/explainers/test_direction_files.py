@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from polycode_plugins.commands.main import main
 from polycode_plugins.errors import DataError
-from polycode_plugins.explainers.units.direction_files import read_directions
+from polycode_plugins.explainers.units.directions import read_directions
 
 
 def test_rows_are_read_as_they_are(tmp_path):

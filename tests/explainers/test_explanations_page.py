@@ -13,10 +13,10 @@ from polycode_plugins.data import text_documents
 from polycode_plugins.explainers.comparison import adjusting, resampling
 from polycode_plugins.explainers.comparison.outcome import Comparison
 from polycode_plugins.explainers.language_model.judge import TOGETHER
+from polycode_plugins.explainers.records.component_fit import ICA_TEXTS
 from polycode_plugins.explainers.records.one_pass import POOL
 from polycode_plugins.explainers.scoring import formulas
 from polycode_plugins.explainers.scoring.floors import FLOORS
-from polycode_plugins.explainers.units.components import ICA_TEXTS
 from polycode_plugins.loading import embedded_model
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanations.md").read_text(encoding="utf-8")

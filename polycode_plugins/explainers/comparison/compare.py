@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from polycode_plugins import plugins
-from polycode_plugins.adapters.base import Adapter, DataOptions
+from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.explainers.base import Explainer, Simulator
 from polycode_plugins.explainers.comparison.files import refuse_finished
 from polycode_plugins.explainers.comparison.outcome import RANDOM, TRAINED, ComparedUnit, Comparison
-from polycode_plugins.explainers.comparison.spending import spending
+from polycode_plugins.explainers.comparison.spending import spending, spent_by
 from polycode_plugins.explainers.records.gathering import check_kinds, fewer, gather
 from polycode_plugins.explainers.records.one_pass import Signs
 from polycode_plugins.explainers.records.protocols import Protocol, protocol_named
@@ -119,7 +120,7 @@ def compare(
     if folder is not None and not fresh:
         refuse_finished(folder)
     made = make_explainer(explainer, explainer_options, folder=folder, progress=progress)
-    before = made.spent()
+    before = spent_by(made)
     try:
         source = load(model, adapter, **options)
         data = DataOptions(
@@ -152,7 +153,7 @@ def compare(
                 )
             if isinstance(n_units, int):
                 warnings += [w for w in fewer(gathered, kinds, n_units) if w not in warnings]
-            for at in gathered:
+            for depth, at in enumerate(gathered):
                 evaluations = evaluate(
                     [records for records, _ in at.records],
                     made,
@@ -163,7 +164,7 @@ def compare(
                     seed=seed,
                 )
                 found += [
-                    ComparedUnit(at.site.depth, weights, evaluation, shape)
+                    ComparedUnit(depth, weights, evaluation, shape)
                     for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
                 ]
                 directions |= {(at.site.name, group.kind, weights): group for group in at.units}
@@ -174,7 +175,7 @@ def compare(
             "data": _described(texts),
             "rows": rows.to_json(),
             "seed": seed,
-            "options": {k: v for k, v in asdict(data).items() if k not in ("shard", "seed")},
+            "options": data.lasting(),
             "protocol": asdict(chosen),
             "signs": signs,
             "calibration": calibrate,

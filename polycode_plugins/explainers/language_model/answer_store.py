@@ -21,11 +21,11 @@ import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from polycode_plugins.errors import StateError
+from polycode_plugins.explainers.costs import Spent
 from polycode_plugins.explainers.language_model.request import Request
 
 FORMAT = 1
@@ -42,27 +42,6 @@ CREATE TABLE attempts (
 );
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What the answers in a store have taken.
-
-    Attributes:
-        answers: requests answered.
-        failures: attempts that ended without an answer.
-        lost: attempts cut short by a crash or a time-out, which may have been paid for.
-        tokens_in: tokens sent; tokens_out: tokens received.
-        dollars: price of the answers, plus the estimated price of what was lost; 0 where no prices
-            were given.
-    """
-
-    answers: int
-    failures: int
-    lost: int
-    tokens_in: int
-    tokens_out: int
-    dollars: float
 
 
 class Store:

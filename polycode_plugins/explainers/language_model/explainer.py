@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.explainers.base import (
-    Cost,
-    Explainer,
-    Explanation,
-    UnitRecords,
-)
+from polycode_plugins.explainers.base import Explainer, Explanation, UnitRecords
+from polycode_plugins.explainers.costs import Cost, Spent
 from polycode_plugins.explainers.language_model import prompts, readings
-from polycode_plugins.explainers.language_model.answer_store import Spent, Store
+from polycode_plugins.explainers.language_model.answer_store import Store
 from polycode_plugins.explainers.language_model.capabilities import (
     METHODS,
     Capabilities,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from polycode_plugins.explainers.base import FREE, Cost, Judge, JudgeTask, Verdict
+from polycode_plugins.explainers.base import Judge, JudgeTask, Verdict
+from polycode_plugins.explainers.costs import FREE, Cost
 from polycode_plugins.explainers.language_model import prompts, readings
 from polycode_plugins.explainers.language_model.capabilities import Capabilities
 from polycode_plugins.explainers.language_model.failures import Unreadable

@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from polycode_plugins.explainers.base import (
-    FREE,
     LEVELS,
-    Cost,
     Floats,
     Simulation,
     SimulationTask,
     Simulator,
 )
+from polycode_plugins.explainers.costs import FREE, Cost
 from polycode_plugins.explainers.language_model import prompts, readings
 from polycode_plugins.explainers.language_model.capabilities import Capabilities, Method
 from polycode_plugins.explainers.language_model.failures import Unreadable

@@ -9,7 +9,6 @@ import numpy as np
 
 from polycode_plugins.errors import DataError, PluginError
 from polycode_plugins.explainers.base import (
-    Cost,
     Explainer,
     Explanation,
     Judge,
@@ -19,6 +18,7 @@ from polycode_plugins.explainers.base import (
     Simulator,
     UnitRecords,
 )
+from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.scoring import calibration
 from polycode_plugins.explainers.scoring.calibration import Calibration, Method
 from polycode_plugins.explainers.scoring.floors import FLOORS, floors_of

@@ -65,6 +65,7 @@ class ActionResult(Result):
         "n_steps",
         "path",
     )
+    related: ClassVar[tuple[str, ...]] = ("expected", "normalised")
     names: ClassVar[Mapping[str, str]] = {
         "normalised": "action / total variance",
         "von_neumann_ratio": "von Neumann ratio",

@@ -7,7 +7,7 @@ has the paper's sign (negative for a decaying spectrum) and `exponent` = -slope.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -38,6 +38,9 @@ from polycode_plugins.metrics.spectrum.row_groups import RowGroups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from polycode_plugins.metrics.chapter import View
+    from polycode_plugins.pages.pages import Part
 
 Floats = NDArray[np.float64]
 
@@ -90,6 +93,7 @@ class SpectrumResult(Result):
         "n_samples",
     )
     units: ClassVar[Mapping[str, str]] = {"total_variance": "activation²"}
+    related: ClassVar[tuple[str, ...]] = ("exponent", "participation_ratio")
 
     eigenvalues: Floats
     power_law: PowerLawFit
@@ -146,6 +150,13 @@ class SpectrumResult(Result):
     def explained_variance(self) -> Floats:
         """float64 [rank]: cumulative share of the total variance, ending at 1."""
         return np.cumsum(self.eigenvalues) / self.total_variance
+
+    @classmethod
+    def chapter(cls, view: View) -> Sequence[Part]:
+        """Exponents, spectra and dimensions by depth, and what keeps them from being read."""
+        from polycode_plugins.metrics.spectrum.chapter import spectrum_parts
+
+        return spectrum_parts(view)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SpectrumResult:

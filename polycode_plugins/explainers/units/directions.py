@@ -1,14 +1,38 @@
-"""Directions of one's own out of a file: a decoder's rows, probes, steering vectors."""
+"""Directions of one's own: a matrix, or a file with a decoder's rows, probes, steering vectors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from polycode_plugins.errors import DataError, near
-from polycode_plugins.explainers.units.base import Units, directions
+from polycode_plugins.explainers.units.base import Units
+
+
+def directions(
+    matrix: Tensor | np.ndarray[Any, Any],
+    names: Sequence[str] | None = None,
+    *,
+    kind: str = "direction",
+    offsets: Tensor | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> Units:
+    """Directions of one's own (a decoder's rows, a probe), [units, width] or [width], as given."""
+    made = torch.as_tensor(matrix).detach().to("cpu", torch.float32)
+    made = made[None] if made.dim() == 1 else made
+    labels = tuple(names) if names is not None else tuple(f"{kind} {i}" for i in range(len(made)))
+    return Units(
+        kind,
+        labels,
+        made,
+        torch.zeros(len(made)) if offsets is None else offsets.to("cpu", torch.float32),
+        origin or {},
+    )
 
 
 def read_directions(source: str) -> Units:
