@@ -53,7 +53,7 @@ class NamedRow(KeptRow):
         what = "" if self.text is None else f"“{self.text}” in "
         if self.text is None and self.token is not None:
             what = f"token {self.token} in "
-        where = f"row {self.row}" if self.numbered else f"row {self.row} in the order they came"
+        where = f"row {self.row}"
         if len(self.place) == 1:
             where += f", position {self.place[0]}"
         elif self.place:

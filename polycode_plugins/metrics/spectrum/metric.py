@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from polycode_plugins.activations import Activations, Positions, Site
@@ -330,7 +331,7 @@ class Spectrum(Metric):
             cast(PrioritySample, accumulators["rows"]),
             eigenvalues,
             rows=dependence.correlation,
-            vector=None if vectors is None else vectors[0],
+            vector=None if vectors is None else torch.from_numpy(vectors[0]),
         )
         dimensions = _dimensions(eigenvalues, covariance, dependence, direction)
         ratio = dimensions.participation_ratio

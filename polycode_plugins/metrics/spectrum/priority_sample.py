@@ -31,7 +31,6 @@ KEPT = 128
 HELD = 2 * KEPT
 TEXT = 48  # bytes of a token's text that are kept
 UNKNOWN = -1  # row, document or token
-BITS = {4: torch.int32, 8: torch.int64}  # by bytes
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,14 @@ class KeptRow:
     """Which sample a kept row is.
 
     Attributes:
-        row: the row of the batch it is of: its number in the whole data, or, not `numbered`, how
-            many came before it (in what was merged in: after all that were there).
+        row: the row of the batch it is of: its number in the whole data, or, where rows have none,
+            how many came before it (those merged in come after all that were there).
         place: its index along each axis of positions, () for none.
         document: the document the row was cut from.
         token: the id of the token there. text: that token.
     """
 
     row: int
-    numbered: bool
     place: tuple[int, ...]
     document: int | None
     token: int | None
@@ -71,15 +69,15 @@ class Kept:
 class PrioritySample(Accumulator):
     """The rows of highest priority among all that came, and which they are.
 
-    Rows are told apart by number and place, or, without numbers, by their values: in whatever
-    batches and accumulators they come, the same ones are kept.
+    Samples are told apart by row number and place, or by their values: in whatever batches and
+    accumulators they come, the same ones are kept.
 
     Args:
         positions: whether positions are "samples" or "features", as for `Covariance`.
     """
 
     name = "priority-sample"
-    optional = True  # states of before it existed are read without it
+    optional = True
 
     def __init__(self, positions: Positions = "samples") -> None:
         self.positions = positions
@@ -183,11 +181,15 @@ class PrioritySample(Accumulator):
         return activations.places() if self.positions == "samples" else ()
 
     def _drawn(self, activations: Activations, rows: Tensor, places: Tensor) -> Tensor:
-        """float64 [samples] in (0, 1], decided by number and place, or by the values."""
-        if activations.rows is None:
-            bits = rows.contiguous().view(BITS[rows.element_size()])
-            return _uniform(bits.sum(dim=1, dtype=bits.dtype).to(torch.int64))
-        size = int(np.prod(self._shape(activations), dtype=np.int64))
+        """float64 [samples] in (0, 1], decided by number and place, or by the values.
+
+        Rows that are samples are always told by their values: some ways to them know no numbers.
+        """
+        shape = self._shape(activations)
+        if activations.rows is None or not shape:
+            bits = rows.float().contiguous().view(torch.int32)
+            return _uniform(bits.sum(dim=1, dtype=torch.int32).to(torch.int64))
+        size = int(np.prod(shape, dtype=np.int64))
         numbers = activations.rows.to(places.device)[places // size]
         return _uniform(_mixed(numbers) + places % size)
 
@@ -219,10 +221,9 @@ class PrioritySample(Accumulator):
         self._numbers.append(torch.stack([*columns, *reversed(along)], dim=1))
 
     def _row(self, numbers: Tensor, i: int) -> KeptRow:
-        row, numbered, document, token, *place = numbers[i].tolist()
+        row, _, document, token, *place = numbers[i].tolist()
         return KeptRow(
             row=row,
-            numbered=bool(numbered),
             place=tuple(place),
             document=None if document == UNKNOWN else document,
             token=None if token == UNKNOWN else token,
