@@ -29,6 +29,7 @@ Array = NDArray[np.float64]
 
 RULES = 0.2  # share of the variance from which on a direction rules
 FEW = 0.025  # of all rows: a fifth of the Gaussian ones that make half of a direction
+ONE = 0.05  # the same for a single row
 FAR = 5.0  # standard deviations of the other rows along the direction
 MANY = 0.1  # of all rows: more are no rows apart from the others
 NAMED = 20  # rows that a result names
@@ -114,8 +115,11 @@ class FirstDirection:
 
     @property
     def rules(self) -> bool:
-        """Whether it holds a fifth of the variance and at most 2.5% of the rows make half of it."""
-        return self.share >= RULES and self.half_share is not None and self.half_share <= FEW
+        """Whether it holds a fifth of the variance and few rows make half of it: at most 2.5%, or
+        one of at least 20."""
+        if self.half_rows is None or self.half_share is None or self.share < RULES:
+            return False
+        return self.half_share <= (FEW if self.half_rows > 1 else ONE)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:

@@ -138,6 +138,36 @@ class SpectrumResult(Result):
         return self.power_law.verdict
 
     @property
+    def stable_rank(self) -> float | None:
+        """Sum of the eigenvalues over the largest, of the population; None where not known."""
+        return self.dimensions.stable_rank.value
+
+    @property
+    def spectral_entropy(self) -> float | None:
+        """Entropy [nats] of the normalised eigenvalues of the population; None where not known."""
+        return self.dimensions.spectral_entropy.value
+
+    @property
+    def matrix_entropy(self) -> float | None:
+        """Matrix-based entropy of order 2 [bits] of the population; None where not known."""
+        return self.dimensions.matrix_entropy.value
+
+    @property
+    def rank_90(self) -> float | None:
+        """Leading directions of the population with 90% of its variance; None where not known."""
+        return self.dimensions.rank_90.value
+
+    @property
+    def rank_95(self) -> float | None:
+        """The same for 95%."""
+        return self.dimensions.rank_95.value
+
+    @property
+    def rank_99(self) -> float | None:
+        """The same for 99%."""
+        return self.dimensions.rank_99.value
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What keeps the numbers from meaning what they seem to."""
         return spectrum_doubts(self)
