@@ -159,7 +159,7 @@ def first_direction(
         return FirstDirection(share, None, None, None, why=why)
     kept = sample.kept(covariance.mean())
     vector = covariance.leading_direction() if vector is None else vector.cpu().double()
-    along = (kept.rows @ vector).numpy()
+    along = (kept.rows * vector).sum(dim=1).numpy()
     counts = kept.counts.numpy()
     total = (n - 1) * float(eigenvalues[0])
     order = np.argsort(-(along**2), kind="stable")

@@ -84,7 +84,7 @@ class PrioritySample(Accumulator):
         self._count = 0
         self._arrived = 0  # rows of batches
         self._mean: Tensor | None = None  # float64 [width]
-        self._floor = 0.0  # priorities up to here are not among the HELD highest
+        self._floor = 0.0  # lower priorities are not among the HELD highest
         self._values: list[Tensor] = []  # [rows, width], as they came
         self._uniform: list[Tensor] = []  # float64 [rows]
         self._numbers: list[Tensor] = []  # int64 [rows, 4 + places], see `_NUMBERS`
@@ -114,7 +114,7 @@ class PrioritySample(Accumulator):
         places = self._places(activations, rows.shape[0])
         uniform = self._drawn(activations, wide, places)
         priority = weights / uniform
-        chosen = (priority > self._floor).nonzero().flatten()
+        chosen = (priority >= self._floor).nonzero().flatten()  # of the first row it is 0
         if len(chosen) > HELD:
             chosen = chosen[priority[chosen].topk(HELD).indices.sort().values]
         if not len(chosen):
