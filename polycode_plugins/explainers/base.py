@@ -296,14 +296,14 @@ class Explainer(ABC):
 # -- what may be had beside: costs -----------------------------------------------------------------
 
 
-@runtime_checkable
-class PaidExplainer(Protocol):
-    """What an explainer may have beside: its answers are paid for, or kept.
+class PaidExplainer(Explainer):
+    """An explainer whose answers are paid for, or kept.
 
-    An explainer with these methods gets dry runs, and the record of a comparison says what it took.
-    A dry run sends nothing at all: not even what would find out what a backend can do.
+    It gets dry runs, and the record of a comparison says what it took. A dry run sends nothing at
+    all: not even what would find out what a backend can do.
     """
 
+    @abstractmethod
     def estimate(self, units: Sequence[UnitRecords], *, seed: int = 0) -> Cost:
         """What `explain_many` would take at most, without sending anything."""
 
@@ -312,15 +312,22 @@ class PaidExplainer(Protocol):
 
         A dry run counts what follows from it exactly; None for a unit that is to be asked for.
         """
+        return [None for _ in units]
 
     def estimators(self) -> tuple[Simulator, Judge | None]:
-        """Its simulator and judge for `estimate` alone; a backend that is not known is guessed."""
+        """Its simulator and judge for `estimate` alone; a backend that is not known is guessed.
+
+        To be written where `simulator` or `judge` ask a backend what it can do.
+        """
+        return self.simulator(), self.judge()
 
     def dollars(self, cost: Cost) -> float | None:
         """The price of `cost` at most, in US dollars; None where no prices are known."""
+        return None
 
-    def spent(self) -> Spent:
-        """What all the answers that it keeps have taken."""
+    def spent(self) -> Spent | None:
+        """What all the answers that it keeps have taken; None where it keeps none."""
+        return None
 
 
 @runtime_checkable

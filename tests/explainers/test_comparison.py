@@ -22,6 +22,7 @@ from polycode_plugins.explainers import (
     principal,
     random_weights,
 )
+from polycode_plugins.explainers.base import PaidExplainer
 from polycode_plugins.explainers.comparison.contrasts import Sample, contrasts
 from polycode_plugins.explainers.comparison.dry_run import DryRun
 from polycode_plugins.explainers.comparison.relation import _matched
@@ -324,7 +325,7 @@ def test_scores_are_related_to_a_layers_spectrum():
 def test_a_layer_whose_quantity_is_no_number_is_left_out_and_counted(missing):
     exponents = {f"layer {i}": float(i) for i in range(6)} | {"layer 2": missing}
     held = {
-        site: types.SimpleNamespace(scalars=lambda v=v: {"exponent": v})
+        site: types.SimpleNamespace(related=("exponent",), scalars=lambda v=v: {"exponent": v})
         for site, v in exponents.items()
     }
 
@@ -373,7 +374,7 @@ def test_the_export_is_json_lines_without_failures(tmp_path):
 
 
 def test_a_dry_run_asks_nothing():
-    class Costly(TokenLookupExplainer):
+    class Costly(TokenLookupExplainer, PaidExplainer):
         def explain_many(self, units, *, seed=0):
             raise AssertionError("asked")
 
@@ -416,7 +417,10 @@ def test_sites_and_inputs_that_cannot_be_explained_are_refused():
 
 
 def test_a_dry_run_counts_by_estimators_and_probes_nothing():
-    class Estimating(TokenLookupExplainer):
+    class Estimating(TokenLookupExplainer, PaidExplainer):
+        def estimate(self, units, *, seed=0):
+            return pc.explainers.Cost()
+
         def simulator(self):
             raise AssertionError("probed")
 

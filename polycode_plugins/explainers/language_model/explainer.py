@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.explainers.base import Explainer, Explanation, UnitRecords
+from polycode_plugins.explainers.base import Explanation, PaidExplainer, UnitRecords
 from polycode_plugins.explainers.costs import Cost, Spent
 from polycode_plugins.explainers.language_model import prompts, readings
 from polycode_plugins.explainers.language_model.answer_store import Store
@@ -29,7 +29,7 @@ from polycode_plugins.explainers.language_model.session import Reply, Session
 from polycode_plugins.explainers.language_model.simulators import BY_METHOD, RemoteSimulator
 
 
-class OpenAIExplainer(Explainer):
+class OpenAIExplainer(PaidExplainer):
     """Explains and simulates by requests to a language model (Bills et al. 2023).
 
     Nothing is sent when it is made; a backend is probed once, when it is first needed, and what it
