@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from tests.metrics.gaussian_spectra import power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
@@ -14,7 +15,6 @@ from polycode_plugins.metrics.spectrum.effective_dimensions import (
     effective_dimensions,
 )
 from polycode_plugins.metrics.spectrum.summaries import matrix_entropy, spectral_entropy
-from tests.metrics.gaussian_spectra import power_law, spectra, spectrum
 
 
 def truths(law: np.ndarray) -> dict[str, float]:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.metrics.gaussian_spectra import power_law
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
@@ -16,7 +17,6 @@ from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT
 from polycode_plugins.metrics.spectrum.first_direction import FirstDirection, first_direction
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
 from polycode_plugins.runs.gathering import Statistics
-from tests.metrics.gaussian_spectra import power_law
 
 WIDTH = 40
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.metrics.gaussian_spectra import power_law, spectra
 
 from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.degrees_of_freedom import DegreesOfFreedom
-from tests.metrics.gaussian_spectra import power_law, spectra
 
 
 def entropy(values: np.ndarray) -> float:
