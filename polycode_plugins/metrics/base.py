@@ -39,6 +39,9 @@ class Accumulator(ABC):
 
     #: Stable name of the statistic, written into saved state.
     name: ClassVar[str]
+    #: Whether states saved before the metric gathered it are read without it: it then has seen
+    #: nothing, fewer samples than its neighbours, which the metric has to notice.
+    optional: ClassVar[bool] = False
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -88,9 +91,18 @@ class Accumulator(ABC):
         return type(self)(**self.options())
 
 
+class _NoWarnings:
+    """The warnings of a result that has none: its class may make them a field or a property."""
+
+    def __get__(self, result: object, kind: type) -> tuple[str, ...]:
+        if result is None:  # so that a field of that name has no default
+            raise AttributeError("warnings")
+        return ()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """Base of all results: frozen, with `to_dict`, `plot`, and scalars for tables."""
+    """Base of all results: frozen, with `to_dict`, `plot`, `warnings`, and scalars for tables."""
 
     #: One plain sentence on how to read the result, shown in reports.
     reading: ClassVar[str] = ""
@@ -107,6 +119,18 @@ class Result:
     picture: ClassVar[str] = ""
     #: Fields of `scalars()` that a comparison sets beside how well a layer's units are explained.
     related: ClassVar[tuple[str, ...]] = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def warnings(self) -> tuple[str, ...]:
+            """Sentences on what keeps the numbers from meaning what they seem to; () is good.
+
+            A field or a property of that name. Whatever shows the result shows them: begin each in
+            lower case, since it stands after the site's name.
+            """
+    else:
+        warnings = _NoWarnings()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; arrays become lists, undefined numbers become None."""

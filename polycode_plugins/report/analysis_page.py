@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polycode_plugins.metrics.chapter import View, chapter_of, own_warnings
-from polycode_plugins.metrics.spectrum.chapter import spectrum_warnings
-from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+from polycode_plugins.metrics.chapter import View, chapter_of
 from polycode_plugins.pages.pages import Page, Section
 from polycode_plugins.report.record import made, overview, record_section, title
 
@@ -36,15 +34,3 @@ def views_of(analysis: Analysis) -> list[View]:
         )
         for number, metric in enumerate(analysis.statistics.metrics)
     ]
-
-
-def doubts(analysis: Analysis) -> dict[str, list[str]]:
-    """What keeps the numbers from meaning what they seem to: {metric label: sentences}."""
-    found = {}
-    for view in views_of(analysis):
-        said = own_warnings(view)
-        if isinstance(view.results[0], SpectrumResult):
-            said = [*spectrum_warnings(view.sites, view.results), *said]
-        if said:
-            found[view.label] = said
-    return found

@@ -174,13 +174,19 @@ class Statistics:
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise StateError(f"the saved statistics hold NaN or infinity in {path!r}")
             grouped.setdefault((int(index), key), {})[name] = tensor
-        expected = {(i, k) for i, held in enumerate(self._held.values()) for k in held}
-        if set(grouped) != expected:
+        expected = {
+            (i, k): accumulator
+            for i, held in enumerate(self._held.values())
+            for k, accumulator in held.items()
+        }
+        missing = {place for place in expected if place not in grouped}
+        if not set(grouped) <= set(expected) or not all(expected[m].optional for m in missing):
             raise StateError("the saved statistics are of other sites or metrics")
         for i, held in enumerate(self._held.values()):
             for key, accumulator in held.items():
                 try:
-                    accumulator.load_state(grouped[i, key])
+                    state = grouped.get((i, key))
+                    accumulator.load_state(accumulator.fresh().state() if state is None else state)
                     counted = accumulator.n_samples
                 except Exception as error:  # somebody's accumulator, and a file of somebody's
                     what = f"the saved statistics of {key!r} cannot be used"

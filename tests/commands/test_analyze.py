@@ -62,7 +62,7 @@ def test_what_makes_the_numbers_doubtful_is_said_beside_the_table(capsys):
     assert run("analyze", "--limit", "1", "--quiet", "--sites", "blocks.0.hook_resid_post") == 0
     printed, said = capsys.readouterr()
     assert "exponent" in printed
-    assert "spectrum: At blocks.0.hook_resid_post there are no more samples than units" in said
+    assert "spectrum: At blocks.0.hook_resid_post: there are no more samples than units" in said
 
 
 def test_a_column_without_a_number_is_undefined_too(capsys):

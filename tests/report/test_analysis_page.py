@@ -183,7 +183,7 @@ def test_a_broken_law_is_a_cross_a_gap_and_a_sentence(analysis, page):
 
 def test_few_samples_are_said_in_words(page):
     (warnings,) = page.all("aside", class_="warnings")
-    assert f"At blocks.{FEW}.hook_resid_post there are no more samples than units" in warnings.text
+    assert f"At blocks.{FEW}.hook_resid_post: there are no more samples than units" in warnings.text
 
 
 def test_sound_results_carry_no_warning(analysis):

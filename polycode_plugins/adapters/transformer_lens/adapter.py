@@ -333,7 +333,7 @@ def _receive(live: Capture, passes: Passes, site: Site, point: Any, values: Any)
 
     def deliver(*, early: bool) -> None:
         own, mask = passes.counted(site.name, values, axes, early=early)
-        live.receive(site, own, axes, mask=mask)
+        live.receive(site, own, axes, mask=mask, tokens=passes.tokens())
 
     if live.batch is not None:
         deliver(early=False)
