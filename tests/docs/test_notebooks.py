@@ -31,6 +31,7 @@ def test_a_notebook_runs_in_a_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyP
     client.execute()  # raises where a cell does
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*NOTEBOOKS} - {IN_A_KERNEL}))
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -58,6 +58,7 @@ def test_several_processes_equal_one(tmp_path: Path):
     assert float((a - b).abs().max() / a.max()) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_all_processes_with_its_sentence():
     done = torchrun(2, *COMMON, "--metrics", "spectrm")  # before a model is loaded
     assert done.returncode != 0
@@ -91,6 +92,7 @@ def joined() -> list[dict[str, Any]]:
     return [json.loads(one) for one in said]
 
 
+@pytest.mark.slow
 def test_tensors_of_every_type_come_back_as_they_were(joined):
     for found in joined:
         assert found["well"] == found["well again"] == [True, 3, 20]
