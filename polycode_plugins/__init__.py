@@ -27,7 +27,8 @@ from polycode_plugins.errors import (
 if TYPE_CHECKING:
     from polycode_plugins import adapters, explainers, information, metrics, pages, theory
     from polycode_plugins.activations import Activations, Site
-    from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions
+    from polycode_plugins.adapters.base import Adapter, Batch, Capture
+    from polycode_plugins.data_options import DataOptions
     from polycode_plugins.explainers.base import Explainer
     from polycode_plugins.explainers.comparison.compare import compare
     from polycode_plugins.explainers.comparison.outcome import Comparison
@@ -46,7 +47,7 @@ _HOMES = {
     "Batch": "adapters.base",
     "Capture": "adapters.base",
     "Comparison": "explainers.comparison.outcome",
-    "DataOptions": "adapters.base",
+    "DataOptions": "data_options",
     "Explainer": "explainers.base",
     "Metric": "metrics.base",
     "PairMetric": "metrics.pairs",

@@ -9,7 +9,6 @@ from polycode_plugins.adapters.base import (
     Adapter,
     Batch,
     Capture,
-    DataOptions,
     Sink,
     choose,
     match,
@@ -17,6 +16,7 @@ from polycode_plugins.adapters.base import (
 )
 from polycode_plugins.adapters.inputs import as_batch, device_of, tensor_batches, to_device
 from polycode_plugins.adapters.undisturbed import modules_of, seed_batch, undisturbed
+from polycode_plugins.data_options import DataOptions
 
 __all__ = [
     "Activations",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import SiteError, near
 
 #: Receives each site's activations as soon as they exist; what it wants to keep it must copy.
@@ -45,30 +46,6 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.rows.shape[0])
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How data is read and cut into batches; adapters use what applies to their inputs.
-
-    Attributes:
-        batch_size: rows per forward pass.
-        context: tokens per window of text, the prepended token included.
-        limit: stop after this many rows (windows, images); None reads everything.
-        shard: (index, count): read every count-th row, starting with index.
-        include_special: let special tokens (the prepended one too, padding never) into the
-            statistics.
-        text_field: field of a JSON line or data set that holds the text.
-        seed: of whatever is drawn (image crops).
-    """
-
-    batch_size: int = 16
-    context: int = 64
-    limit: int | None = None
-    shard: tuple[int, int] = (0, 1)
-    include_special: bool = False
-    text_field: str = "text"
-    seed: int = 0
 
 
 class Adapter(ABC):

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polycode_plugins.adapters.base import Batch, DataOptions
+from polycode_plugins.adapters.base import Batch
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError
 
 

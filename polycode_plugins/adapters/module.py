@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import FEATURE_AXES, Site
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions, Sink
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink
 from polycode_plugins.adapters.hooks import (
     CallCounter,
     StopForward,
@@ -31,6 +31,7 @@ from polycode_plugins.adapters.layout import (
     static_evidence,
 )
 from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
 

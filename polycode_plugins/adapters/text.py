@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polycode_plugins.adapters.base import Batch, DataOptions
+from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.inputs import tensor_batches
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError
 
 

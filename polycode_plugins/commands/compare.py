@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polycode_plugins.commands.arguments import add_data, add_model, assignments, say
+from polycode_plugins.commands.arguments import add_data, add_model, assignments, reading_of, say
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
@@ -248,7 +248,8 @@ def _run(
     from polycode_plugins.explainers.scoring.floors import FLOORS
     from polycode_plugins.report.folder import write_folder
 
-    if options.shard != "0/1":
+    reading = reading_of(options)
+    if reading.pop("shard") != (0, 1):
         raise DataError("--shard does not apply here: a unit's records come from all of the texts")
     with ExitStack() as stack:
         explainer = make_explainer(
@@ -268,18 +269,13 @@ def _run(
             explainer=dry or explainer,
             protocol=options.protocol,
             n_units=n_units,
-            seed=options.seed,
             adapter=options.adapter,
             signs=options.signs,
             calibrate=options.calibrate,
             judge=not options.no_judge,
             floors=() if floors == ("none",) else floors,
             control=control,
-            batch_size=options.batch_size,
-            context=options.context,
-            limit=options.limit,
-            include_special=options.include_special,
-            text_field=options.text_field,
+            **reading,
             out=None if dry else options.out,
             fresh=options.fresh,
             progress=False if options.quiet else None,

@@ -9,7 +9,7 @@ plugin of the group `polycode_plugins.experiments`, in which other packages regi
 from __future__ import annotations
 
 from polycode_plugins import plugins
-from polycode_plugins.errors import PluginError
+from polycode_plugins.errors import PluginError, near
 from polycode_plugins.experiments.base import SCALES, Experiment, Scale
 from polycode_plugins.experiments.claims import (
     CannotJudge,
@@ -75,6 +75,12 @@ def get(name: str) -> Experiment:
     Raises:
         PluginError: for an unknown one, one that does not import, or something else.
     """
+    known = available()
+    if name not in known:
+        raise PluginError(
+            f"no experiment is called {name!r}{near(name, known)}; 'polycode reproduce --list' "
+            "shows them"
+        )
     experiment = plugins.load("experiments", name)
     if not isinstance(experiment, Experiment):
         raise PluginError(

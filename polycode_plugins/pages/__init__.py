@@ -10,6 +10,7 @@ from polycode_plugins.pages.depth_charts import Quantity, by_depth
 from polycode_plugins.pages.pages import (
     Copyable,
     Facts,
+    Figure,
     Page,
     Part,
     Pictures,
@@ -30,6 +31,7 @@ __all__ = [
     "Copyable",
     "Curve",
     "Facts",
+    "Figure",
     "Page",
     "Part",
     "Pictures",

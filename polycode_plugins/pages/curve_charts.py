@@ -55,18 +55,18 @@ def curves(
             colour,
             "solid",
             hover=_hover(curve),
-            key=f"{id}-{i}",
+            key=f"{kind}-{i}",
             legend=False,
         )
         for i, (curve, colour) in enumerate(zip(drawn, colours, strict=True))
     ]
-    keys = [{kind: f"{id}-{i}"} for i in range(len(drawn))]
+    keys = [{kind: f"{kind}-{i}"} for i in range(len(drawn))]
     notes: list[tuple[str, str, str]] = []
     if beside is not None:
         name, others = beside
         at_first = {0, len(drawn) // 2, len(drawn) - 1}
         for i, curve in enumerate(others):
-            keys[i][name] = f"{id}-beside-{i}"
+            keys[i][name] = f"beside-{i}"
             series.append(
                 Series(
                     curve.name,
@@ -75,7 +75,7 @@ def curves(
                     "ink",
                     "dash",
                     hover=_hover(curve),
-                    key=f"{id}-beside-{i}",
+                    key=f"beside-{i}",
                     shown=i in at_first,
                     legend=False,
                 )

@@ -38,6 +38,7 @@ class Column:
         numeric: right-aligned and sorted by value.
         help: what the column means, in one sentence; shown under the table.
         name: whether it holds names of sites or units, which are set as code and may break.
+        prose: whether it holds sentences, which go over several lines.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Column:
     numeric: bool = False
     help: str = ""
     name: bool = False
+    prose: bool = False
 
 
 @dataclass(frozen=True)

@@ -158,14 +158,14 @@ def test_the_pages_show_every_verdict_and_escape_text(tmp_path):
 def test_the_command_lists_and_refuses(capsys, tmp_path):
     assert main.main(["reproduce", "--list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in listed] == list(experiments.NAMES)
+    assert [row["name"] for row in listed] == experiments.available()
     assert main.main(["reproduce"]) == 2
     assert main.main(["reproduce", "nothing-like-it", "--out", str(tmp_path)]) == 2
     assert "--list" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", experiments.NAMES)
+@pytest.mark.parametrize("name", experiments.PAPERS)
 def test_every_experiment_is_complete(name):
     found = experiments.get(name)
     assert found.name == name
@@ -211,7 +211,7 @@ def test_the_page_keeps_what_earlier_runs_into_the_folder_made(tmp_path, capsys)
     out = ["--scale", "smoke", "--out", str(tmp_path)]
     assert main.main(["reproduce", "dropout-codes", *out]) == 0
     page = tmp_path / "index.html"
-    assert page.read_text("utf-8").count("<section") == 1
+    assert page.read_text("utf-8").count("<section") == 2
     assert main.main(["reproduce", "superposition-ratio", *out]) == 0
     text = page.read_text("utf-8")
     assert text.index('id="superposition-ratio"') < text.index('id="dropout-codes"')
@@ -219,7 +219,7 @@ def test_the_page_keeps_what_earlier_runs_into_the_folder_made(tmp_path, capsys)
     assert other is None  # made with another seed: not on this page
     (tmp_path / "dropout-codes" / "experiment.json").write_text("{")
     assert main.main(["reproduce", "superposition-ratio", *out]) == 0
-    assert page.read_text("utf-8").count("<section") == 1
+    assert page.read_text("utf-8").count("<section") == 2
 
 
 def test_a_device_that_is_not_there_is_one_sentence(tmp_path, capsys):

@@ -23,8 +23,8 @@ from polycode_plugins.metrics import chapter
 from polycode_plugins.pages import charts, depth_charts, tables
 from polycode_plugins.pages.escaping import csp_hash, plotly_text, script_json
 from polycode_plugins.pages.pages import Page, Prose, Section, Warnings, render
-from polycode_plugins.report import record
-from polycode_plugins.report.analysis_page import page_of, parts_of
+from polycode_plugins.report.analysis_page import page_of
+from polycode_plugins.runs import description
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_place_that_cannot_be_written_is_refused_and_stays_as_it_was(analysis,
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("library", ["jinja2", "plotly"])
+@pytest.mark.parametrize("library", ["plotly"])
 def test_without_the_extra_the_error_says_what_to_install(analysis, tmp_path, monkeypatch, library):
     for name in [m for m in sys.modules if m.partition(".")[0] == library]:
         monkeypatch.delitem(sys.modules, name)
@@ -197,7 +197,7 @@ def test_sound_results_carry_no_warning(analysis):
             analysis.sites[:1],
             [dataclasses.replace(sound, power_law=law)],
         )
-        return [p for p in parts_of(view) if isinstance(p, Warnings)]
+        return [p for p in chapter.chapter_of(view) if isinstance(p, Warnings)]
 
     sound = analysis["blocks.0.hook_resid_post", "spectrum"]
     assert warned() == []
@@ -222,7 +222,7 @@ def test_spectra_are_the_eigenvalues_and_the_lines_are_the_fits(analysis, page):
         result, drawn = analysis[site, "spectrum"], data[f"spectrum-{i}"]
         for rank, value in zip(drawn["x"], drawn["y"], strict=True):
             assert value == pytest.approx(result.eigenvalues[int(rank) - 1], rel=1e-5)
-        law, fit = result.power_law, data[f"fit-{i}"]
+        law, fit = result.power_law, data[f"beside-{i}"]
         assert tuple(fit["x"]) == law.ranks
         rise = math.log(fit["y"][1] / fit["y"][0]) / math.log(fit["x"][1] / fit["x"][0])
         assert rise == pytest.approx(law.line_slope, abs=1e-4)
@@ -253,7 +253,7 @@ def test_the_record_holds_the_command_and_everything_recorded(hostile, hostile_t
 
 
 def test_without_a_command_the_record_is_a_call_that_gives_the_same(analysis):
-    call = record.python_call(analysis)
+    call = description.python_call(analysis)
     activations = {f"blocks.{i}.hook_resid_post": planted(1.0, seed=i) for i in range(2)}
     names: dict[str, object] = {"activations": activations}
     exec(call, names)  # the point is that it runs
@@ -264,7 +264,7 @@ def test_without_a_command_the_record_is_a_call_that_gives_the_same(analysis):
 
 def test_settings_that_are_no_defaults_are_in_the_call(analysis):
     metric = pc.metrics.Spectrum(fit="stringer", ranks=(2, 40), label="other")
-    assert eval(record.metric_call(metric), {"pc": pc}) == metric
+    assert eval(description.metric_call(metric), {"pc": pc}) == metric
     run = {
         **analysis.run,
         "model": {"name": "gpt2", "adapter": "transformer-lens"},
@@ -272,7 +272,7 @@ def test_settings_that_are_no_defaults_are_in_the_call(analysis):
         "seed": 3,
         "options": {"context": 32},
     }
-    call = record.python_call(pc.Analysis(analysis.statistics, analysis.results, run))
+    call = description.python_call(pc.Analysis(analysis.statistics, analysis.results, run))
     assert compile(call, "call", "exec")
     assert "adapter='transformer-lens'" in call
     for part in ("'gpt2'", "'a \"quoted\" name.txt'", "seed=3", "context=32", "hook_resid_post"):
@@ -282,7 +282,7 @@ def test_settings_that_are_no_defaults_are_in_the_call(analysis):
 def test_data_that_was_an_object_is_a_variable_in_the_call(analysis):
     def source(data):
         run = {**analysis.run, "data": data}
-        call = record.python_call(pc.Analysis(analysis.statistics, analysis.results, run))
+        call = description.python_call(pc.Analysis(analysis.statistics, analysis.results, run))
         return compile(call, "call", "exec") and call.split("analyze(")[1].split(",\n")[1].strip()
 
     assert source("Tensor(64, 10)") == source("DataLoader") == source("list") == "data"
@@ -328,7 +328,7 @@ def test_a_subclass_of_a_special_result_keeps_the_special_section(analysis):
     def kinds(results):
         metric = analysis.statistics.metrics[0]
         view = chapter.View("m", "m", metric, analysis.sites[: len(results)], results)
-        return [type(part).__name__ for part in parts_of(view)]
+        return [type(part).__name__ for part in chapter.chapter_of(view)]
 
     site = next(iter(analysis))
     special = Special(**vars(analysis[site, "spectrum"]))
@@ -559,5 +559,5 @@ def test_a_unit_that_is_the_name_is_said_once():
 
 def test_random_weights_are_said_beside_the_model():
     model = {"name": "resnet18", "type": "ResNet", "dtype": "float32", "init_seed": 0}
-    assert record.model_text({"model": model}) == "resnet18 (ResNet, float32, random weights)"
-    assert "random" not in record.model_text({"model": {**model, "init_seed": None}})
+    assert description.model_text({"model": model}) == "resnet18 (ResNet, float32, random weights)"
+    assert "random" not in description.model_text({"model": {**model, "init_seed": None}})

@@ -139,7 +139,7 @@ def too_wide(page: Any) -> list[str]:
 def test_it_draws_every_layer_without_a_word_or_a_request(desk, report, analysis):
     page = desk.page
     assert curves(page, "spectrum-") == len(analysis)
-    assert curves(page, "fit-") == 3
+    assert curves(page, "beside-") == 3
     points = page.eval_on_selector_all("#metric-0-exponent .points path", "all => all.length")
     assert points == len(analysis)
     assert page.locator("#metric-0-table tbody tr").count() == len(analysis)
@@ -152,11 +152,11 @@ def test_the_chooser_shows_and_hides_what_it_says(desk, report, analysis):
     chooser = page.locator(f"{SPECTRA} .chooser")
     chooser.get_by_label("fitted line: none").click()
     chooser.get_by_label("spectrum: none").click()
-    assert (curves(page, "spectrum-"), curves(page, "fit-")) == (0, 0)
+    assert (curves(page, "spectrum-"), curves(page, "beside-")) == (0, 0)
     site = list(analysis)[5]
     chooser.get_by_label(f"spectrum of {site}").check()
     chooser.get_by_label(f"fitted line of {site}").check()
-    assert (curves(page, "spectrum-"), curves(page, "fit-")) == (1, 1)
+    assert (curves(page, "spectrum-"), curves(page, "beside-")) == (1, 1)
     shown = page.evaluate(
         "() => document.querySelector('#metric-0-spectra .plot').data"
         ".filter((t) => t.visible && t.meta.startsWith('spectrum')).map((t) => t.name)"
@@ -164,7 +164,7 @@ def test_the_chooser_shows_and_hides_what_it_says(desk, report, analysis):
     assert shown == [site]
     chooser.get_by_label("spectrum: all").click()
     chooser.get_by_label("fitted line: all").click()
-    assert (curves(page, "spectrum-"), curves(page, "fit-")) == (len(analysis), len(analysis))
+    assert (curves(page, "spectrum-"), curves(page, "beside-")) == (len(analysis), len(analysis))
     assert desk.clean(report)
 
 

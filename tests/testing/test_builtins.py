@@ -7,13 +7,13 @@ import warnings
 import pytest
 
 from polycode_plugins import plugins, testing
-from polycode_plugins.commands.check import case_of, find_case
+from polycode_plugins.commands.check import CHECKED, case_of, find_case
 from polycode_plugins.errors import PolycodeError
 
 
 def all_checks() -> list[object]:
     found = []
-    for kind in plugins.KINDS:
+    for kind in CHECKED:
         for plugin in plugins.find(kind):
             for check in testing.checks(find_case(plugin.reference, kind.removesuffix("s"))):
                 found.append(pytest.param(check, id=f"{plugin.reference}-{check}"))  # noqa: PERF401
@@ -28,7 +28,7 @@ def test_conforms(check):
 
 
 def test_every_builtin_has_a_case_of_its_own():
-    declared = [p for kind in plugins.KINDS for p in plugins.find(kind)]
+    declared = [p for kind in CHECKED for p in plugins.find(kind)]
     assert not {p.name for p in declared if plugins.load_case(p) is None}
 
 

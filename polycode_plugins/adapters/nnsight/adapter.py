@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Batch, Capture, DataOptions, Sink
+from polycode_plugins.adapters.base import Batch, Capture, Sink
 from polycode_plugins.adapters.blocks import block_paths, sites_at
 from polycode_plugins.adapters.hooks import CallCounter, tensor_of
 from polycode_plugins.adapters.inputs import tensor_batches
@@ -29,6 +29,7 @@ from polycode_plugins.adapters.module import ModuleAdapter, Padding
 from polycode_plugins.adapters.nnsight.loading import load_model, load_weights, nnsight_library
 from polycode_plugins.adapters.pretrained import short
 from polycode_plugins.adapters.text import language_batches, regular, special_ids
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import ModelError, SiteError
 from polycode_plugins.plugins import cause
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from polycode_plugins import plugins
-from polycode_plugins.adapters.base import Adapter, DataOptions
+from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.explainers.base import Explainer, Simulator
 from polycode_plugins.explainers.comparison.files import refuse_finished
@@ -174,7 +175,7 @@ def compare(
             "data": _described(texts),
             "rows": rows.to_json(),
             "seed": seed,
-            "options": {k: v for k, v in asdict(data).items() if k not in ("shard", "seed")},
+            "options": data.lasting(),
             "protocol": asdict(chosen),
             "signs": signs,
             "calibration": calibrate,

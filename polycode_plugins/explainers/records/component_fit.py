@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from polycode_plugins.activations import Activations
-from polycode_plugins.adapters.base import Adapter, DataOptions
+from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.explainers.records.random_texts import RandomTexts
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal

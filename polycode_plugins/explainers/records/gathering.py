@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
+from polycode_plugins.adapters.base import Adapter, Batch
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import UnitRecords
 from polycode_plugins.explainers.records.component_fit import fit_components

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import FEATURE_AXES, Activations, Site
-from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
+from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.records.random_texts import RandomTexts
 from polycode_plugins.explainers.records.repeats import Repeats
