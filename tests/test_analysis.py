@@ -19,7 +19,7 @@ from torch import nn
 import polycode_plugins as pc
 from polycode_plugins.files import storage
 from polycode_plugins.files.provenance import Rows
-from polycode_plugins.runs import analyze
+from polycode_plugins.runs import passes
 
 # float64, so that a batch of other rows does not round otherwise.
 DATA = torch.randn(90, 6, generator=torch.Generator().manual_seed(0)).double()
@@ -200,7 +200,7 @@ def test_an_unwritable_folder_is_said_before_the_work(tmp_path):
 
 
 def test_an_interrupted_run_resumes_to_the_undisturbed_result(tmp_path, monkeypatch):
-    monkeypatch.setattr(analyze, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(passes, "CHECKPOINT_SECONDS", 0.0)
     whole = analysed(out=tmp_path / "whole")
 
     class Interrupting(nn.Module):
@@ -243,8 +243,8 @@ import sys, time
 import torch
 from torch import nn
 import polycode_plugins as pc
-from polycode_plugins.runs import analyze
-analyze.CHECKPOINT_SECONDS = 0.0
+from polycode_plugins.runs import passes
+passes.CHECKPOINT_SECONDS = 0.0
 
 class Slow(nn.Module):
     def __init__(self):

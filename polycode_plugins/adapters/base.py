@@ -21,6 +21,7 @@ from polycode_plugins.activations import Activations, Site
 from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import SiteError, near
+from polycode_plugins.files.weights import parameter_count
 
 #: Receives each site's activations as soon as they exist; what it wants to keep it must copy.
 Sink = Callable[[str, Activations], None]
@@ -109,7 +110,7 @@ class Adapter(ABC):
         return {
             "adapter": self.name,
             "type": type(model).__name__,
-            "parameters": sum(p.numel() for p in _parameters(model)),
+            "parameters": parameter_count(model),
             "dtype": dtype,
         }
 

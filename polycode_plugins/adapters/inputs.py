@@ -29,6 +29,8 @@ def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
                 f"is {tuple(data.shape)}"
             )
         rows = torch.arange(data.shape[0])[:limit][rank::world]
+        if options.content is not None:
+            options.content.add_value(data[:limit])
         for start in range(0, rows.shape[0], options.batch_size):
             part = rows[start : start + options.batch_size]
             yield Batch(data[part], rows=part)
@@ -44,6 +46,9 @@ def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
         if limit is not None and start + len(batch) > limit:
             batch = _head(batch, limit - start)
         start += len(batch)
+        if options.content is not None:
+            parts = (batch.inputs, batch.mask, batch.documents, batch.labels)
+            options.content.add_value(parts)
         if index % world == rank:
             yield batch
         if limit is not None and start >= limit:

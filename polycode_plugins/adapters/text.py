@@ -96,6 +96,7 @@ def _windows(
         include_special=options.include_special,
         limit=options.limit,
         shard=options.shard,
+        content=options.content,
     ):
         yield Batch(
             {"input_ids": window.tokens, "attention_mask": window.attention_mask},

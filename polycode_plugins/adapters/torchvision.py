@@ -175,6 +175,7 @@ class TorchvisionAdapter(ModuleAdapter):
             batch_size=options.batch_size,
             limit=options.limit,
             shard=options.shard,
+            content=options.content,
             **pictures,
         ):
             yield Batch(batch.pixels, rows=batch.rows, labels=batch.labels)

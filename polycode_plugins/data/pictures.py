@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polycode_plugins.data.digest import ContentDigest
 from polycode_plugins.data.files import files_in
 from polycode_plugins.data.stimuli import MovingDot, moving_dot
 from polycode_plugins.errors import DataError
+from polycode_plugins.files.content import ContentDigest
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polycode_plugins.data.corpus import docstrings
-from polycode_plugins.data.digest import ContentDigest
 from polycode_plugins.data.files import files_in
 from polycode_plugins.errors import DataError, near
+from polycode_plugins.files.content import ContentDigest
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".jsonl")
 """What a folder is searched for; a file that is named itself may have any suffix."""

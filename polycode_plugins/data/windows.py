@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from polycode_plugins.data.text import Document
 from polycode_plugins.errors import DataError
+from polycode_plugins.files.content import ContentDigest
 
 _AFTER_BOS = " after the begin-of-text token"
 
@@ -53,6 +55,7 @@ def token_windows(
     include_special: bool = False,
     limit: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    content: ContentDigest | None = None,
 ) -> Iterator[TokenBatch]:
     """Cut `documents` into windows of `context` positions and yield them in batches, lazily.
 
@@ -68,6 +71,8 @@ def token_windows(
     row is `rank` modulo `world`; the shards together are the windows of `(0, 1)`. Every shard
     tokenizes every document, which costs little beside a model's forward pass. A shard can be empty
     where there are fewer windows than shards.
+
+    The tokens of all shards' windows are added to `content`.
 
     `tokenizer` is one of Hugging Face's (`transformers`, or `tokenizers` without `prepend_bos`).
 
@@ -90,7 +95,11 @@ def token_windows(
             f"shard {rank} of {world} does not exist; give a rank from 0 to the world size less 1"
         )
     layout = _Layout(tokenizer, context, prepend_bos, include_special)
-    windows = itertools.islice(_windows(documents, tokenizer, layout.room), limit)
+    cut = _windows(documents, tokenizer, layout.room)
+    windows: Iterator[_Window] = itertools.islice(cut, limit)
+    if content is not None:
+        content.add_value([layout.prefix, layout.special, layout.pad])
+        windows = _noted(windows, content)
     enough = _long_enough(windows, layout, limit)
     own = (window for window in enough if window.row % world == rank)
     return (layout.batch(rows) for rows in _chunks(own, batch_size))
@@ -140,6 +149,14 @@ def _windows(documents: Iterable[Document], tokenizer: Any, room: int) -> Iterat
         for start in range(0, len(ids), room):
             yield _Window(row, document.id, ids[start : start + room])
             row += 1
+
+
+def _noted(windows: Iterator[_Window], content: ContentDigest) -> Iterator[_Window]:
+    """The windows, each of which is added to `content`."""
+    for window in windows:
+        content.add(str(window.document).encode())
+        content.add(np.array(window.ids, dtype=np.int64).tobytes())
+        yield window
 
 
 def _long_enough(

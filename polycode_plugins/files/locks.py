@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
@@ -16,8 +16,7 @@ def hold(path: Path, what: Path) -> BaseFileLock:
     """The lock at `path`, held until its `release()` or the end of this process.
 
     The file is opened without being emptied and never through a link, so that what somebody put
-    there stays as it is. It is left behind, empty: to remove it could unlock somebody who just
-    opened it.
+    there stays as it is.
 
     Args:
         path: of the lock.
@@ -49,9 +48,12 @@ def hold(path: Path, what: Path) -> BaseFileLock:
 
 @contextmanager
 def held(path: Path, what: Path) -> Iterator[None]:
-    """Hold a lock as long as the block runs; see `hold`."""
+    """Hold a lock as long as the block runs, and leave no file behind; see `hold`."""
     lock = hold(path, what)
     try:
         yield
     finally:
+        with suppress(OSError):
+            if path.stat(follow_symlinks=False).st_size == 0:  # ours, not one that was there
+                path.unlink()  # while it is held: who opened it before sees that it is gone
         lock.release()

@@ -16,6 +16,8 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
+from polycode_plugins.files.content import raw
+
 #: Of the digest: 1 was a SHA-256 of 64 values of each parameter, written without a number.
 FORMAT = 2
 _PLAIN = (str, bytes, int, float, torch.dtype, type(None))  # what stands in packed weights
@@ -55,6 +57,15 @@ def fingerprint(model: Any) -> str | None:
     return f"{FORMAT}:{digest.hexdigest()}"
 
 
+def identified(described: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """What an adapter says of its model, with the fingerprint of its weights.
+
+    An adapter whose model is no torch module, or has its weights elsewhere, may give a
+    "fingerprint" of its own: a text that differs when the weights do.
+    """
+    return {**described, "fingerprint": described.get("fingerprint") or fingerprint(model)}
+
+
 def format_of(found: str | None) -> int | None:
     """The number of the format of a fingerprint that was read; None where there is none."""
     if found is None:
@@ -77,10 +88,9 @@ def parameter_count(model: Any) -> int:
         if not storage or not parameter.numel():  # on the meta device, or of a kind of its own
             elsewhere += _numel(parameter)
             continue
-        begin = parameter.storage_offset()
+        begin = int(parameter.storage_offset())
         reach = 1 + sum(
-            (n - 1) * stride
-            for n, stride in zip(parameter.shape, parameter.stride(), strict=True)
+            (n - 1) * stride for n, stride in zip(parameter.shape, parameter.stride(), strict=True)
         )
         spans.setdefault(storage, []).append((begin, begin + reach, parameter.numel()))
     return elsewhere + sum(_covered(found) for found in spans.values())
@@ -166,7 +176,7 @@ def _content(tensor: Tensor) -> str:
     digest = xxhash.xxh3_128()
     for part in _parts(tensor.detach()):
         for piece in _pieces(part):
-            digest.update(piece.resolve_conj().resolve_neg().cpu().view(torch.uint8).numpy())
+            digest.update(raw(piece.cpu()))
     return str(digest.hexdigest())
 
 
@@ -208,7 +218,7 @@ def _pieces(tensor: Tensor) -> Iterator[Tensor]:
     if tensor.numel() <= _AT_ONCE or (plain and tensor.device.type == "cpu"):
         yield tensor.contiguous().reshape(-1)
     elif plain:
-        yield from tensor.reshape(-1).split(_AT_ONCE)
+        yield from torch.split(tensor.reshape(-1), _AT_ONCE)
     else:
         for row in tensor:
             yield from _pieces(row)

@@ -17,7 +17,7 @@ from torch import Tensor
 from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import triangle
-from polycode_plugins.metrics.base import Accumulator
+from polycode_plugins.metrics.base import Accumulator, Memory
 
 Precision = Literal["float64", "float32"]
 
@@ -31,11 +31,12 @@ MAX_ROW_BYTES = 4 * 2**30
 class Covariance(Accumulator):
     """Mean and covariance of a layer's activations, streamed.
 
-    The state is float64, and half a matrix: the lower triangle, in panels of some rows each. With `precision="float64"` (the default) so are the products, and any
-    split into batches, order or merge tree gives the same covariance to about 1e-12 of its scale.
-    With `precision="float32"` the products of one block are float32 on block-centred values and
-    only their sum is float64: each entry S_ij errs by at most 2 (b + 2) u sqrt(S_ii S_jj), where
-    b <= 4096 rows is the block and u = 2^-24 (worst case 5e-4; about 1e-6 seen), at half the cost.
+    The state is float64, and half a matrix: the lower triangle, in panels of some rows each. With
+    `precision="float64"` (the default) so are the products, and any split into batches, order or
+    merge tree gives the same covariance to about 1e-12 of its scale. With `precision="float32"` the
+    products of one block are float32 on block-centred values and only their sum is float64: each
+    entry S_ij errs by at most 2 (b + 2) u sqrt(S_ii S_jj), where b <= 4096 rows is the block and
+    u = 2^-24 (worst case 5e-4; about 1e-6 seen), at half the cost.
     TensorFloat-32 and autocast, which would not keep it, are off while a metric gathers; around an
     accumulator used by itself they are not (`precision.full_precision`).
 
@@ -77,6 +78,19 @@ class Covariance(Accumulator):
         if self._mean is not None:
             return self._mean.shape[0]
         return self._pending[0].shape[1] if self._pending else None
+
+    def memory(self, batch: Activations, rows: int | None) -> Memory:
+        """Rows while they are few, half a matrix once they are more; see `Accumulator.memory`."""
+        samples, width = batch.matrix(self.positions).shape
+        row = width * batch.values.element_size()
+        few = max(_block_rows(width), width)
+        expected = None if rows is None else rows * samples // max(len(batch.values), 1)
+        if expected is not None and expected <= few:
+            return Memory(expected * row, 3 * expected * max(expected, width) * 8)
+        # Two blocks of float64 while rows are folded in; three matrices for the eigenvalues.
+        block = _block_rows(width)
+        held = triangle.size(width) * 8 + block * row
+        return Memory(max(held, few * row), 8 * max(3 * width**2, 4 * block * width))
 
     def update(self, activations: Activations) -> None:
         """Take in one batch [.., features]; masked samples are left out."""

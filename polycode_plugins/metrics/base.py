@@ -10,7 +10,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from polycode_plugins.metrics.chapter import View
     from polycode_plugins.metrics.hook import MetricHook
     from polycode_plugins.pages.pages import Part
+
+
+class Memory(NamedTuple):
+    """Bytes that an accumulator takes.
+
+    Attributes:
+        held: that it keeps, at most.
+        computing: more, for a moment, while a result is made of it.
+    """
+
+    held: int
+    computing: int = 0
 
 
 class Accumulator(ABC):
@@ -77,6 +89,17 @@ class Accumulator(ABC):
     @abstractmethod
     def n_samples(self) -> int:
         """Samples taken in so far."""
+
+    def memory(self, batch: Activations, rows: int | None) -> Memory:
+        """What the statistic will take, so that a run can say so before hours are spent.
+
+        By default what it takes now, which is right for those whose size does not grow.
+
+        Args:
+            batch: of the site's activations, without values (on the meta device) and mask.
+            rows: rows of the data that will come at most; None where nobody knows.
+        """
+        return Memory(sum(tensor.nbytes for tensor in self.state().values()))
 
     def key(self) -> str:
         """Equal for accumulators that gather the same statistic."""

@@ -16,6 +16,11 @@ def spans(width: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, width)) for start in range(0, width, size)]
 
 
+def size(width: int) -> int:
+    """Elements of all panels."""
+    return sum((stop - start) * stop for start, stop in spans(width))
+
+
 def symmetric(panels: list[Tensor]) -> Tensor:
     """The full symmetric matrix [width, width]; the one that is made."""
     width = panels[-1].shape[1]

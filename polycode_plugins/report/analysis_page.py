@@ -34,7 +34,7 @@ def views_of(analysis: Analysis) -> list[View]:
             analysis.sites,
             [analysis.results[site.name][metric.label] for site in analysis.sites],
         )
-        for number, metric in enumerate(analysis.statistics.metrics)
+        for number, metric in enumerate(analysis.metric_objects)
     ]
 
 

@@ -19,7 +19,7 @@ from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.action.runs import Runs
 from polycode_plugins.metrics.action.spread import Spread
-from polycode_plugins.metrics.base import Accumulator
+from polycode_plugins.metrics.base import Accumulator, Memory
 
 Along = Literal["position", "rows"]
 
@@ -105,6 +105,10 @@ class Increments(Accumulator):
     def width(self) -> int | None:
         """Features per point, None before the first batch."""
         return None if self._points.mean is None else self._points.mean.shape[0]
+
+    def memory(self, batch: Activations, rows: int | None) -> Memory:
+        """That of the increments' covariance; see `Accumulator.memory`."""
+        return Covariance(self.positions, self.precision).memory(batch, rows)
 
     # -- gathering -------------------------------------------------------------------------------
 
