@@ -238,6 +238,9 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
+RUNS = (_compare, _explain)
+
+
 def _run(
     options: argparse.Namespace, kinds: Sequence[str | Units], n_units: Any, *, control: bool
 ) -> Comparison | None:

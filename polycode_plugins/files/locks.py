@@ -12,7 +12,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from polycode_plugins.errors import StateError
 
 
-def hold(path: Path, what: Path) -> BaseFileLock:
+def hold(path: Path, what: Path, kind: str = "folder") -> BaseFileLock:
     """The lock at `path`, held until its `release()` or the end of this process.
 
     The file is opened without being emptied and never through a link, so that what somebody put
@@ -21,6 +21,7 @@ def hold(path: Path, what: Path) -> BaseFileLock:
     Args:
         path: of the lock.
         what: that is written under it, for the message.
+        kind: what that is.
 
     Raises:
         StateError: where another process, or another part of this one, holds it, and where it is a
@@ -31,7 +32,7 @@ def hold(path: Path, what: Path) -> BaseFileLock:
         lock.acquire()
     except Timeout as error:
         raise StateError(
-            f"another process is writing to {str(what)!r}; wait for it or give another folder"
+            f"another process is writing to {str(what)!r}; wait for it or give another {kind}"
         ) from error
     except OSError as error:
         if error.errno == errno.ELOOP or path.is_symlink():
@@ -40,8 +41,8 @@ def hold(path: Path, what: Path) -> BaseFileLock:
             ) from error
         reason = (error.strerror or str(error)).lower()
         raise StateError(
-            f"{str(what)!r} cannot be locked ({reason}); give a folder that can be written, on a "
-            "disk that has locks"
+            f"cannot write {str(what)!r}, whose lock cannot be had: {reason}; give a {kind} that "
+            "can be written, on a disk that has locks"
         ) from error
     return lock
 

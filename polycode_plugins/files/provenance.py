@@ -18,7 +18,6 @@ from polycode_plugins._version import __version__
 from polycode_plugins.errors import StateError
 from polycode_plugins.files import guards, weights
 from polycode_plugins.files.content import by_row
-from polycode_plugins.files.weights import fingerprint as fingerprint  # kept: its name of 0.1
 
 FORMAT = 1  # of the saved files; raised when older versions could misread newer ones
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.adapters.base import Adapter, Capture, choose
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
-from polycode_plugins.files.provenance import Rows, environment, fingerprint
+from polycode_plugins.files.provenance import Rows, environment
+from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric, as_activations
 from polycode_plugins.runs.analysis import Analysis, finish, record
@@ -50,7 +51,7 @@ class Probe:
         run = record(
             self._statistics,
             **environment(),
-            model={**self._adapter.describe(), "fingerprint": fingerprint(self._adapter.model)},
+            model=identified(self._adapter.describe(), self._adapter.model),
             data="attached",
             seed=None,
             options={},

@@ -22,11 +22,12 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from polycode_plugins.errors import StateError
 from polycode_plugins.explainers.costs import Spent
 from polycode_plugins.explainers.language_model.request import Request
+from polycode_plugins.files.locks import hold
 
 FORMAT = 1
 _AT_ONCE = 500  # keys looked up in one statement; SQLite takes 999 in old versions
@@ -57,7 +58,8 @@ class Store:
         shown = repr(str(path))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._held = _hold(self.path)
+            # It goes with this process, so one that was killed leaves nothing to clean up.
+            self._held = hold(self.path.with_name(self.path.name + ".lock"), self.path, "file")
         except OSError as error:
             raise StateError(
                 f"cannot write {shown}: {(error.strerror or str(error)).lower()}; give a file in a "
@@ -66,7 +68,7 @@ class Store:
         try:
             self._open(shown)
         except BaseException:
-            self._held.close()
+            self._held.release()
             raise
 
     def _open(self, shown: str) -> None:
@@ -206,19 +208,4 @@ class Store:
         """Close the file and let others write to it."""
         with self._lock:
             self._db.close()
-            self._held.close()
-
-
-def _hold(path: Path) -> IO[str]:
-    """A lock that goes with this process, so one that was killed leaves nothing to clean up."""
-    import fcntl
-
-    handle = open(path.with_name(path.name + ".lock"), "w")  # noqa: SIM115 - held until close()
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        handle.close()
-        raise StateError(
-            f"another process is writing to {str(path)!r}; wait for it or give another file"
-        ) from error
-    return handle
+            self._held.release()

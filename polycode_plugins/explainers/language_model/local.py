@@ -26,7 +26,7 @@ from polycode_plugins.errors import ModelError
 from polycode_plugins.explainers.base import LEVELS
 from polycode_plugins.explainers.language_model.failures import Refused, RemoteError
 from polycode_plugins.explainers.language_model.request import CHAT, Request
-from polycode_plugins.files.provenance import fingerprint
+from polycode_plugins.files.weights import fingerprint
 from polycode_plugins.plugins import cause, missing_extra
 
 
@@ -74,7 +74,7 @@ class LocalModel:
         self._lock = threading.Lock()
         self._words: dict[int, str] = {}
         self.name = Path(model).name if local else str(model)
-        self.identity = f"local:{self.name}:{str(fingerprint(self._model))[:12]}"
+        self.identity = f"local:{self.name}:{str(fingerprint(self._model))[:14]}"
         self._numbers = self._number_tokens()
 
     def send(self, request: Request, key: str) -> dict[str, Any]:
