@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.files.content import ContentDigest
+
+if TYPE_CHECKING:  # not read by the command line, which must not wait for torch
+    from polycode_plugins.files.content import ContentDigest
 
 
 def _option(default: Any, help: str, metavar: str | None = None) -> Any:

@@ -19,7 +19,6 @@ from polycode_plugins.commands.arguments import (
 )
 from polycode_plugins.errors import PluginError, near
 from polycode_plugins.files.guards import shown
-from polycode_plugins.files.storage import REPORT
 
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
@@ -88,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
     if int(os.environ.get("RANK", "0")):
         return 0  # one of several processes: the first one speaks
     if options.out is not None and not options.no_report:
+        from polycode_plugins.files.storage import REPORT
         from polycode_plugins.report.folder import write_folder
 
         # Before anything is printed: who reads our output may have gone.

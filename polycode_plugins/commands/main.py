@@ -27,7 +27,6 @@ from polycode_plugins.commands import (
 from polycode_plugins.commands.arguments import say
 from polycode_plugins.errors import PolycodeError
 from polycode_plugins.files.guards import read_json, shown
-from polycode_plugins.files.storage import COMPARISON, RUN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +62,8 @@ def _then(options: argparse.Namespace) -> str:
     if options.run is analyze.run and out is None:
         return "without --out nothing is kept"
     if options.run in (analyze.run, *compare.RUNS, merge.run) and out:
+        from polycode_plugins.files.storage import COMPARISON, RUN
+
         record = COMPARISON if options.run in compare.RUNS else RUN
         with suppress(PolycodeError):
             found = read_json(out / record)

@@ -11,7 +11,6 @@ from typing import Any
 from polycode_plugins.commands.arguments import assignments, say
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.files.guards import shown
-from polycode_plugins.files.storage import write_text
 
 
 def add(commands: Any) -> None:
@@ -49,6 +48,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from polycode_plugins.experiments import available, get, page, reproduce
+    from polycode_plugins.files.storage import write_text
 
     if options.list:
         _list(as_json=options.json)

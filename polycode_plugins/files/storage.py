@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,17 @@ def settle(folder: Path, record: Path, names: Iterable[str]) -> None:
         folder: whose lock the caller holds.
         record: run.json or comparison.json, there or not.
         names: of the files beside it.
+
+    Raises:
+        StateError: when the system refuses.
     """
+    try:
+        _settle(folder, record, list(names))
+    except OSError as error:
+        raise StateError(f"cannot write to {str(folder)!r}: {_reason(error)}") from error
+
+
+def _settle(folder: Path, record: Path, names: Sequence[str]) -> None:
     try:
         known = guards.read_json(record).get("files") if record.is_file() else None
     except StateError:  # damaged: it knows no file

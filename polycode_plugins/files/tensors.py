@@ -47,30 +47,54 @@ class Lazy:
 
 
 class Saved(Mapping[str, Tensor]):
-    """The tensors of a safetensors file, each read when it is asked for.
+    """The tensors of a safetensors file, each read when it is asked for, and only then in memory.
 
     Raises:
         StateError: for a file that is damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        from safetensors import safe_open
-
         self._path = path
+        self._where: dict[str, tuple[torch.dtype, tuple[int, ...], int, int]] = {}
         try:
-            self._file = safe_open(path, framework="pt")
-            self._names: list[str] = list(self._file.keys())  # type: ignore[no-untyped-call]
-        except Exception as error:  # safetensors raises its own type, which it does not export
+            self._read_header()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StateError(f"{str(path)!r} is damaged: {error}") from error
 
+    def _read_header(self) -> None:
+        size = self.nbytes
+        with open(self._path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= size - 8:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(file.read(length).decode("utf-8"))
+        known = {text: dtype for dtype, text in _TYPES.items()}
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            dtype, shape = known[entry["dtype"]], tuple(entry["shape"])
+            begin, end = (8 + length + int(offset) for offset in entry["data_offsets"])
+            whole = all(type(n) is int and n >= 0 for n in shape)
+            if not whole or not 8 + length <= begin <= end <= size:
+                raise ValueError(f"the place of {name!r} is not in the file")
+            if end - begin != math.prod(shape) * dtype.itemsize:
+                raise ValueError(f"the size of {name!r} is not that of its shape")
+            self._where[name] = dtype, shape, begin, end - begin
+
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(name)
+        dtype, shape, begin, size = self._where[name]
+        content = bytearray(size)
         try:
-            tensor: Tensor = self._file.get_tensor(name)  # type: ignore[no-untyped-call]
-        except Exception as error:
-            raise StateError(f"{str(self._path)!r} is damaged: {error}") from error
-        return tensor
+            with open(self._path, "rb") as file:
+                file.seek(begin)
+                count = file.readinto(content)
+        except OSError as error:
+            raise StateError(f"{str(self._path)!r} cannot be read: {error.strerror}") from error
+        if count != size:
+            raise StateError(f"{str(self._path)!r} is damaged: it ends within {name!r}")
+        if not size:
+            return torch.empty(shape, dtype=dtype)
+        return torch.frombuffer(content, dtype=dtype).reshape(shape)
 
     @property
     def nbytes(self) -> int:
@@ -79,17 +103,16 @@ class Saved(Mapping[str, Tensor]):
 
     def lazy(self) -> dict[str, Lazy]:
         """All of them, to be written into another file."""
-        found = {}
-        for name in self._names:
-            tensor = self[name]
-            found[name] = Lazy(tensor.dtype, tuple(tensor.shape), partial(self.__getitem__, name))
-        return found
+        return {
+            name: Lazy(dtype, shape, partial(self.__getitem__, name))
+            for name, (dtype, shape, _, _) in self._where.items()
+        }
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._where)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._where)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor | Lazy]) -> None:

@@ -181,7 +181,7 @@ def _in_passes(asked: Asked, folder: Path, groups: Sequence[Sequence[str]]) -> A
     analysis = _one(homes)
     storage.save(folder, _states(homes, analysis), analysis.table(), analysis.run)
     shutil.rmtree(folder / storage.GROUPS, ignore_errors=True)
-    return Analysis.load(folder)
+    return Analysis.load(folder, state=False)
 
 
 def _one(homes: Sequence[Path]) -> Analysis:

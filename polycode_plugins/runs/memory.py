@@ -58,11 +58,11 @@ class Room:
             used = [torch.cuda.memory_allocated(device) for device in devices]
             if self.limit is not None:
                 rooms = [min(r, self.limit - u) for r, u in zip(rooms, used, strict=True)]
-            return int(_SPARE * min(rooms))
+            return max(0, int(_SPARE * min(rooms)))
         rooms = [room // self.processes for room in _rooms()]
         if self.limit is not None:
             rooms.append(self.limit - resident())
-        return int(_SPARE * min(rooms)) if rooms else None
+        return max(0, int(_SPARE * min(rooms))) if rooms else None
 
     def require(self, statistics: Statistics, rows: int | None) -> None:
         """See that the states will fit.
@@ -86,7 +86,11 @@ class Room:
         clusters = _clusters(statistics)
         groups = _packed(clusters, needs, free)
         widest = max(needs, key=lambda site: needs[site].held)
-        limited = "" if self.limit is None else f", of a limit of {size(self.limit)}"
+        limited = (
+            ""
+            if self.limit is None
+            else f", of a limit of {size(self.limit)} of which {size(resident())} are in use"
+        )
         said = (
             f"the statistics of {len(needs)} sites will take {size(wanted)} ({widest!r} alone "
             f"{size(needs[widest].held)}, and {size(needs[widest].computing)} while its result is "
@@ -94,10 +98,11 @@ class Room:
         )
         if groups is None:
             large = [c for c in clusters if _together([needs[s] for s in c]) > free]
-            together = " together with those that its metrics compare it with" * (len(large[0]) > 1)
+            names = [site for cluster in large for site in cluster]
+            alone = "by itself" if len(large[0]) == 1 else "with those that a metric compares it to"
             raise TooLarge(
-                f"{said}: {listed(large[0])} does not fit even by itself{together}; leave it out "
-                f"(!{large[0][0]}), give fewer rows (limit), or more memory",
+                f"{said}: none of {listed(names)} fits even {alone}; leave them out (for example "
+                f"!{names[0]}), give fewer rows (limit), or more memory",
                 [],
             )
         raise TooLarge(

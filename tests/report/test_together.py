@@ -53,7 +53,7 @@ def test_the_command_line_writes_the_same_whatever_was_last(folder, tmp_path, ca
 @pytest.mark.parametrize("given", ["analysis", "comparison", "neither"])
 def test_another_models_results_are_left_out_and_that_is_said(analysis, tmp_path, given):
     comparison = sample_comparison()
-    model = {**comparison.run["model"], "fingerprint": "another"}
+    model = {**comparison.run["model"], "fingerprint": "2:another"}
     other = dataclasses.replace(comparison, run={**comparison.run, "model": model})
     other.save(tmp_path)
     analysis.save(tmp_path)
