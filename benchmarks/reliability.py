@@ -51,6 +51,7 @@ from polycode_plugins.runs import passes
 
 KILLS = 3  # at most, one after the other
 ENDED, REFUSED, BROKEN, KILLED = "ended", "refused", "traceback", "killed"
+_FIRST = 20  # operations in which a run that goes on saves for the first time
 OPERATIONS = ("replace", "fsync", "unlink", "rmdir", "mkdir")
 FAULTS = {
     "full": errno.ENOSPC,
@@ -229,7 +230,7 @@ def whole_run(folder: Path) -> None:
 
 def compare(folder: Path, **options: object) -> None:
     pc.explainers.compare(
-        None, None, ["blocks.1.mlp.hook_post"], n_units=3, limit=60, judge=False,
+        None, None, ["blocks.1.mlp.hook_post"], n_units=3, limit=250, judge=False,
         floors=("constant",), out=folder, progress=False, **options,  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -357,9 +358,11 @@ def killed(
         folder = home / f"{name}-{trial}"
         if over:  # a finished one is there, and is to be replaced
             shutil.copytree(home / "right", folder)
-        for _ in range(rng.randint(1, KILLS)):
+        for number in range(rng.randint(1, KILLS)):
             at, after = rng.randint(1, alone.operations), 0.0
-            if rng.random() < 0.3:
+            if number and rng.random() < 0.5:  # while it mends what the last one left
+                at = rng.randint(1, _FIRST)
+            elif rng.random() < 0.3:
                 at, after = 0, rng.uniform(0.0, took)
             end = once(lambda f=folder: work(f), at=at, after=after)  # type: ignore[misc]
             tally["kills"] += end.how == KILLED

@@ -1,4 +1,4 @@
-"""Several processes that are killed and resumed, and a run that is killed: the harness, in small."""
+"""Several processes that are killed and resumed, and a run that is killed: the harness in small."""
 
 from __future__ import annotations
 
