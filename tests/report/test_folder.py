@@ -36,7 +36,16 @@ def test_both_are_on_one_page_without_two_of_one_name(folder, tmp_path):
     reading = read(page)
     sections = [e.attributes["id"] for e in reading.all("section")]
     assert sections == [
-        *("measured", "metric-0", "compared", "picture", "units", "record", "compared-record"),
+        *(
+            "found",
+            "measured",
+            "metric-0",
+            "compared",
+            "picture",
+            "units",
+            "record",
+            "compared-record",
+        ),
     ]
     ids = [e.attributes["id"] for e in reading.elements if "id" in e.attributes]
     assert len(set(ids)) == len(ids)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polycode_plugins.metrics.base import Grave
+
 if TYPE_CHECKING:
     from polycode_plugins.metrics.spectrum.first_direction import FirstDirection
     from polycode_plugins.metrics.spectrum.metric import SpectrumResult
@@ -20,9 +22,11 @@ def spectrum_doubts(result: SpectrumResult) -> tuple[str, ...]:
         said += _ruling(result, direction)
     if law.broken:
         said.append(
-            "the eigenvalues do not follow one power law: their slope changes along the ranks, so "
-            "no single exponent describes them. Read their curve, not their exponent; the table "
-            "says at which rank it breaks."
+            Grave(
+                "the eigenvalues do not follow one power law: their slope changes along the ranks, "
+                "so no single exponent describes them. Read their curve, not their exponent; the "
+                "table says at which rank it breaks."
+            )
         )
     elif law.irregular:
         said.append(

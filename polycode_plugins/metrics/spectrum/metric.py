@@ -95,6 +95,7 @@ class SpectrumResult(Result):
     )
     units: ClassVar[Mapping[str, str]] = {"total_variance": "activation²"}
     related: ClassVar[tuple[str, ...]] = ("exponent", "participation_ratio")
+    mapped: ClassVar[tuple[str, ...]] = ("exponent", "participation_ratio", "effective_rank")
 
     eigenvalues: Floats
     power_law: PowerLawFit
@@ -181,6 +182,13 @@ class SpectrumResult(Result):
     def explained_variance(self) -> Floats:
         """float64 [rank]: cumulative share of the total variance, ending at 1."""
         return np.cumsum(self.eigenvalues) / self.total_variance
+
+    @classmethod
+    def findings(cls, view: View) -> Sequence[str]:
+        """From where to where exponents and dimensions run."""
+        from polycode_plugins.metrics.spectrum.chapter import findings
+
+        return [findings(view.sites, view.results)]
 
     @classmethod
     def chapter(cls, view: View) -> Sequence[Part]:
