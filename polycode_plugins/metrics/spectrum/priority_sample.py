@@ -7,10 +7,10 @@ for max(1, tau / weight) rows: any sum over all rows of a quantity that the weig
 an unbiased estimate. Rows that make up much of the variance are kept for certain, by themselves:
 all whose weight is above tau, and tau is about the sum of all weights over `KEPT` at most.
 
-Whom the mean draws in is settled only at the end, so twice as many rows are held as are kept. A row
-could be missed whose distance from the mean so far was so different from that to the final mean
-that its priority fell by half: at the beginning of a stream whose mean then moves far. It costs a
-pass over the batch, and nothing else once the largest rows have come.
+The distance is known only when the mean is, at the end, so half as many more rows are held than are
+kept. A row could be missed whose distance from the mean so far was so much less than that from the
+final one that its priority was lower by a third: at the beginning of a stream whose mean then moves
+far. All this costs some passes over the batch, and little else once the largest rows have come.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.base import Accumulator
 
-KEPT = 128
-HELD = 2 * KEPT
+KEPT = 256
+HELD = 384
+MOST = 512  # held before those of lowest priority are let go
 TEXT = 48  # bytes of a token's text that are kept
 UNKNOWN = -1  # row, document or token
 
@@ -123,7 +124,7 @@ class PrioritySample(Accumulator):
         self._uniform.append(uniform[chosen].cpu())
         self._name(activations, places[chosen].cpu(), before)
         self._held += len(chosen)
-        if self._held > 2 * HELD:
+        if self._held > MOST:
             self._prune()
 
     def merge(self, other: Self) -> None:
@@ -143,7 +144,7 @@ class PrioritySample(Accumulator):
             self._texts += other._texts
             self._held += other._held
             self._floor = max(self._floor, other._floor)
-            if self._held > 2 * HELD:
+            if self._held > MOST:
                 self._prune()
         self._arrived += other._arrived
 
