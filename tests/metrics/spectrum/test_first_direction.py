@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.metrics.gaussian_spectra import power_law
+from gaussian_spectra import power_law
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
