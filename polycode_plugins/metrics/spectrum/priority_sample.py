@@ -28,8 +28,8 @@ from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.base import Accumulator
 
 KEPT = 256
-HELD = 384
-MOST = 512  # held before those of lowest priority are let go
+VALUES = 4_000_000  # in the rows that are kept of wide layers, so that these are fewer
+LEAST = 16
 TEXT = 48  # bytes of a token's text that are kept
 UNKNOWN = -1  # row, document or token
 
@@ -85,7 +85,7 @@ class PrioritySample(Accumulator):
         self._count = 0
         self._arrived = 0  # rows of batches
         self._mean: Tensor | None = None  # float64 [width]
-        self._floor = 0.0  # lower priorities are not among the HELD highest
+        self._floor = 0.0  # lower priorities are not among the highest
         self._values: list[Tensor] = []  # [rows, width], as they came
         self._uniform: list[Tensor] = []  # float64 [rows]
         self._numbers: list[Tensor] = []  # int64 [rows, 4 + places], see `_NUMBERS`
@@ -116,16 +116,16 @@ class PrioritySample(Accumulator):
         uniform = self._drawn(activations, wide, places)
         priority = weights / uniform
         chosen = (priority >= self._floor).nonzero().flatten()  # of the first row it is 0
-        if len(chosen) > HELD:
-            chosen = chosen[priority[chosen].topk(HELD).indices.sort().values]
+        held = _kept_of(rows.shape[1]) * 3 // 2
+        if len(chosen) > held:
+            chosen = chosen[priority[chosen].topk(held).indices.sort().values]
         if not len(chosen):
             return
         self._values.append(rows[chosen].cpu())
         self._uniform.append(uniform[chosen].cpu())
         self._name(activations, places[chosen].cpu(), before)
         self._held += len(chosen)
-        if self._held > MOST:
-            self._prune()
+        self._prune()
 
     def merge(self, other: Self) -> None:
         """Take in everything `other` has seen."""
@@ -144,8 +144,7 @@ class PrioritySample(Accumulator):
             self._texts += other._texts
             self._held += other._held
             self._floor = max(self._floor, other._floor)
-            if self._held > MOST:
-                self._prune()
+            self._prune()
         self._arrived += other._arrived
 
     def kept(self, mean: Tensor) -> Kept:
@@ -158,8 +157,9 @@ class PrioritySample(Accumulator):
         rows = values.double() - mean.cpu()
         weights = rows.square().sum(dim=1)
         order = self._order(weights / uniform, numbers)
-        limit = float((weights / uniform)[order[KEPT]]) if len(order) > KEPT else 0.0
-        order = order[:KEPT]
+        most = _kept_of(values.shape[1])
+        limit = float((weights / uniform)[order[most]]) if len(order) > most else 0.0
+        order = order[:most]
         counts = (limit / weights[order].clamp_min(1e-300)).clamp(1.0, max(1.0, self._count))
         return Kept(
             rows[order], counts, [self._row(numbers, i) for i in order.tolist()], values[order]
@@ -248,13 +248,16 @@ class PrioritySample(Accumulator):
         self._mean += (mean - self._mean) * (count / self._count)
 
     def _prune(self) -> None:
-        """Let go of all but the HELD rows of highest priority."""
+        """Let go of the rows of lowest priority where twice as many are held as are kept."""
         assert self._mean is not None
+        kept = _kept_of(len(self._mean))
+        if self._held <= 2 * kept:
+            return
         values, uniform, numbers = (
             torch.cat(parts) for parts in (self._values, self._uniform, self._numbers)
         )
         priority = (values.double() - self._mean).square().sum(dim=1) / uniform
-        order = self._order(priority, numbers)[:HELD]
+        order = self._order(priority, numbers)[: kept * 3 // 2]
         self._floor = float(priority[order[-1]])
         order = order.sort().values
         self._texts = [self._texts[i] for i in order.tolist()]
@@ -315,6 +318,11 @@ class PrioritySample(Accumulator):
         except (KeyError, ValueError, IndexError, RuntimeError, TypeError) as error:
             raise StateError(f"the saved sample of rows is damaged: {error}") from error
         self.__dict__.update(fresh.__dict__)
+
+
+def _kept_of(width: int) -> int:
+    """How many rows are kept of a width."""
+    return min(KEPT, max(LEAST, VALUES // width))
 
 
 def _mixed(names: Tensor) -> Tensor:
