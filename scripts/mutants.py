@@ -64,6 +64,10 @@ OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
 }  # fmt: skip
 
 
+#: By pytest's exit status: a test failed, or the fault keeps a module from being imported.
+FATES = {0: "survived", 1: "killed", 2: "killed", 4: "killed"}
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One fault: `number` counts the places of a file in the order of its syntax tree."""
@@ -260,8 +264,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _preload() -> None:
-    """What every test imports and no fault is in; a fork has it at once."""
-    import hypothesis
+    """What tests import and no fault is in; a fork has it at once. Not Hypothesis, a plugin."""
     import numpy
     import pandas
     import pytest
@@ -270,7 +273,7 @@ def _preload() -> None:
     import sklearn.metrics
     import torch
 
-    del hypothesis, numpy, pandas, pytest, scipy, sklearn
+    del numpy, pandas, pytest, scipy, sklearn
     torch.set_num_threads(1)
 
 
@@ -291,11 +294,12 @@ def _child(copy: Path, mutant: Mutant | None, tests: list[str], log: Path) -> No
     os._exit(int(status))
 
 
-def tried(copy: Path, mutant: Mutant, tests: list[str], limit: float) -> Outcome:
+def tried(copy: Path, mutant: Mutant | None, tests: list[str], limit: float) -> Outcome:
     """Run the tests against the mutant until one fails, or until they must hang."""
     started = time.monotonic()
+    name = "no fault" if mutant is None else mutant.name
     if not tests:
-        return Outcome(mutant.name, "survived", 0, 0.0)
+        return Outcome(name, "survived", 0, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         process = get_context("fork").Process(target=_child, args=(copy, mutant, tests, log))
@@ -306,9 +310,11 @@ def tried(copy: Path, mutant: Mutant, tests: list[str], limit: float) -> Outcome
                 os.killpg(process.pid or 0, signal.SIGKILL)
             process.join()
             fate = "timeout"
+        elif process.exitcode in FATES:
+            fate = FATES[process.exitcode]
         else:
-            fate = "survived" if process.exitcode == 0 else "killed"
-    return Outcome(mutant.name, fate, len(tests), time.monotonic() - started)
+            sys.exit(f"{name}: pytest ended with {process.exitcode}:\n{log.read_text()[-3000:]}")
+    return Outcome(name, fate, len(tests), time.monotonic() - started)
 
 
 @dataclass
@@ -379,6 +385,10 @@ def main() -> int:
     with _copied() as copy:
         areas = {area: reach(copy, area) for area in sorted({area_of(m.path) for m in sample})}
         _preload()
+        for area, reached in areas.items():
+            sound = tried(copy, None, list(reached.seconds), 600.0)
+            if sound.fate != "survived":
+                sys.exit(f"the tests of {area} fail in a fork without a fault")
 
         def attempt(mutant: Mutant) -> Outcome:
             reached = areas[area_of(mutant.path)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
-VOID = {"meta", "link", "img", "wbr", "input", "br", "hr"}
+VOID = {"meta", "link", "img", "wbr", "input", "br", "hr", "col"}
 
 
 @dataclass

@@ -7,7 +7,6 @@ import dataclasses
 from explanation_samples import sample_comparison
 from unscored_units import unscored
 
-from polycode_plugins.explainers.comparison import adjusting
 from polycode_plugins.explainers.comparison.answer import answer, answers
 from polycode_plugins.explainers.comparison.contrasts import Contrast
 
@@ -33,12 +32,13 @@ def test_the_answer_goes_by_the_interval_and_names_the_better_kind():
 
 
 def test_kinds_that_share_too_little_are_said_to():
-    apart = dataclasses.replace(contrast(0.2, (0.1, 0.3)), overlap=0.01)
-    assert answer(apart).endswith(
-        "They share too little kurtosis and sparsity to be compared at equal ones."
-    )
-    for enough in (None, adjusting.COMMON):
-        assert "share too little" not in answer(dataclasses.replace(apart, overlap=enough))
+    whole = contrast(0.2, (0.1, 0.3))
+    for little in (0.01, 0.2, 0.24):
+        assert answer(dataclasses.replace(whole, overlap=little)).endswith(
+            "They share too little kurtosis and sparsity to be compared at equal ones."
+        )
+    for enough in (None, 0.25, 0.3):
+        assert "share too little" not in answer(dataclasses.replace(whole, overlap=enough))
 
 
 def test_too_few_scores_are_said_with_their_number_and_the_commonest_reason():

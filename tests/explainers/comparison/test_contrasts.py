@@ -136,7 +136,7 @@ def test_kinds_that_share_no_kurtosis_are_not_compared_at_equal_kurtosis():
     assert made.adjusted_interval is None
     assert made.difference == pytest.approx(0.5, abs=0.15)  # the rest is as ever
     near = over_all({"s": planted(rng, 40, 0.5, 0.0, curved=True)})
-    assert near.overlap > adjusting.COMMON
+    assert near.overlap > 0.25
     assert near.adjusted is not None
     # Each covariate by itself is shared, the two together are not.
     x = rng.normal(size=40)
@@ -145,6 +145,25 @@ def test_kinds_that_share_no_kurtosis_are_not_compared_at_equal_kurtosis():
         for n, step in (("a", 0.2), ("b", 0.0))
     ]
     assert over_all({"s": tuple(parted)}).overlap == 0
+
+
+def sharing(k):
+    """Two kinds of 20 units, of which the k highest of one lie among the k lowest of the other."""
+    x, level = np.arange(20.0), np.tile([0.0, 1.0, 1.0, 0.0], 5)
+    rng = np.random.default_rng(k)
+    return tuple(
+        kind(rng.normal(size=20), name, np.column_stack([x + shift, level]))
+        for name, shift in (("a", 0), ("b", 20 - k))
+    )
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("k", "enough"), [(2, False), (4, False), (6, True), (14, True)])
+def test_a_quarter_of_the_units_has_to_be_shared_for_an_adjusted_difference(k, enough):
+    made = over_all({"s": sharing(k)})
+    assert made.overlap == pytest.approx(k / 20)
+    assert (made.adjusted is not None) == enough
+    assert (made.adjusted_interval is not None) == enough
 
 
 @pytest.mark.usefixtures("quick")

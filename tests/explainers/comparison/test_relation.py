@@ -31,9 +31,8 @@ def test_scores_are_related_to_a_layers_spectrum():
         toy().relation(analysis)
 
 
-@pytest.mark.parametrize("missing", [math.nan, math.inf])
-def test_a_layer_whose_quantity_is_no_number_is_left_out_and_counted(missing):
-    exponents = {f"layer {i}": float(i) for i in range(6)} | {"layer 2": missing}
+def related(exponents):
+    """The row of a comparison whose scores rise with the layers, beside these exponents."""
     held = {
         site: types.SimpleNamespace(related=("exponent",), scalars=lambda v=v: {"exponent": v})
         for site, v in exponents.items()
@@ -57,9 +56,25 @@ def test_a_layer_whose_quantity_is_no_number_is_left_out_and_counted(missing):
         made = dataclasses.replace(made, records=records, scores=scores)
         units.append(dataclasses.replace(unit, evaluation=made))
     comparison = dataclasses.replace(toy(), units=tuple(units), directions={})
-    row = comparison.relation(Analysed()).iloc[0]
+    return comparison.relation(Analysed()).iloc[0]
+
+
+@pytest.mark.parametrize("missing", [math.nan, math.inf])
+def test_a_layer_whose_quantity_is_no_number_is_left_out_and_counted(missing):
+    row = related({f"layer {i}": float(i) for i in range(6)} | {"layer 2": missing})
     assert row.rho == pytest.approx(1)
     assert (row.sites, row.left_out) == (5, 1)
+
+
+def test_three_layers_say_nothing_of_a_rank_correlation_and_four_do():
+    """Of three pairs one order in six is perfect by chance."""
+    assert related({f"layer {i}": float(i) for i in range(3)}).rho is None
+    assert related({f"layer {i}": float(i) for i in range(4)}).rho == pytest.approx(1)
+    assert related({f"layer {i}": -float(i) for i in range(4)}).rho == pytest.approx(-1)
+
+
+def test_what_is_the_same_at_every_layer_has_no_rank_correlation():
+    assert related({f"layer {i}": 2.0 for i in range(5)}).rho is None
 
 
 def test_a_layer_is_known_by_its_number_where_its_own_site_was_not_analysed():
