@@ -47,7 +47,7 @@ def rows(reading: Reading, id: str) -> list[list[str]]:
     inside = False
     for element in reading.elements:
         if element.tag == "table":
-            inside = element.attributes.get("id") == id
+            inside = element.attributes.get("id") == id  # sheets for paper have none
         elif inside and element.tag == "tr" and "tbody" in element.inside:
             body.append([])
         elif inside and element.tag in {"td", "th"} and "tbody" in element.inside:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.metrics.gaussian_spectra import power_law, spectra
+from gaussian_spectra import power_law, spectra
 
 from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.degrees_of_freedom import DegreesOfFreedom

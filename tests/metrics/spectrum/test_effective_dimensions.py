@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from tests.metrics.gaussian_spectra import power_law, spectra, spectrum
+from gaussian_spectra import power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.metrics.gaussian_spectra import power_law
+from gaussian_spectra import power_law
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
@@ -96,10 +96,10 @@ def test_rows_are_few_up_to_a_fortieth(far, rules):
 
 
 def test_more_rows_than_are_kept_are_estimated_and_not_taken_out():
-    values = rows(20_000, 400, 40.0)
+    values = rows(40_000, 800, 40.0)
     found = direction(values)
     assert found.rules
-    assert found.half_rows == pytest.approx(200, rel=0.2)
+    assert found.half_rows == pytest.approx(400, rel=0.2)
     assert found.remainder is None
     assert "more rows than are kept" in found.why
     result = Spectrum().measure(values)
