@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from polycode_plugins.information.channels import Channel
 from polycode_plugins.information.counts import entropy, plug_in
 from polycode_plugins.information.folds import Folds, split
 from polycode_plugins.information.gaussian import estimate_gaussian
-from polycode_plugins.information.mine import Fitted, fit
+from polycode_plugins.information.mine import Fitted, fit, untrained
 from polycode_plugins.information.prepare import Pair, prepare
 from polycode_plugins.information.published import TRAIN, VALIDATION, estimate_as_published
 from polycode_plugins.information.recommend import (
@@ -120,9 +120,8 @@ def estimate(
             0.0, (0.0, 0.0), names[0], zeros, zeros, zeros, {}, tuple(said), pair.n_samples,
             shapes, described, seed,
         )  # fmt: skip
-    estimates, left_out = _run(
-        names, pair, _group_labels(groups, pair.n_samples), seeds[1:], device, progress
-    )
+    grouped = _group_labels(groups, pair.n_samples)
+    estimates, left_out = _run(names, pair, grouped, seeds[1:], device, progress)
     said += left_out
     if "mine-as-published" in names and pair.n_samples < TRAIN + VALIDATION:
         said.append(
@@ -134,6 +133,8 @@ def estimate(
     if not estimates:
         raise DataError("No estimator could be used: " + " ".join(left_out))
     setting = _setting(pair)
+    if pair.atoms and "gaussian" in estimates and pair.n_samples >= FEWEST:
+        setting = replace(setting, held_out=untrained(_folds(pair, grouped, seeds[1], device)))
     sound = {k: v for k, v in estimates.items() if k != "mine-as-published"} or estimates
     if unproven(sound, setting):
         estimates["ksg"] = sound["ksg"] = _above_chance(pair, sound["ksg"], seeds[3])
