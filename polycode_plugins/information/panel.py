@@ -265,9 +265,9 @@ def _nearest(pair: Pair, seed: int) -> Callable[[Labels], Estimate]:
     """The neighbour estimate with y in the order of the indices [samples] that it is given."""
     x, y = pair.x.labels, pair.y.labels
     if y is not None:
-        return lambda order: neighbours.ross(pair.x_scores, y[order])
+        return lambda order: neighbours.ross(pair.x_scores, y[order], seed=seed)
     if x is not None:
-        return lambda order: neighbours.ross(pair.y_scores[order], x)
+        return lambda order: neighbours.ross(pair.y_scores[order], x, seed=seed)
     queries = pair.queries()
     return lambda order: neighbours.ksg(
         pair.x_scores, pair.y_scores[order], queries=queries, seed=seed
