@@ -22,6 +22,7 @@ from polycode_plugins.information.prepare import Pair, prepare
 from polycode_plugins.information.published import TRAIN, VALIDATION, estimate_as_published
 from polycode_plugins.information.recommend import (
     Setting,
+    evident,
     interval,
     recommend,
     remarks,
@@ -137,7 +138,10 @@ def estimate(
         setting = replace(setting, held_out=untrained(_folds(pair, grouped, seeds[1], device)))
     sound = {k: v for k, v in estimates.items() if k != "mine-as-published"} or estimates
     if unproven(sound, setting):
-        estimates["ksg"] = sound["ksg"] = _above_chance(pair, sound["ksg"], seeds[3])
+        proof = _above_chance(pair, sound["ksg"], seeds[3])
+        # Where nothing repeats, chance says 0 but for its own noise, which the value need not have.
+        proven = replace(sound["ksg"], chance=proof.chance) if evident(proof) else proof
+        estimates["ksg"] = sound["ksg"] = proven
     choice = recommend(sound, setting)
     chosen = choice.name
     said += remarks(sound, chosen, setting)

@@ -95,7 +95,7 @@ def interval(found: Estimate, choice: Choice, limit: float) -> tuple[float, floa
     """
     reach = NormalDist().inv_cdf(1 - 0.025 / choice.out_of) * found.error
     below, above = found.slack
-    low, high = found.nats - below - reach, found.nats + above + reach
+    low, high = found.nats - below - reach, max(found.nats, 0.0) + above + reach
     return min(max(low, 0.0), limit), min(max(high, 0.0), limit)
 
 

@@ -33,8 +33,8 @@ class Estimate:
     it started from, what training added to it and the standard error of that [nats].
     curve: [checks, 3], training step, training bound and held-out bound [nats]; empty when nothing
     was trained.
-    chance: what the estimator says on average where nothing is shared (of shuffled pairs) [nats],
-    already subtracted from `nats`; None where that was not asked.
+    chance: what the estimator says on average where nothing is shared (of shuffled pairs) [nats];
+    subtracted from `nats` where values repeat. None where that was not asked.
     slack: how much lower and how much higher than `nats` the value may lie beyond sampling, where
     the correction of a bias is itself in doubt [nats].
     """
