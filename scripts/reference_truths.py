@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from polycode_plugins.testing.reference import cases
-from polycode_plugins.testing.reference.cases import FILE, Case, fingerprint
+from polycode_plugins.testing import reference
+from polycode_plugins.testing.reference.catalogue import FILE, Case, fingerprint
 from polycode_plugins.testing.reference.oracles import ORACLES
 
-PATH = Path(cases.__code__.co_filename).parent / FILE
+PATH = Path(reference.__file__).parent / FILE
 
 
 def text() -> str:

@@ -15,7 +15,7 @@ import pytest
 from polycode_plugins.commands import main
 from polycode_plugins.errors import DataError
 from polycode_plugins.testing import reference
-from polycode_plugins.testing.reference.cases import FILE
+from polycode_plugins.testing.reference.catalogue import FILE
 from polycode_plugins.testing.reference.generators import distorted
 from polycode_plugins.testing.reference.oracles import ORACLES, distorted_gaussian_information
 

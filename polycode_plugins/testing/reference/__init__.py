@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from polycode_plugins.testing.reference.cases import Case, Verdict, cases, export, judge
+from polycode_plugins.testing.reference.catalogue import Case, Verdict, cases, export, judge
 from polycode_plugins.testing.reference.measures import MEASURES, Measure, answer, run
 
 __all__ = [

@@ -15,7 +15,7 @@ import numpy as np
 from polycode_plugins import information, theory
 from polycode_plugins.errors import PolycodeError
 from polycode_plugins.metrics import Spectrum
-from polycode_plugins.testing.reference.cases import Case, Verdict, judge
+from polycode_plugins.testing.reference.catalogue import Case, Verdict, judge
 from polycode_plugins.testing.reference.generators import Arrays
 
 Measure: TypeAlias = Callable[[Arrays, Mapping[str, Any]], Any]

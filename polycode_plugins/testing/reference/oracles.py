@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.testing.reference.cases import Case
+from polycode_plugins.testing.reference.catalogue import Case
 from polycode_plugins.testing.reference.generators import RANGE
 
 Floats = NDArray[np.float64]
