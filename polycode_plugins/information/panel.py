@@ -261,25 +261,30 @@ def _gaussian(pair: Pair, seed: int, device: Any, progress: bool) -> Estimate:
 def _neighbours(pair: Pair, seed: int, device: Any, progress: bool) -> Estimate:
     if pair.counted is not None:
         return plug_in(*pair.counted, seed=seed)
-    found = _nearest(pair, seed)(np.arange(pair.n_samples))
+    x, y = pair.x.labels, pair.y.labels
+    if y is not None:
+        found = neighbours.ross(pair.x_scores, y, seed=seed)
+    elif x is not None:
+        found = neighbours.ross(pair.y_scores, x, seed=seed)
+    else:
+        found = neighbours.ksg(pair.x_scores, pair.y_scores, queries=pair.queries(), seed=seed)
     return _above_chance(pair, found, seed) if pair.atoms else found
 
 
-def _nearest(pair: Pair, seed: int) -> Callable[[Labels], Estimate]:
-    """The neighbour estimate with y in the order of the indices [samples] that it is given."""
-    x, y = pair.x.labels, pair.y.labels
-    if y is not None:
-        return lambda order: neighbours.ross(pair.x_scores, y[order], seed=seed)
-    if x is not None:
-        return lambda order: neighbours.ross(pair.y_scores[order], x, seed=seed)
-    queries = pair.queries()
-    return lambda order: neighbours.ksg(
-        pair.x_scores, pair.y_scores[order], queries=queries, seed=seed
-    )
-
-
 def _above_chance(pair: Pair, found: Estimate, seed: int) -> Estimate:
-    return neighbours.above_chance(found, _nearest(pair, seed), pair.n_samples, seed)
+    """The neighbour estimate `found` held against shuffled pairs."""
+    x, y = pair.x.labels, pair.y.labels
+
+    def terms(order: Labels) -> neighbours.Terms:
+        if y is not None:
+            return neighbours.ross_terms(pair.x_scores, y[order], seed=seed)
+        if x is not None:
+            return neighbours.ross_terms(pair.y_scores[order], x, seed=seed)
+        return neighbours.ksg_terms(
+            pair.x_scores, pair.y_scores[order], queries=pair.queries(), seed=seed
+        )
+
+    return neighbours.above_chance(found, terms, pair.n_samples, seed)
 
 
 def _as_published(pair: Pair, seed: int, device: Any, progress: bool) -> Estimate:

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import digamma
 
 from polycode_plugins.information import Estimate, ksg, ross
-from polycode_plugins.information.neighbours import above_chance
+from polycode_plugins.information.neighbours import Terms, above_chance
 from polycode_plugins.information.samples import Floats, Labels
 from polycode_plugins.information.transforms import uneven
 from polycode_plugins.testing.reference.generators import correlated, distorted
@@ -99,10 +99,22 @@ def test_a_label_beside_zeros() -> None:
 def test_what_shuffled_pairs_say_is_taken_off() -> None:
     y = np.arange(100)
 
-    def method(order: Labels) -> Estimate:  # planted: 0.3 too high, and 1 for the true pairing
-        return Estimate(1.3 if np.array_equal(order, y) else 0.3, 0.01)
+    def terms(order: Labels) -> Terms:  # planted: 0.3 too high
+        return Terms(np.full(100, 1.3 if np.array_equal(order, y) else 0.3), y)
 
-    found = above_chance(method(y), method, 100, seed=0)
+    found = above_chance(Estimate(1.3, 0.01), terms, 100, seed=0)
     assert found.nats == pytest.approx(1.0)
     assert found.chance == pytest.approx(0.3)
     assert found.error == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("x", ["", "relu"])
+def test_the_error_is_that_of_the_draws(x: str, width: int) -> None:
+    """The spread of the terms alone is 1.4 times too small for one coordinate each."""
+    found = []
+    for seed in range(30):
+        pair = correlated(np.random.default_rng(seed), 1000, width, 0.0, x=x)
+        found.append(ksg(pair["x"], pair["y"]))
+    spread = np.std([f.nats for f in found])
+    assert 0.85 < np.mean([f.error for f in found]) / spread < 1.5
