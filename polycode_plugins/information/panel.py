@@ -12,7 +12,7 @@ import torch
 
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.information import neighbours
-from polycode_plugins.information.bounds import BOUNDS
+from polycode_plugins.information.bounds import BOUNDS, LOWER_BOUNDS
 from polycode_plugins.information.channels import Channel
 from polycode_plugins.information.counts import entropy, plug_in
 from polycode_plugins.information.folds import Folds, split
@@ -134,8 +134,8 @@ def estimate(
     if not estimates:
         raise DataError("No estimator could be used: " + " ".join(left_out))
     setting = _setting(pair)
-    if pair.atoms and "gaussian" in estimates and pair.n_samples >= FEWEST:
-        setting = replace(setting, held_out=untrained(_folds(pair, grouped, seeds[1], device)))
+    if pair.atoms and "gaussian" in estimates and not set(estimates) & set(LOWER_BOUNDS):
+        setting = replace(setting, held_out=_held_out(pair, grouped, seeds[1], device))
     sound = {k: v for k, v in estimates.items() if k != "mine-as-published"} or estimates
     if unproven(sound, setting):
         proof = _above_chance(pair, sound["ksg"], seeds[3])
@@ -250,6 +250,16 @@ def _folds(pair: Pair, groups: Labels | None, seed: int, device: str | torch.dev
         x, y, groups = x[rows], y[rows], groups[rows] if groups is not None else None
     gaussian = not (pair.x.discrete or pair.y.discrete)
     return split(x, y, folds=FOLDS, seed=seed, gaussian=gaussian, device=device, groups=groups)
+
+
+def _held_out(
+    pair: Pair, groups: Labels | None, seed: int, device: str | torch.device
+) -> Estimate | None:
+    """What the Gaussian critic shows of samples held out; None where these are too few."""
+    try:
+        return untrained(_folds(pair, groups, seed, device))
+    except DataError:
+        return None
 
 
 def _gaussian(pair: Pair, seed: int, device: Any, progress: bool) -> Estimate:
