@@ -53,6 +53,12 @@ def test_ross_is_its_definition(how: str) -> None:
     assert ross(x, y, neighbours=5).nats == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
+def test_neighbours_on_gaussians(rho: float) -> None:
+    pair = correlated(np.random.default_rng(3), 4000, 1, rho)
+    assert abs(ksg(pair["x"], pair["y"]).nats + 0.5 * np.log(1 - rho**2)) < 0.05
+
+
 @pytest.mark.parametrize(
     ("x", "y"),
     [

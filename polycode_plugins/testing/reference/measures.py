@@ -36,9 +36,10 @@ def participation_ratio(arrays: Arrays, settings: Mapping[str, Any]) -> float:
     return float(Spectrum().measure(arrays["rows"]).participation_ratio)
 
 
-def effective_rank(arrays: Arrays, settings: Mapping[str, Any]) -> float:
-    """Of the population, from its rows."""
-    return float(Spectrum().measure(arrays["rows"]).effective_rank)
+def effective_rank(arrays: Arrays, settings: Mapping[str, Any]) -> float | None:
+    """Of the population, from its rows; None where the samples are too few to tell."""
+    rank: float | None = Spectrum().measure(arrays["rows"]).effective_rank
+    return rank
 
 
 def expected_action(arrays: Arrays, settings: Mapping[str, Any]) -> float:
@@ -88,7 +89,7 @@ MEASURES: dict[str, Measure] = {
 def answer(case: Case, measures: Mapping[str, Measure] | None = None) -> Verdict:
     """What `measures` say to a case, held against its truth; by default this package's own.
 
-    A quantity that `measures` lack, and a refusal of this package, is a verdict with its reason.
+    A quantity that `measures` lack, None, and a refusal of this package are verdicts with a reason.
     """
     measure = (MEASURES if measures is None else measures).get(case.quantity)
     if measure is None:
@@ -97,7 +98,7 @@ def answer(case: Case, measures: Mapping[str, Measure] | None = None) -> Verdict
         value = measure(case.arrays(), case.settings)
     except PolycodeError as error:
         return Verdict(case, None, f"refused: {error}")
-    return judge({case.name: np.asarray(value).tolist()}, [case])[0]
+    return judge({case.name: value if value is None else np.asarray(value).tolist()}, [case])[0]
 
 
 def run(asked: Sequence[Case], measures: Mapping[str, Measure] | None = None) -> list[Verdict]:
