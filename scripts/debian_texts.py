@@ -122,7 +122,8 @@ def _is_prose(text: str) -> bool:
 class _Paragraphs(HTMLParser):
     """The texts of `<p>` and `<div class="para">`; what is set as code is passed over."""
 
-    _BLOCKS = frozenset("p div li ul ol dl dt dd table tr td h1 h2 h3 h4 blockquote hr body".split())
+    _LISTS = ("ul", "ol", "li", "dl", "dt", "dd", "table", "tr", "td")
+    _BLOCKS = frozenset(("body", "div", "p", "blockquote", "h1", "h2", "h3", "h4", "hr", *_LISTS))
     _CODE = frozenset(("pre", "script", "style"))
 
     def __init__(self) -> None:
@@ -221,4 +222,3 @@ _READERS = {
     "dict-jargon": _jargon,
     "fortunes": _fortunes,
 }
-

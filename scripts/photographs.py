@@ -1,4 +1,4 @@
-"""Photographs out of scikit-image, scikit-learn and Debian packages, as one folder of JPEG files."""
+"""Photographs out of scikit-image, scikit-learn and Debian packages, in a folder of JPEG files."""
 
 from __future__ import annotations
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +68,11 @@ def read_gguf(path: Path, dtype: Any, **options: Any) -> tuple[Any, Any, dict[st
             raise missing_extra(package, "gguf", "reading a GGUF file") from error
         where = {"gguf_file": path.name, "trust_remote_code": False}
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                str(path.parent), dtype=dtype, **where, **options
-            )
-            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **where)
+            with _alone(path) as folder:
+                model = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=dtype, **where, **options
+                )
+                tokenizer = AutoTokenizer.from_pretrained(folder, **where)
         except Exception as error:  # the parsers raise their own
             raise ModelError(
                 f"the GGUF file {str(path)!r} does not load ({short(cause(error))}); transformers "
@@ -78,6 +82,22 @@ def read_gguf(path: Path, dtype: Any, **options: Any) -> tuple[Any, Any, dict[st
     _forget_quantisation(model)
     model.eval()
     return model, tokenizer, {"gguf": path.name, "dequantised_from": quantisation(path)}
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[str]:
+    """A folder with nothing in it but that file.
+
+    Beside a tokenizer.json transformers takes it for the one in the file, without its special
+    tokens, and beside a config.json that for the configuration.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, path.name)
+        try:
+            link.symlink_to(path.resolve())
+        except OSError:  # a file system without links
+            shutil.copyfile(path, link)
+        yield folder
 
 
 def quantisation(path: Path) -> dict[str, int]:
