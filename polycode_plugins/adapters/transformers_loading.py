@@ -15,6 +15,7 @@ from typing import Any
 from polycode_plugins.adapters.gguf import gguf_file, read_gguf
 from polycode_plugins.adapters.lens_loading import reads_architecture
 from polycode_plugins.adapters.pretrained import (
+    TOKENIZER_FILES,
     check_folder,
     check_hub,
     check_tokenizer,
@@ -28,6 +29,7 @@ from polycode_plugins.errors import ModelError
 from polycode_plugins.plugins import cause, missing_extra
 
 TEXT, IMAGES = "input_ids", "pixel_values"
+_LOCAL = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -99,19 +101,13 @@ def _from_pretrained(name: str, tokenizer: Any, options: dict[str, Any]) -> Load
                 raise
             what = "loading a model of transformers"
             raise missing_extra("transformers", "transformer-lens", what) from error
-        local = {"trust_remote_code": False}
         try:
-            config = transformers.AutoConfig.from_pretrained(name, **local)
-            kind = _class_of(transformers, config)
-            model = kind.from_pretrained(name, **local, **options)
-            if _lacks_pooler_alone(reports, kind):  # a head of its own, left out by many encoders
-                reports.clear()
-                model = kind.from_pretrained(name, add_pooling_layer=False, **local, **options)
+            model = _model(transformers, name, options, reports)
             processor = None
             if model.main_input_name == IMAGES:
                 processor = _processor(transformers, name)
-            elif tokenizer is None and model.main_input_name == TEXT:
-                tokenizer = transformers.AutoTokenizer.from_pretrained(name, **local)
+            elif tokenizer is None and model.main_input_name == TEXT and _may_have_one(name):
+                tokenizer = transformers.AutoTokenizer.from_pretrained(name, **_LOCAL)
         except Exception as error:  # the hub, the file system and the parsers raise their own
             if "trust_remote_code" in str(error):
                 raise ModelError(
@@ -124,6 +120,22 @@ def _from_pretrained(name: str, tokenizer: Any, options: dict[str, Any]) -> Load
             ) from error
     check_weights(name, reports)
     return Loaded(model, tokenizer, processor)
+
+
+def _model(transformers: Any, name: str, options: dict[str, Any], reports: list[str]) -> Any:
+    config = transformers.AutoConfig.from_pretrained(name, **_LOCAL)
+    kind = _class_of(transformers, config)
+    model = kind.from_pretrained(name, **_LOCAL, **options)
+    if _lacks_pooler_alone(reports, kind):  # many encoders are saved without
+        reports.clear()
+        model = kind.from_pretrained(name, add_pooling_layer=False, **_LOCAL, **options)
+    return model
+
+
+def _may_have_one(name: str) -> bool:
+    """Whether there is a tokenizer to load; transformers makes an empty one of a folder without."""
+    folder = Path(name)
+    return not folder.is_dir() or any((folder / file).is_file() for file in TOKENIZER_FILES)
 
 
 def _class_of(transformers: Any, config: Any) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from polycode_plugins.adapters.gguf import gguf_file, read_gguf
@@ -67,7 +70,11 @@ def load_model(
                 "out, or use adapter='transformers'"
             )
         options["device_map"] = device_map
-    with quiet() as reports, undisturbed():  # random weights are drawn before the saved ones
+    with (
+        quiet() as reports,
+        undisturbed(),  # random weights are drawn before the saved ones
+        _where_it_looks(options) if file is not None else nullcontext(),
+    ):
         if not is_folder:
             check_hub(_official(str(model)))
         try:
@@ -81,6 +88,17 @@ def load_model(
     check_weights(str(model), reports)
     check_tokenizer(str(model), getattr(loaded, "tokenizer", None))
     return loaded, recorded
+
+
+@contextmanager
+def _where_it_looks(options: dict[str, Any]) -> Iterator[None]:
+    """The tokenizer in a folder: TransformerLens reads even one that it is given from its name."""
+    with TemporaryDirectory() as folder:
+        tokenizer = options["tokenizer"]
+        tokenizer.save_pretrained(folder)
+        options["hf_model"].config.save_pretrained(folder)
+        options["tokenizer"] = type(tokenizer).from_pretrained(folder)
+        yield
 
 
 def reads_architecture(name: str) -> bool:
