@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from polycode_plugins.adapters.gguf import gguf_file, read_gguf
-from polycode_plugins.adapters.lens_loading import reads_architecture
 from polycode_plugins.adapters.pretrained import (
     TOKENIZER_FILES,
     check_folder,
@@ -25,6 +24,7 @@ from polycode_plugins.adapters.pretrained import (
     quiet,
     short,
 )
+from polycode_plugins.adapters.transformer_lens.loading import reads_architecture
 from polycode_plugins.errors import ModelError
 from polycode_plugins.plugins import cause, missing_extra
 

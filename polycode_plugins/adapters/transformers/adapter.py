@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Batch, DataOptions
+from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.blocks import block_paths, listed_blocks, sites_at
 from polycode_plugins.adapters.inputs import tensor_batches
 from polycode_plugins.adapters.module import ModuleAdapter, Padding
@@ -26,7 +26,7 @@ from polycode_plugins.adapters.text import (
     check_tokens,
     language_batches,
 )
-from polycode_plugins.adapters.transformers_loading import (
+from polycode_plugins.adapters.transformers.loading import (
     IMAGES,
     TEXT,
     lens_reads,
@@ -36,6 +36,7 @@ from polycode_plugins.adapters.transformers_loading import (
 from polycode_plugins.data.images import image_batches
 from polycode_plugins.data.pictures import PHOTOGRAPH, Pictures
 from polycode_plugins.data.windows import tokenizer_frame
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError
 
 Transform = Callable[[Any], Tensor]
