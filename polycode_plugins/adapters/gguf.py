@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,13 @@ def read_gguf(path: Path, dtype: Any, **options: Any) -> tuple[Any, Any, dict[st
             ) from error
     _forget_quantisation(model)
     model.eval()
-    return model, tokenizer, {"gguf": path.name, "dequantised_from": quantisation(path)}
+    types = quantisation(path)
+    note = (
+        f"The weights were dequantised from {path.name} ({types_text(types)}): they are the "
+        "rounded ones, not those that were trained, and so are all numbers here."
+    )
+    record = {"gguf": path.name, "dequantised_from": types, "notes": [note]}
+    return model, tokenizer, record
 
 
 @contextmanager
@@ -109,6 +115,13 @@ def quantisation(path: Path) -> dict[str, int]:
         name = tensor.tensor_type.name
         counts[name] = counts.get(name, 0) + int(tensor.n_elements)
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def types_text(types: Mapping[str, int]) -> str:
+    """The types that hold a hundredth of the weights or more, with their share."""
+    total = sum(types.values())
+    shares = {name: count / total for name, count in types.items() if count >= total / 100}
+    return ", ".join(f"{share:.0%} {name}" for name, share in shares.items())
 
 
 def write_folder(path: Path, folder: Path) -> None:

@@ -113,3 +113,19 @@ def test_files_that_are_none(tmp_path):
     part.write_bytes(b"")
     with pytest.raises(pc.ModelError, match="one of several parts; join them first"):
         pc.load(part)
+
+
+def test_terminal_and_report_say_so(tiny, tmp_path, capsys):
+    from polycode_plugins.commands.main import main
+
+    texts = tmp_path / "texts.txt"
+    texts.write_text(" ".join(TEXTS * 20))
+    out = tmp_path / "run"
+    command = ["analyze", "--model", str(tiny[0]), "--text", str(texts), "--dtype", "float32"]
+    assert main([*command, "--device", "cpu", "--context", "8", "--out", str(out), "--quiet"]) == 0
+    # In Q8_0 are the embedding, 9600, and 6144 of each block; in F32 the head and 1600 of each.
+    note = "The weights were dequantised from tiny.Q8_0.gguf (68% Q8_0, 32% F32)"
+    assert f"model: {note}" in capsys.readouterr().err
+    assert note in (out / "report.html").read_text()
+    assert main([*command, "--option", "dtype=float32"]) == 2
+    assert "--dtype and --option dtype=... say the same" in capsys.readouterr().err

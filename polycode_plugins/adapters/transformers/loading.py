@@ -86,7 +86,9 @@ def load_model(
         check_tokenizer(name, found.tokenizer)
     root, record = found.model, found.record
     if getattr(root.config, "is_encoder_decoder", False):
-        root, record = root.get_encoder(), record | {"part": "encoder"}
+        root = root.get_encoder()
+        note = "Of this model with an encoder and a decoder the encoder was read."
+        record = record | {"part": "encoder", "notes": [*record.get("notes", []), note]}
     if device is not None:
         root = root.to(device)
     return Loaded(root.eval(), found.tokenizer, found.processor, record)
