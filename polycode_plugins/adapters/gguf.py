@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -26,10 +27,10 @@ def gguf_file(model: str | Path) -> Path | None:
     """
     path = Path(model)
     if path.suffix.lower() == SUFFIX:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ModelError(f"the file {str(model)!r} does not exist; check the path")
         return path
-    if not path.is_dir() or (path / "config.json").is_file():
+    if not os.path.isdir(path) or (path / "config.json").is_file():
         return None
     found = sorted(p for p in path.iterdir() if p.suffix.lower() == SUFFIX)
     if len(found) > 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def check_pretrained(model: str | Path) -> bool:
 def check_folder(model: str | Path) -> bool:
     """As `check_pretrained`, of a model that may read no text."""
     folder, shown = Path(model), repr(str(model))
-    if folder.is_dir():
+    if os.path.isdir(folder):  # which takes any name
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"the folder {shown} has no config.json, so it is not a model in Hugging Face "

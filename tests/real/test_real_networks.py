@@ -77,9 +77,9 @@ def read(adapter: Any, data: Any, sites: list[str], options: DataOptions) -> dic
 
 
 def off(got: Tensor, want: Tensor) -> float:
-    """The largest difference, in units of the root mean square."""
+    """The largest distance of a sample, as a share of its length: a few tokens are massive."""
     assert got.shape == want.shape
-    return float((got - want).abs().max() / want.square().mean().sqrt())
+    return float(((got - want).norm(dim=1) / want.norm(dim=1).clamp_min(1e-6)).max())
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_the_lens_reads_what_a_plain_pass_computes(lens, hugging_face, texts):
     want = plain(hugging_face, wanted, batches)
     got = read(lens, texts, list(wanted), OPTIONS)
     for name in wanted:
-        assert off(got[name], want[name]) < 2e-3, name  # massive activations: 1e-5 of the largest
+        assert off(got[name], want[name]) < 1e-4, name
 
 
 def test_transformers_reads_what_a_plain_pass_computes(hugging_face, smollm2, texts):

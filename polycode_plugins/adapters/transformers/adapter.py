@@ -8,6 +8,7 @@ vision transformers. Sites are the modules under the paths that transformers giv
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -118,7 +119,7 @@ class TransformersAdapter(ModuleAdapter):
     def accepts(cls, model: object) -> bool:
         """A live PreTrainedModel, and a folder of a model that TransformerLens does not read."""
         if isinstance(model, str | Path):
-            return (Path(model) / "config.json").is_file() and not lens_reads(Path(model))
+            return os.path.isfile(Path(model, "config.json")) and not lens_reads(Path(model))
         # Without transformers imported nothing can be an object of its classes.
         library = sys.modules.get("transformers")
         return library is not None and isinstance(model, library.PreTrainedModel)

@@ -379,6 +379,12 @@ def test_wrong_models(tmp_path):
         pc.load(folder, "transformers")
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 300 + ".gguf", "a\0b"])
+def test_names_that_no_file_can_have(name):
+    with pytest.raises(pc.ModelError):
+        pc.load(name)
+
+
 def test_windows_longer_than_the_model_reads(tmp_path):
     folder, _ = saved("bert", tmp_path)
     with pytest.raises(pc.DataError, match="longer than the 40 positions"):
