@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.commands.arguments import (
+    adapter_options,
     add_data,
     add_model,
-    assignments,
     reading_of,
     say,
     value_of,
@@ -75,11 +75,13 @@ def run(options: argparse.Namespace) -> int:
         fresh=options.fresh,
         progress=False if options.quiet else None,
         command=options.command_line,
-        **assignments(options.option, "--option"),
+        **adapter_options(options),
     )
     if int(os.environ.get("RANK", "0")):
         return 0  # one of several processes: the first one speaks
     _print_table(analysis, as_json=options.json)
+    for note in analysis.run["model"].get("notes") or ():
+        say(shown(f"model: {note}"))
     for warning in analysis.warnings:
         say(shown(f"{warning.metric}: {warning}"))
     if analysis.run["model"].get("init_seed") is not None:

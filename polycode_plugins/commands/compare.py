@@ -12,7 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polycode_plugins.commands.arguments import add_data, add_model, assignments, reading_of, say
+from polycode_plugins.commands.arguments import (
+    adapter_options,
+    add_data,
+    add_model,
+    assignments,
+    reading_of,
+    say,
+)
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
@@ -280,7 +287,7 @@ def _run(
             fresh=options.fresh,
             progress=False if options.quiet else None,
             command=options.command_line,
-            **assignments(options.option, "--option"),
+            **adapter_options(options),
         )
         for warning in comparison.run.get("warnings", ()):
             say(f"warning: {shown(warning)}")

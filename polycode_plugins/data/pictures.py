@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What a folder is searched for."""
 
+PHOTOGRAPH = 427
+"""The shorter side of the embedded photographs, in pixels: no crop of them is larger."""
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
