@@ -74,4 +74,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) out build dist site .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-newer out build dist site .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -54,6 +54,7 @@ def about(built: tuple[Path, Path]) -> Message:
     return Parser().parsestr(text)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(inside):
     assert {name.split("/")[0] for name in inside} == {
         "polycode_plugins",

@@ -81,6 +81,7 @@ def test_an_interruption_says_whether_anything_is_kept(tmp_path, capsys, monkeyp
     assert "repeat the same command to go on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_progress_goes_to_standard_error(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert run("analyze", "--limit", "40", "--json", "--sites", "blocks.0.hook_resid_post") == 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from command_line import run
 
 
+@pytest.mark.slow
 def test_sites_and_plugins(capsys):
     assert run("sites", "--sites", "blocks.0.hook_resid_*", "--json") == 0
     listed = json.loads(capsys.readouterr().out)

@@ -112,6 +112,7 @@ def test_a_hub_name_is_split_into_name_configuration_and_split(monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_the_embedded_text_is_distinct_prose_and_its_splits_do_not_overlap():
     whole = list(text_documents(None))
     train, validation = texts("embedded:train"), texts("embedded:validation")

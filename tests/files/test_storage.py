@@ -28,6 +28,7 @@ from polycode_plugins.files import storage
 # -- state ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @drawn
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from gaussian_pairs import gaussian_pair
 
 from polycode_plugins.information import (
@@ -10,6 +11,7 @@ from polycode_plugins.information import (
 from polycode_plugins.information.folds import split
 
 
+@pytest.mark.slow
 def test_the_value_is_that_of_the_best_weights_not_the_last() -> None:
     """Few samples of a wide pair overfit: the held-out bound falls, the value stays at its best."""
     x, y, _ = gaussian_pair([0.5] + [0.0] * 9, 400, 3)

@@ -89,6 +89,7 @@ def test_the_values_are_of_every_setting_of_every_metric():
         assert set(values) == {f.name for f in dataclasses.fields(kind)}, kind.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "setting", "value"),
     [
@@ -156,6 +157,7 @@ NARROW = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
 NAMES = ["spectrum", "capacity", "action", "mine"]
 
 
+@pytest.mark.slow
 @settings(drawn, max_examples=120)
 @given(
     name=st.sampled_from(NAMES),

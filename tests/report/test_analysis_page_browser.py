@@ -251,6 +251,7 @@ def listener() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guarded", [True, False])
 def test_what_would_get_past_the_escaping_meets_the_policy(
     browser, report, tmp_path, listener, guarded

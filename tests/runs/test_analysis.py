@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -36,11 +37,18 @@ def test_a_saved_analysis_loads_as_it_was(tmp_path):
     assert read.run["rows"]["count"] == 90
 
 
+@cache
+def shard(index, count):
+    """One part, for all orders that are drawn; what is merged stays as it was."""
+    return analysed(shard=(index, count))
+
+
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(count=st.integers(2, 5), order=st.randoms(use_true_random=False))
 def test_shards_in_any_order_merge_to_the_whole(count, order):
-    whole = analysed()
-    pieces = [analysed(shard=(i, count)) for i in range(count)]
+    whole = shard(0, 1)
+    pieces = [shard(i, count) for i in range(count)]
     order.shuffle(pieces)
     joined = pieces[0]
     for piece in pieces[1:]:
@@ -64,6 +72,7 @@ def test_merging_changes_neither_part():
     assert all(torch.equal(v, before[k]) for k, v in a.statistics.state().items())
 
 
+@pytest.mark.slow
 def test_what_does_not_belong_together_is_not_merged():
     part = analysed(shard=(0, 2))
     with pytest.raises(pc.StateError, match="row 0 of the data is in both"):
@@ -175,6 +184,7 @@ def test_a_kill_between_two_files_leaves_one_whole_run(tmp_path: Path):
         pc.Analysis.load(tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_every_grouping_of_the_parts_is_the_whole(data):
@@ -204,6 +214,7 @@ def test_what_was_attached_or_measured_is_not_merged():
         halves[0].merge(halves[1])
 
 
+@pytest.mark.slow
 @drawn
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")
@@ -219,6 +230,7 @@ def test_the_record_of_a_run(saved_run, tmp_path_factory, data):
         found.to_dataframe()
 
 
+@pytest.mark.slow
 @fewer
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")
@@ -232,6 +244,7 @@ def test_a_report_from_a_record_that_loads_is_escaped(saved_run, tmp_path_factor
         assert_escaped(found.report(folder / "report.html"))
 
 
+@pytest.mark.slow
 @drawn
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")

@@ -28,6 +28,7 @@ def test_a_finished_run_is_kept_unless_fresh(tmp_path):
     assert_close(first, again, 0.0)
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(tmp_path):
     script = (
         "import sys, pathlib, polycode_plugins.files.storage as s\n"
@@ -68,6 +69,7 @@ def test_an_unwritable_folder_is_said_before_the_work(tmp_path):
         analysed(out=tmp_path / "blocked" / "run")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_undisturbed_result(tmp_path, monkeypatch):
     monkeypatch.setattr(analyze, "CHECKPOINT_SECONDS", 0.0)
     whole = analysed(out=tmp_path / "whole")

@@ -81,6 +81,7 @@ def test_sites_are_listed_in_the_order_they_fire(lens: Any) -> None:
     assert [s for s in usual if s in truth] == truth
 
 
+@pytest.mark.slow
 def test_sites_of_other_architectures_are_listed_in_the_order_they_fire(bridge: Any) -> None:
     truth = firing_order(bridge, TOKENS)
     adapter = TransformerLensAdapter(bridge)
@@ -305,6 +306,7 @@ def test_without_a_tokenizer_tokens_all_count_and_texts_are_refused(lens: Any) -
         next(iter(adapter.batches(["a text"], DataOptions())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -366,6 +368,7 @@ def test_dropout_is_off_unless_train_mode_is_asked_for(gpt2_folder: Path) -> Non
     assert torch.equal(dropped[BLOCKS[3]], again[BLOCKS[3]])
 
 
+@pytest.mark.slow
 def test_bfloat16(lens: Any) -> None:
     lens.to(torch.bfloat16)
     adapter = TransformerLensAdapter(lens)
@@ -490,6 +493,7 @@ def test_a_plain_module_is_refused() -> None:
 # -- three ways to one number ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_analyze_attach_and_measure_agree(lens: Any) -> None:
     sites = ["blocks.1.hook_resid_post", "blocks.2.attn.hook_z", "blocks.0.mlp.hook_post"]
     generator = torch.Generator().manual_seed(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from explanation_samples import sample_comparison
 from unscored_units import unscored
 
@@ -41,6 +42,7 @@ def test_kinds_that_share_too_little_are_said_to():
         assert "share too little" not in answer(dataclasses.replace(whole, overlap=enough))
 
 
+@pytest.mark.slow
 def test_too_few_scores_are_said_with_their_number_and_the_commonest_reason():
     sample = sample_comparison()
     assert len(sample) == 12

@@ -56,6 +56,7 @@ def asked(url: str, texts: Path, out: Path, model: str = "planted") -> list[str]
     return ["compare", "--explainer", "openai", *SITE, *data, *flags]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_sends_nothing_twice_and_ends_the_same(server, texts, tmp_path):
     server.delay = 0.02
     out, whole = tmp_path / "killed", tmp_path / "whole"
@@ -67,7 +68,7 @@ def test_killed_and_resumed_it_sends_nothing_twice_and_ends_the_same(server, tex
             *asked(server.url(), texts, out),
             "--no-report",
         ],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "PYTHONPATH": str(script.parent)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -87,6 +88,7 @@ def test_killed_and_resumed_it_sends_nothing_twice_and_ends_the_same(server, tex
     assert frames[0]["correlation"].notna().any()
 
 
+@pytest.mark.slow
 def test_a_dry_run_prices_what_the_run_then_takes_and_leaves_nothing(
     server, texts, tmp_path, capsys
 ):
@@ -132,6 +134,7 @@ def test_a_dry_run_prices_what_the_run_then_takes_and_leaves_nothing(
         assert KEY.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_one_command_with_a_server_and_a_judge_of_its_own(server, texts, tmp_path, capsys):
     arguments = ["compare", "--model", str(TINY_GPT2), "--text", str(texts), *SITE]
     server_of = ["--explainer", "openai", "--base-url", server.url(), "--set", "concurrency=4"]

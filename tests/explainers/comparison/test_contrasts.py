@@ -31,6 +31,7 @@ def over_all(pairs, seed=0):
     return contrasts(pairs, "a", "b", "correlation", seed=seed)[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "least"), [(6, 92), (20, 92)])
 @pytest.mark.usefixtures("quick")
 def test_the_interval_covers_for_few_units_and_skewed_scores(n, least):
@@ -44,6 +45,7 @@ def test_the_interval_covers_for_few_units_and_skewed_scores(n, least):
     assert covered >= least
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_unequal_spread_in_unequal_numbers_is_no_difference():
     rejected = 0
@@ -54,6 +56,7 @@ def test_unequal_spread_in_unequal_numbers_is_no_difference():
     assert rejected <= 11  # 5 at 5%; a test of the bare difference rejects 25
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_unit_that_is_read_at_six_sites_is_one_unit():
     covered = rejected = 0
@@ -111,6 +114,7 @@ def planted(rng, n, apart, true, curved=False):
     return tuple(pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("true", [0.0, 0.1])
 @pytest.mark.usefixtures("quick")
 def test_the_adjusted_difference_is_what_kurtosis_leaves(true):
@@ -186,6 +190,8 @@ def sample(scores, covariates=None):
     return Sample(scores, np.asarray(covariates, dtype=np.float64))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_a_planted_difference_is_found_and_its_interval_covers():
     covered, rejected, false = 0, 0, 0
     for seed in range(60):

@@ -15,10 +15,11 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.comparison.relation import _matched
 
 
+@pytest.mark.slow
 def test_scores_are_related_to_a_layers_spectrum():
     sites = [f"blocks.{i}.hook_resid_post" for i in range(4)]
-    comparison = pc.compare(sites=sites, n_units=3, limit=300, judge=False, floors=())
-    analysis = pc.analyze(sites=sites, limit=300)
+    comparison = pc.compare(sites=sites, n_units=2, limit=120, judge=False, floors=())
+    analysis = pc.analyze(sites=sites, limit=120)
     table = comparison.relation(analysis)
     row = table[(table.quantity == "spectrum.exponent") & (table.kind == "neuron")].iloc[0]
     exponents = [analysis[s, "spectrum"].exponent for s in sites]

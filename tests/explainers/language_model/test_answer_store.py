@@ -16,14 +16,15 @@ from polycode_plugins.explainers.language_model.request import CHAT, Request
 ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain", "v1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_twice(server, tmp_path, seed):
-    path, rounds, count = tmp_path / "answers.sqlite", 9, 1000
+    path, rounds, count = tmp_path / "answers.sqlite", 9, 600
     server.delay = 0.005
     script = HELPERS / "killed_runs.py"
     done = subprocess.run(
         [sys.executable, str(script), server.url(), str(path), str(seed), str(rounds), str(count)],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     kept = [int(line) for line in done.stdout.split()]

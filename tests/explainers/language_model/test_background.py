@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 
+import pytest
 from chat_requests import requests
 
 from polycode_plugins.explainers.language_model import (
@@ -12,6 +13,7 @@ from polycode_plugins.explainers.language_model import (
 )
 
 
+@pytest.mark.slow
 def test_a_forgotten_session_closes_its_connections_even_from_within_the_loop(explainer):
     one = explainer()
     one.session.ask(requests(1))

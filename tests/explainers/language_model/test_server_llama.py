@@ -66,6 +66,7 @@ def test_the_probe_sees_what_it_gives(explainer):
     assert found.method == "generated-logprobs"
 
 
+@pytest.mark.slow
 def test_expected_values_are_those_of_transformers(explainer, folder, tmp_path):
     # All log-probabilities are asked for, since numbers are not among a tiny model's likeliest.
     found = replace(explainer.capabilities(), chat=False, top=VOCABULARY)
@@ -81,6 +82,7 @@ def test_expected_values_are_those_of_transformers(explainer, folder, tmp_path):
     assert ours.expected.std() > 0.02
 
 
+@pytest.mark.slow
 def test_what_a_tiny_model_talks_is_no_number(explainer):
     explanations = explainer.explain_many(UNITS)
     assert all(e.text if e.state == "ok" else e.reason for e in explanations)

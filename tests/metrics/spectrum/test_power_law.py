@@ -25,6 +25,7 @@ def covered(found: list[PowerLawFit], exponent: float) -> float:
     return float(np.mean([f.interval[0] <= exponent <= f.interval[1] for f in found]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.5])
 @pytest.mark.parametrize(("n", "seeds", "bias"), [(200, 8, 0.02), (500, 6, 0.02), (2000, 4, 0.01)])
 def test_the_exponent_is_that_of_the_population(exponent, n, seeds, bias):
@@ -43,6 +44,7 @@ def many(n: int, exponent: float) -> list[PowerLawFit]:
     return fits(100, exponent, n, 110, ranks=(4, 80))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "exponent"), [(60, 1.0), (101, 0.7), (130, 1.0), (1000, 1.0)])
 def test_intervals_cover_at_their_level(n, exponent):
     found = many(n, exponent)
@@ -57,6 +59,7 @@ def test_single_laws_are_called_broken_at_the_level_of_the_test():
     assert np.mean([f.irregular for f in found]) < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "least"), [(300, 0.8), (3000, 1.0)])
 def test_a_broken_law_is_flagged_with_its_slopes(n, least):
     ranks = np.arange(1.0, 301)
@@ -86,6 +89,7 @@ def test_a_staircase_is_no_power_law_though_its_slope_is_even():
     assert "may be no power law" in next(f for f in found if not f.broken).describe()
 
 
+@pytest.mark.slow
 def test_a_white_spectrum_has_exponent_zero_within_its_interval():
     found = [fit_power_law(spectrum(np.ones(100), 400, s), 400, width=100) for s in range(40)]
     assert np.mean([f.interval[0] == 0 for f in found]) >= 0.9
@@ -93,6 +97,7 @@ def test_a_white_spectrum_has_exponent_zero_within_its_interval():
     assert all(f.interval[0] <= f.exponent <= f.interval[1] for f in found)
 
 
+@pytest.mark.slow
 def test_what_lies_outside_the_ranks_may_follow_another_law():
     ranks = np.arange(1.0, 401)
     spikes = np.where(ranks < 10, 30, 1) / ranks
@@ -119,6 +124,7 @@ TABLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "exponent", "every", "huber", "stringer", "alpha_req"), TABLE)
 def test_published_regressions_keep_their_published_biases(
     n, exponent, every, huber, stringer, alpha_req
@@ -137,6 +143,7 @@ def test_published_regressions_keep_their_published_biases(
     assert bias(fit="alpha-req") == pytest.approx(alpha_req, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["huber", "stringer"])
 def test_published_regressions_know_nothing_of_correlated_rows(fit):
     values = spectra(100, 1.0, 130, 110)[0]
