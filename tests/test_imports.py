@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 OPTIONAL = (
-    "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "openai",
+    "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "aiohttp",
     "jinja2", "plotly", "torchmetrics", "skimage",
 )  # fmt: skip
 

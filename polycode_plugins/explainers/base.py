@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from polycode_plugins.explainers.language_model.answer_store import Spent
+    from polycode_plugins.explainers.language_model.transport.answer_store import Spent
 
 Floats = NDArray[np.float64]
 State = Literal["ok", "failed"]
@@ -132,8 +132,11 @@ def levels_of(activations: NDArray[Any], maximum: float) -> NDArray[np.int64]:
 class Cost:
     """What an answer took; zero for what is computed here. Costs add up.
 
+    What comes out of a store costs what it took when it was paid for, so that a unit's costs are
+    the same after a run that was cut short.
+
     Attributes:
-        requests: requests that were sent (not those answered out of a store).
+        requests: requests that were sent, with those of the run that paid for a stored answer.
         stored: requests answered out of a store.
         prompt_tokens: tokens sent.
         completion_tokens: tokens received.
@@ -344,6 +347,10 @@ class Explainer(ABC):
         """
         return self.simulator(), self.judge()
 
+    def unknown(self) -> str:
+        """What `estimate` could not know, in half a sentence; "" where it knew all."""
+        return ""
+
     def dollars(self, cost: Cost) -> float | None:
         """The price of `cost` at most, in US dollars; None where no prices are known."""
         return None
@@ -351,6 +358,10 @@ class Explainer(ABC):
     def spent(self) -> Spent | None:
         """What all the answers that it keeps have taken; None where it keeps none."""
         return None
+
+    def warnings(self) -> list[str]:
+        """Sentences that a reader of the scores should know; asked for when all is answered."""
+        return []
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Give back files and connections, when nothing more is asked; may be called twice."""

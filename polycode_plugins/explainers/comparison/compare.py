@@ -182,6 +182,7 @@ def compare(
             "simulator": simulates.describe(),
             "judge": (made.judge() or SimulatingJudge(simulates)).describe() if judge else None,
         }
+        warnings += [warning for warning in made.warnings() if warning not in warnings]
         run |= {"warnings": warnings} if warnings else {}
         spent = spending(made, before)
         run |= {"spent": spent} if spent is not None else {}

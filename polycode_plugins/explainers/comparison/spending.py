@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from polycode_plugins.explainers.base import FREE, Explainer
 
 if TYPE_CHECKING:
-    from polycode_plugins.explainers.language_model.answer_store import Spent
+    from polycode_plugins.explainers.language_model.transport.answer_store import Spent
 
 
 def spending(explainer: Explainer, before: Spent | None) -> dict[str, Any] | None:

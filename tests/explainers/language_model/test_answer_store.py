@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from polycode_plugins.errors import StateError
+from polycode_plugins.explainers.base import Cost
 from polycode_plugins.explainers.language_model import Store
-from polycode_plugins.explainers.language_model.request import CHAT, Request
+from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
 
 ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain", "v1")
 
@@ -20,7 +21,7 @@ ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain"
 def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_twice(server, tmp_path, seed):
     path, rounds, count = tmp_path / "answers.sqlite", 9, 1000
     server.delay = 0.005
-    script = Path(__file__).with_name("killed_runs.py")
+    script = Path(__file__).parents[1] / "killed_runs.py"
     done = subprocess.run(
         [sys.executable, str(script), server.url(), str(path), str(seed), str(rounds), str(count)],
         capture_output=True, text=True, timeout=120, check=False,
@@ -61,12 +62,12 @@ def test_an_answer_comes_back_as_it_was(tmp_path):
     store = Store(tmp_path / "deep" / "s.sqlite")
     store.begin("k", "explain", 0.5)
     store.finish("k", "b", ASKED, raw, usage=(3, 4, False), dollars=0.25)
-    assert store.answer("k") == raw
-    assert store.answer("l") is None
+    assert store.answers(["k", "l"]) == {"k": (raw, Cost(1, 1, 3, 4))}
     lost = store.begin("l", "explain", 0.5)
     store.close()
     store = Store(tmp_path / "deep" / "s.sqlite")
-    assert (store.answer("k"), store.holds("k"), store.holds("l")) == (raw, True, False)
+    assert (store.holds("k"), store.holds("l")) == (True, False)
+    assert store.answers(["k"]) == {"k": (raw, Cost(1, 1, 3, 4))}
     spent = store.spent()
     assert (spent.answers, spent.lost, spent.tokens_in, spent.tokens_out) == (1, 1, 3, 4)
     assert spent.dollars == 0.75
