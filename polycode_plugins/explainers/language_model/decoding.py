@@ -7,10 +7,10 @@ on the request alone, so that an answer is the same to the last digit whatever w
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from os.path import commonpath
 from typing import Any
 
 import torch
@@ -160,7 +160,7 @@ class Decoder:
                 text += part
                 continue
             options = [self.ids(text + option) for option in part]
-            shared = len(commonpath(options))
+            shared = _alike(options)
             first = [o[shared] for o in options if len(o) > shared]
             if len(set(first)) < len(options) or shared < fed:
                 raise Refused("the server refused the request (choices that share a token)")
@@ -189,3 +189,9 @@ class Decoder:
         )
         last = torch.log_softmax(out.logits[0, -1].float(), dim=-1).cpu()
         return Read(read.rows, last, out.past_key_values, read.length + len(ids))
+
+
+def _alike(sequences: Sequence[Sequence[int]]) -> int:
+    """How many tokens these begin with alike."""
+    same = (len(set(tokens)) == 1 for tokens in zip(*sequences, strict=False))
+    return sum(itertools.takewhile(bool, same))

@@ -10,12 +10,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 
 from polycode_plugins.explainers.language_model.prompts import EXAMPLES, PREFIX
 from polycode_plugins.explainers.language_model.transport.failures import Unreadable
 from polycode_plugins.explainers.language_model.transport.secrets import SHOWN
 
 MANY, SHARE = 4, 0.25  # units of which one phrase may be said: so many, or such a share of all
+LONG, NEAR = 6, 0.7  # words of an example that nobody writes by chance, and how many of them
 COPIED = "the answer is an example of the prompt"
 SAME = "the model says the same of many units"
 REFUSAL = "the model refused"
@@ -102,7 +104,7 @@ def explanation(text: str) -> str:
         raise Unreadable(REASONS)
     if SHOWN in phrase:
         raise Unreadable("the answer repeats the key")
-    if plain(phrase) in _EXAMPLES:
+    if _copied(plain(phrase)):
         raise Unreadable(COPIED)
     return phrase
 
@@ -125,6 +127,18 @@ def plain(phrase: str) -> str:
 
 
 _EXAMPLES = {plain(phrase) for phrase, _ in EXAMPLES}
+
+
+def _copied(phrase: str) -> bool:
+    """Whether a phrase is an example of the prompt, or a long one with a word or two changed."""
+    if phrase in _EXAMPLES:
+        return True
+    words = phrase.split()
+    return any(
+        SequenceMatcher(None, words, example.split(), autojunk=False).ratio() > NEAR
+        for example in _EXAMPLES
+        if len(example.split()) >= LONG
+    )
 
 
 def _unwrapped(text: str) -> str:

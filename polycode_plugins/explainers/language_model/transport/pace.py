@@ -2,9 +2,7 @@
 
 A server that answers one request at a time makes all others wait in it, and a request that waits
 there runs into its time-out and has to be sent again. So there is one request first, one more for
-each that came back in good time, and fewer after a time-out or a "too many requests". In good time
-means soon beside the time-out, or about as soon as when there was one alone.
-"""
+each X"""
 
 from __future__ import annotations
 
@@ -15,9 +13,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 SOON = 1 / 8  # of the time-out
-LATE = 1 / 2  # of the time-out
+LATE = 1 / 4  # of the time-out
 ALONE = 1.5  # times what a request took alone
 _MEMORY = 0.3  # weight of the last answer in a running mean
+_WINDOW = 8  # answers of which the rate is taken, at least
 
 
 class Pace:
@@ -34,7 +33,7 @@ class Pace:
         self.under_way = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._alone: dict[str, float] = {}
-        self._recent: dict[str, float] = {}
+        self._came: deque[float] = deque()
         self._good = 0
         self._cut_at = 0.0
 
@@ -60,20 +59,35 @@ class Pace:
         """A request of one kind (short or long) came back."""
         if self.timeout is None:
             return
-        took = time.monotonic() - began
+        now = time.monotonic()
         if self.limit == 1:
-            self._alone[kind] = _mean(self._alone.get(kind), took)
-        recent = self._recent[kind] = _mean(self._recent.get(kind), took)
-        alone = self._alone.get(kind, took)
-        soon = recent <= SOON * self.timeout or recent <= ALONE * alone
-        if not soon and recent > LATE * self.timeout:
+            self._alone[kind] = _mean(self._alone.get(kind), now - began)
+        self._came.append(now)
+        while len(self._came) > max(_WINDOW, self.limit):
+            self._came.popleft()
+        wait = max(now - began, self._expected())
+        soon = wait <= max(SOON * self.timeout, ALONE * self._alone.get(kind, 0.0))
+        # Two of which one waits for the other must not be too slow together.
+        soon = soon and (self.limit > 1 or 2 * wait < 0.9 * self.timeout)
+        self._good += 1
+        if not soon and wait > 2 * LATE * self.timeout:
             self._set(self.limit - 1)
         elif self._waiting and self.limit < self.most:
-            self._good += 1
             # Where requests wait for each other, more of them gain nothing; but that one alone was
             # quick may have been luck.
-            if self._good >= (1 if soon else 4 * self.limit):
+            late = wait > LATE * self.timeout
+            if soon or (not late and self._good >= 4 * self.limit):
                 self._set(self.limit + 1)
+
+    def _expected(self) -> float:
+        """What a request that is sent now takes at today's rate, if all wait for each other.
+
+        What has come back tells of the time when it was sent, with fewer under way.
+        """
+        if len(self._came) < 2:
+            return 0.0
+        interval = (self._came[-1] - self._came[0]) / (len(self._came) - 1)
+        return self.limit * interval
 
     def overloaded(self, began: float) -> None:
         """The server has too much to do: half as many, once for all that were sent together."""
