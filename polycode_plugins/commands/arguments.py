@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError
 
 
@@ -48,25 +49,23 @@ def add_data(parser: argparse.ArgumentParser, *, shards: bool = True) -> None:
         help="text: a file, a folder, .jsonl, hf:NAME; images: a folder, cifar10, or "
         "moving-dot[:FRAMES[:RADIUS]], a dot that goes round; default: the embedded data",
     )
-    group.add_argument(
-        "--text-field",
-        default="text",
-        help="field with the text in JSON lines or a data set (default: text)",
-    )
-    group.add_argument("--context", type=int, default=64, help="tokens per window (default: 64)")
-    group.add_argument("--batch-size", type=int, default=16, help="default: 16")
-    group.add_argument("--limit", type=int, help="read at most this many windows or images")
-    group.add_argument(
-        "--shard",
-        default="0/1",
-        metavar="I/N",
-        help="read every N-th row from row I (default: 0/1, all)" if shards else argparse.SUPPRESS,
-    )
-    group.add_argument(
-        "--include-special",
-        action="store_true",
-        help="let special tokens into the statistics",
-    )
+    for option in DataOptions.choices():
+        flag, kind = f"--{option.name.replace('_', '-')}", type(option.default)
+        text = option.metadata["help"]
+        if option.name == "shard":
+            text = text if shards else argparse.SUPPRESS
+            group.add_argument(flag, default="0/1", metavar="I/N", help=text)
+        elif kind is bool:
+            group.add_argument(flag, action="store_true", help=text)
+        else:
+            whole = int if option.default is None else kind
+            group.add_argument(flag, type=whole, default=option.default, help=text)
+
+
+def reading_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments of `add_data` say of reading data, by the names of `DataOptions`."""
+    found = DataOptions.among(vars(options))
+    return found | {"shard": shard_of(found["shard"])}
 
 
 def assignments(texts: Sequence[str], flag: str) -> dict[str, Any]:

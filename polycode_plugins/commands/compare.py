@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polycode_plugins.commands.arguments import add_data, add_model, assignments, say
+from polycode_plugins.commands.arguments import add_data, add_model, assignments, reading_of, say
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
 if TYPE_CHECKING:
-    from polycode_plugins.explainers.base import Cost
     from polycode_plugins.explainers.comparison.outcome import Comparison
+    from polycode_plugins.explainers.costs import Cost
     from polycode_plugins.explainers.units.base import Units
 
 _EXPLAINED = 10  # units that `explain` explains unless it is told
@@ -181,7 +181,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _compare(options: argparse.Namespace) -> int:
     kinds: list[str | Units] = [k.strip() for k in options.units.split(",") if k.strip()]
     if options.directions is not None:
-        from polycode_plugins.explainers.units.direction_files import read_directions
+        from polycode_plugins.explainers.units.directions import read_directions
 
         kinds.append(read_directions(options.directions))
     comparison = _run(options, kinds, options.n_units, control=options.control)
@@ -266,13 +266,15 @@ def _run(
     options: argparse.Namespace, kinds: Sequence[str | Units], n_units: Any, *, control: bool
 ) -> Comparison | None:
     """The comparison that was asked for, written where it was asked; None for a dry run."""
+    from polycode_plugins.explainers.base import PaidExplainer
     from polycode_plugins.explainers.comparison.compare import compare, make_explainer
     from polycode_plugins.explainers.comparison.dry_run import DryRun
     from polycode_plugins.explainers.comparison.spending import spending_text
     from polycode_plugins.explainers.scoring.floors import FLOORS
     from polycode_plugins.report.folder import write_folder
 
-    if options.shard != "0/1":
+    reading = reading_of(options)
+    if reading.pop("shard") != (0, 1):
         raise DataError("--shard does not apply here: a unit's records come from all of the texts")
     with ExitStack() as stack:
         explainer = make_explainer(
@@ -292,18 +294,13 @@ def _run(
             explainer=dry or explainer,
             protocol=options.protocol,
             n_units=n_units,
-            seed=options.seed,
             adapter=options.adapter,
             signs=options.signs,
             calibrate=options.calibrate,
             judge=not options.no_judge,
             floors=() if floors == ("none",) else floors,
             control=control,
-            batch_size=options.batch_size,
-            context=options.context,
-            limit=options.limit,
-            include_special=options.include_special,
-            text_field=options.text_field,
+            **reading,
             out=None if dry else options.out,
             fresh=options.fresh,
             progress=False if options.quiet else None,
@@ -313,7 +310,7 @@ def _run(
         for warning in comparison.run.get("warnings", ()):
             say(f"warning: {shown(warning)}")
         if dry is not None:
-            note = explainer.unknown()
+            note = explainer.unknown() if isinstance(explainer, PaidExplainer) else ""
             print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note))
             return None
     if taken := spending_text(comparison.run):

@@ -10,6 +10,7 @@ from typing import Any
 
 from polycode_plugins.activations import Site
 from polycode_plugins.metrics.base import Metric, Result
+from polycode_plugins.metrics.site_warnings import site_warnings
 from polycode_plugins.pages.charts import Axis
 from polycode_plugins.pages.depth_charts import Quantity, by_depth
 from polycode_plugins.pages.pages import Part, Pictures, Prose, Warnings
@@ -25,7 +26,6 @@ from polycode_plugins.pages.tables import (
     titled,
 )
 
-_NUMBER = re.compile(r"\d[\d.,]*")
 # "first, second: what they are", and what is indented deeper, under "Attributes:" in a docstring.
 _ATTRIBUTES = re.compile(r"^Attributes:\n((?:(?: +.*)?(?:\n|$))*)", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^ {4}(\w+(?:, \w+)*): (.+(?:\n {5,}.+)*)", re.MULTILINE)
@@ -58,6 +58,24 @@ class View:
         if title and self.label == self.metric.name:
             return title
         return self.label[:1].upper() + self.label[1:]
+
+
+def chapter_of(view: View) -> list[Part]:
+    """The chapter that the results bring, see `Result.chapter`.
+
+    It may be a third party's: whatever it raises becomes a sentence in the report, above what every
+    metric has.
+    """
+    kind = type(view.results[0])
+    try:
+        parts = list(kind.chapter(view))
+        for part in parts:
+            if not isinstance(getattr(part, "template", None), str):
+                raise TypeError(f"{part!r} is no part of a page")
+        return parts
+    except Exception as error:  # a plugin may raise anything
+        said = f"The chapter of {kind.__name__} failed with {type(error).__name__}: {error}"
+        return [Warnings([said]), *generic_parts(view)]
 
 
 def generic_parts(view: View) -> list[Part]:
@@ -100,7 +118,7 @@ def generic_parts(view: View) -> list[Part]:
     if any(rows):
         columns = [
             names("site", [s.name for s in view.sites]),
-            column("depth", [s.depth for s in view.sites]),
+            column("depth", range(len(view.sites))),
             *scalar_columns(rows, units, called, meanings(type(view.results[0]))),
         ]
         parts.append(Table(f"{view.id}-table", "All sites", columns))
@@ -198,24 +216,7 @@ def interval_of(result: Result) -> tuple[float, float] | None:
 
 
 def own_warnings(view: View) -> list[str]:
-    """What results say in a field `warnings`, with the sites that say it."""
-    said: dict[str, dict[str, str]] = {}  # by the text without its numbers: sites and their texts
-    for site, result in zip(view.sites, view.results, strict=True):
-        warnings = getattr(result, "warnings", ())
-        for text in [warnings] if isinstance(warnings, str) else warnings or ():
-            said.setdefault(_NUMBER.sub("#", str(text)), {})[site.name] = str(text)
-    found = []
-    for texts in said.values():
-        first, text = next(iter(texts.items()))
-        example = f" (with the numbers of {first})" if len(set(texts.values())) > 1 else ""
-        found.append(f"{where(list(texts), len(view.sites))}{example}: {text}")
-    return found
-
-
-def where(sites: Sequence[str], total: int, most: int = 3) -> str:
-    """The sites by name, or by number where they are many."""
-    if len(sites) == total:
-        return "At every site" if total > 1 else f"At {sites[0]}"
-    if len(sites) <= most:
-        return f"At {', '.join(sites)}"
-    return f"At {len(sites)} of {total} sites ({', '.join(sites[:most])}, ...)"
+    """What the results warn of, each sentence with the sites that say it."""
+    sites = [site.name for site in view.sites]
+    held = dict(zip(sites, view.results, strict=True))
+    return [str(warning) for warning in site_warnings(view.label, held)]

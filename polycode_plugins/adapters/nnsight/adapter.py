@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,16 @@ import torch
 from torch import nn
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Batch, Capture, DataOptions, Sink
+from polycode_plugins.adapters.base import Batch, Capture, Sink
 from polycode_plugins.adapters.blocks import block_paths, sites_at
 from polycode_plugins.adapters.hooks import CallCounter, tensor_of
-from polycode_plugins.adapters.inputs import tensor_batches
+from polycode_plugins.adapters.inputs import tensor_batches, tokens_of
 from polycode_plugins.adapters.layout import axes_of, batch_first
 from polycode_plugins.adapters.module import ModuleAdapter, Padding
 from polycode_plugins.adapters.nnsight.loading import load_model, load_weights, nnsight_library
 from polycode_plugins.adapters.pretrained import short
-from polycode_plugins.adapters.text import language_batches, regular, special_ids
+from polycode_plugins.adapters.text import language_batches, regular, special_ids, token_text
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import ModelError, SiteError
 from polycode_plugins.plugins import cause
 
@@ -171,7 +173,7 @@ class NNsightAdapter(ModuleAdapter):
 
     def padding(self) -> Padding:
         """What finds padding and special tokens, in somebody else's workflow."""
-        return _Tokens(special_ids(self._tokenizer))
+        return _Tokens(self._tokenizer)
 
     def _receive(
         self,
@@ -288,14 +290,18 @@ class NNsightAdapter(ModuleAdapter):
 class _Tokens(Padding):
     """Padding, and the special tokens among the tokens the model is called with."""
 
-    def __init__(self, special: list[int]) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         super().__init__()
-        self.special = special
+        self.special = special_ids(tokenizer)
+        self.text = token_text(tokenizer)
 
     def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the whole model."""
         super().note(module, args, kwargs)
-        counts = regular(kwargs.get("input_ids", args[0] if args else None), self.special)
+        given = kwargs.get("input_ids", args[0] if args else None)
+        known = tokens_of(given)
+        self.tokens = None if known is None else replace(known, text=self.text)
+        counts = regular(given, self.special)
         if counts is not None:
             self.mask = counts if self.mask is None else counts & self.mask
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import FEATURE_AXES, Site
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions, Sink, match
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, match
 from polycode_plugins.adapters.hooks import StopForward, observe, removed_after
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
 from polycode_plugins.adapters.text import language_batches
@@ -34,6 +34,7 @@ from polycode_plugins.adapters.transformer_lens.sites import (
     why_no_site,
 )
 from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
 _TRACED_POSITIONS = 8
@@ -332,7 +333,7 @@ def _receive(live: Capture, passes: Passes, site: Site, point: Any, values: Any)
 
     def deliver(*, early: bool) -> None:
         own, mask = passes.counted(site.name, values, axes, early=early)
-        live.receive(site, own, axes, mask=mask)
+        live.receive(site, own, axes, mask=mask, tokens=passes.tokens())
 
     if live.batch is not None:
         deliver(early=False)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.explainers.base import Cost, Explainer, Explanation, UnitRecords
+from polycode_plugins.explainers.base import Explanation, PaidExplainer, UnitRecords
+from polycode_plugins.explainers.costs import Cost, Spent
 from polycode_plugins.explainers.language_model import probe, prompts, trial
 from polycode_plugins.explainers.language_model.answers import phrases
 from polycode_plugins.explainers.language_model.answers.message import text_of
@@ -22,7 +23,7 @@ from polycode_plugins.explainers.language_model.judge import ChatJudge
 from polycode_plugins.explainers.language_model.model import THOUGHT, Model, Settings
 from polycode_plugins.explainers.language_model.roles import DEFAULT_MODEL, Role, roles
 from polycode_plugins.explainers.language_model.simulators import BY_METHOD, RemoteSimulator
-from polycode_plugins.explainers.language_model.transport.answer_store import Spent, Store
+from polycode_plugins.explainers.language_model.transport.answer_store import Store
 from polycode_plugins.explainers.language_model.transport.budget import Budget
 from polycode_plugins.explainers.language_model.transport.failures import RemoteError
 from polycode_plugins.explainers.language_model.transport.prices import read_prices
@@ -31,7 +32,7 @@ from polycode_plugins.explainers.language_model.transport.server import Backend
 from polycode_plugins.explainers.language_model.transport.session import Reply, Session
 
 
-class OpenAIExplainer(Explainer):
+class OpenAIExplainer(PaidExplainer):
     """Explains and simulates by requests to a language model (Bills et al. 2023).
 
     Nothing is sent when it is made. When it is first needed, a model is probed and simulates a

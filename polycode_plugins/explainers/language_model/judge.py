@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from polycode_plugins.explainers.base import FREE, Cost, Judge, JudgeTask, Verdict
+from polycode_plugins.explainers.base import Judge, JudgeTask, Verdict
+from polycode_plugins.explainers.costs import FREE, Cost
 from polycode_plugins.explainers.language_model import prompts
 from polycode_plugins.explainers.language_model.answers import tables
 from polycode_plugins.explainers.language_model.answers.message import text_of

@@ -10,14 +10,13 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from polycode_plugins.explainers.base import (
-    FREE,
     LEVELS,
-    Cost,
     Floats,
     Simulation,
     SimulationTask,
     Simulator,
 )
+from polycode_plugins.explainers.costs import FREE, Cost
 from polycode_plugins.explainers.language_model import prompts
 from polycode_plugins.explainers.language_model.answers import expectations, tables
 from polycode_plugins.explainers.language_model.answers.message import positions_of, text_of

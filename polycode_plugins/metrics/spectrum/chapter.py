@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from statistics import median
 
 from polycode_plugins.activations import Site
-from polycode_plugins.metrics.chapter import View, own_warnings, where
+from polycode_plugins.metrics.chapter import View, own_warnings
 from polycode_plugins.metrics.spectrum.charts import (
     dimensions_chart,
     exponent_chart,
     spectra_chart,
     spectrum_table,
 )
+from polycode_plugins.metrics.spectrum.dimension_tables import directions_table, measures_table
 from polycode_plugins.metrics.spectrum.metric import SpectrumResult
 from polycode_plugins.metrics.spectrum.static_action import action_chart, action_table
 from polycode_plugins.pages.pages import Part, Prose, Warnings
-
-#: Below this many samples per unit of width the published regressions are visibly biased.
-_SAMPLES_PER_UNIT = 10
 
 
 def spectrum_parts(view: View) -> list[Part]:
@@ -40,7 +38,7 @@ def spectrum_parts(view: View) -> list[Part]:
             ]
         )
     ]
-    if warnings := [*spectrum_warnings(view.sites, results), *own_warnings(view)]:
+    if warnings := own_warnings(view):
         parts.append(Warnings(warnings))
     parts += [
         exponent_chart(view.id, view.sites, results),
@@ -48,6 +46,8 @@ def spectrum_parts(view: View) -> list[Part]:
         dimensions_chart(view.id, view.sites, results),
         action_chart(view.id, view.sites, results),
         spectrum_table(view.id, view.sites, results),
+        measures_table(view.id, view.sites, results),
+        directions_table(view.id, view.sites, results),
         action_table(view.id, view.sites, results),
     ]
     return parts
@@ -77,43 +77,3 @@ def findings(sites: Sequence[Site], results: Sequence[SpectrumResult]) -> str:
         f"{median(results[i].exponent for i in whole):.2f} over {over} sites"
         f"{' (those that follow one power law)' if len(whole) < len(results) else ''}. {dimensions}"
     )
-
-
-def spectrum_warnings(sites: Sequence[Site], results: Sequence[SpectrumResult]) -> list[str]:
-    """What keeps the numbers from meaning what they seem to."""
-    total = len(sites)
-
-    def of(flags: Sequence[bool]) -> list[str]:
-        return [site.name for site, flag in zip(sites, flags, strict=True) if flag]
-
-    said = []
-    if broken := of([r.power_law.broken for r in results]):
-        said.append(
-            f"{where(broken, total)} the eigenvalues do not follow one power law: their slope "
-            "changes along the ranks, so no single exponent describes them. Read their curve, not "
-            "their exponent; the table says at which rank it breaks."
-        )
-    if loose := of([r.irregular and not r.power_law.broken for r in results]):
-        said.append(
-            f"{where(loose, total)} the eigenvalues scatter around the fitted law more than those "
-            "of Gaussian activations would: the spectrum goes in steps or waves, or the "
-            "activations are far from Gaussian. The interval is widened for it; look at the curve."
-        )
-    if few := of([r.n_samples <= r.width for r in results]):
-        said.append(
-            f"{where(few, total)} there are no more samples than units, so the smallest "
-            "eigenvalues are exactly zero, the drawn spectrum falls too steeply at its end, and "
-            "the effective rank is too low. The participation ratio and the fit 'debiased' allow "
-            "for it; more samples would show more."
-        )
-    biased = [
-        r.power_law.fit != "debiased" and r.n_samples < _SAMPLES_PER_UNIT * r.width for r in results
-    ]
-    if short := of(biased):
-        fit = results[biased.index(True)].power_law.fit
-        said.append(
-            f"{where(short, total)} there are fewer than {_SAMPLES_PER_UNIT} samples for each "
-            f"unit, too few for the regression '{fit}': its exponent is biased by the finite "
-            "number of samples. Take more samples, or the fit 'debiased'."
-        )
-    return said

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import HELPERS
 
 from polycode_plugins.errors import StateError
-from polycode_plugins.explainers.base import Cost
+from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.language_model import Store
 from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
 
@@ -21,7 +21,7 @@ ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain"
 def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_twice(server, tmp_path, seed):
     path, rounds, count = tmp_path / "answers.sqlite", 9, 1000
     server.delay = 0.005
-    script = Path(__file__).parents[1] / "killed_runs.py"
+    script = HELPERS / "killed_runs.py"
     done = subprocess.run(
         [sys.executable, str(script), server.url(), str(path), str(seed), str(rounds), str(count)],
         capture_output=True, text=True, timeout=120, check=False,

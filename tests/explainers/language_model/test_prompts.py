@@ -1,4 +1,4 @@
-"""Prompts keep their form, and their hash tells their versions apart."""
+"""Prompts say what they are."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from places import HELPERS
 
 from polycode_plugins.commands.main import main
 from polycode_plugins.explainers.comparison.outcome import Comparison
@@ -37,7 +38,7 @@ def address(tmp_path_factory):
     """llama.cpp's server, with one slot and one thread."""
     pytest.importorskip("xllamacpp", reason="xllamacpp, llama.cpp's server, is not installed")
     log = tmp_path_factory.mktemp("llama") / "log"
-    script = Path(__file__).parents[1] / "llama_server.py"
+    script = HELPERS / "llama_server.py"
     with log.open("w") as into:
         process = subprocess.Popen(
             [sys.executable, str(script), str(FILE)],

@@ -16,6 +16,7 @@ from openai_server import KEY
 from polycode_plugins.explainers.language_model import OpenAIServer, RemoteError, Store
 from polycode_plugins.explainers.language_model.answers.message import text_of
 from polycode_plugins.explainers.language_model.transport import server, session
+from polycode_plugins.explainers.language_model.transport.refusals import retry_after
 from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
 from polycode_plugins.explainers.language_model.transport.session import Session
 
@@ -227,3 +228,14 @@ def test_a_key_that_is_echoed_is_not_kept(ask, form, where):
     assert form.lower() not in held
     assert "[key removed]" in held
     assert (reply.value == "names") == (where == "beside it")
+
+
+def test_retry_after_is_seconds_or_a_date():
+    assert retry_after({"retry-after": "2.5"}) == 2.5
+    assert retry_after({"retry-after-ms": "1500"}) == 1.5
+    assert retry_after({"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"}) == 0
+    assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({}) is None
+    assert retry_after({}, "Please try again in 1m2.5s. Visit us.") == 62.5
+    assert retry_after({}, "Please retry in 120ms") == 0.12
+    assert retry_after({}, "try again later") is None

@@ -7,7 +7,7 @@ import pytest
 from openai_rules import EXPECTED_FIRES, EXPECTED_SILENT, fires
 from planted_units import UNITS
 
-from polycode_plugins.explainers.base import JudgeTask, SimulationTask
+from polycode_plugins.explainers.base import SimulationTask
 from polycode_plugins.explainers.language_model import RemoteError
 
 
@@ -100,42 +100,6 @@ def test_a_server_that_breaks_after_the_probe_gives_failures_not_numbers(
         assert {s.state for s in found} == {"ok"}
 
 
-@pytest.mark.parametrize("task", ["detection", "fuzzing"])
-def test_the_judge_tells_texts_apart(explainer, task):
-    one = explainer("text")
-    explanations = one.explain_many(UNITS)
-    judge = one.judge()
-    asked, truth = [], []
-    for unit, explanation in zip(UNITS, explanations, strict=True):
-        texts = [r.tokens for r in unit.score.all()]
-        hits = [[i for i, t in enumerate(text) if fires(unit.unit, t)] for text in texts]
-        if task == "fuzzing":  # every other text is marked at a silent token
-            hits = [h if k % 2 == 0 else [] for k, h in enumerate(hits)]
-        marked = tuple(tuple(h or [0]) for h in hits)
-        truth.append([bool(h) for h in hits])
-        asked.append(
-            JudgeTask(explanation, task, tuple(texts), marked if task == "fuzzing" else ())
-        )
-    verdicts = judge.judge_many(asked)
-    assert [[v.answer for v in found] for found in verdicts] == truth
-    assert True in truth[0]
-    assert False in truth[0]
-    assert sum(v.cost.requests for found in verdicts for v in found) == 2 * len(UNITS)
-
-
-@pytest.mark.parametrize("fault", ["prose", "other", "counts"])
-def test_a_judge_that_does_not_answer_gives_no_verdict(explainer, server, fault):
-    one = explainer("text")
-    explanation = one.explain(UNITS[0])
-    judge = one.judge()
-    one.session.backend.identity = server.url(fault)
-    texts = tuple(r.tokens for r in UNITS[0].score.all())
-    verdicts = judge.judge_many([JudgeTask(explanation, "detection", texts)])[0]
-    assert {v.answer for v in verdicts} == {None}
-    assert len(verdicts) == len(texts)
-    assert all(v.reason for v in verdicts)
-
-
 def test_a_failed_explanation_is_not_asked_about(explainer, server):
     one = explainer("text")
     simulate = one.simulator()
@@ -158,16 +122,3 @@ def test_results_of_two_simulators_do_not_meet_in_one_store(explainer):
 def test_what_the_backend_lacks_cannot_be_forced(explainer):
     with pytest.raises(RemoteError, match=r"can serve text"):
         explainer("text", simulator="prompt-logprobs").simulator()
-
-
-def test_the_explainer_sees_the_explaining_records_alone(explainer, server):
-    explainer("text").explain(UNITS[1])
-    sent = server.bodies[-1]["messages"][-1]["content"]
-    shown = {r.tokens for r in UNITS[1].explain.all()}
-    assert all("\n".join(f"{t}\t" for t in tokens[:1]) in sent for tokens in shown)
-    lines = [line for line in sent.splitlines() if "\t" in line]
-    total = sum(len(tokens) for tokens in shown)
-    active = sum(int(v > 0) for r in UNITS[1].explain.all() for v in r.activations)
-    assert len(lines) == total + active  # few are active, so those are listed again
-    assert server.bodies[-1]["temperature"] == 1.0
-    assert server.bodies[-1]["max_tokens"] == 120

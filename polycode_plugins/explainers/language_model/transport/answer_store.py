@@ -21,12 +21,11 @@ import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from polycode_plugins.errors import StateError
-from polycode_plugins.explainers.base import Cost
+from polycode_plugins.explainers.costs import Cost, Spent
 from polycode_plugins.explainers.language_model.transport.request import Request
 
 FORMAT = 2
@@ -49,28 +48,6 @@ ALTER TABLE attempts ADD COLUMN tokens_in INTEGER DEFAULT 0;
 ALTER TABLE attempts ADD COLUMN tokens_out INTEGER DEFAULT 0;
 CREATE INDEX attempts_of ON attempts (key);
 """
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What the answers in a store have taken.
-
-    Attributes:
-        answers: requests answered.
-        failures: attempts that ended without an answer, or with one that did not say what was
-            asked for.
-        lost: attempts cut short by a crash or a time-out, which may have been paid for.
-        tokens_in: tokens sent; tokens_out: tokens received.
-        dollars: price of all that was answered, plus the estimated price of what was lost; 0 where
-            no prices were given.
-    """
-
-    answers: int
-    failures: int
-    lost: int
-    tokens_in: int
-    tokens_out: int
-    dollars: float
 
 
 class Store:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.explainers.base import FREE, Cost
+from polycode_plugins.explainers.costs import FREE, Cost
 from polycode_plugins.explainers.language_model.transport import background
 from polycode_plugins.explainers.language_model.transport.answer_store import Store
 from polycode_plugins.explainers.language_model.transport.budget import Budget
