@@ -67,7 +67,7 @@ def test_a_whole_comparison_and_the_same_out_of_its_store(url, tmp_path, monkeyp
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     out = tmp_path / "run"
     command = [
-        "compare", "--sites", "blocks.2.mlp.hook_post", "--limit", "120", "--context", "12",
+        "compare", "--sites", "blocks.2.mlp.hook_post", "--limit", "300", "--context", "12",
         "--n-units", "1", "--floors", "token-lookup,oracle", "--explainer", "openai",
         "--explainer-model", "smollm2", "--base-url", url, "--out", str(out), "--quiet",
     ]  # fmt: skip
