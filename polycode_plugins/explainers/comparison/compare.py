@@ -164,6 +164,7 @@ def compare(
             if scoring.judge
             else None,
         }
+        warnings += [warning for warning in made.warnings() if warning not in warnings]
         run |= {"warnings": warnings} if warnings else {}
         spent = spending(made, before)
         run |= {"spent": spent} if spent is not None else {}

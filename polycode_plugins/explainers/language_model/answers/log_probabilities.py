@@ -7,8 +7,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from polycode_plugins.explainers.language_model.failures import Unreadable
-from polycode_plugins.explainers.language_model.request import Position, positions_of, text_of
+from polycode_plugins.explainers.language_model.answers.message import (
+    Position,
+    message_of,
+    positions_of,
+)
+from polycode_plugins.explainers.language_model.transport.failures import Unreadable
 
 #: "true"; "shifted": they belong to a neighbouring token; "chance": they say nothing; "absent".
 Truth = Literal["true", "shifted", "chance", "absent"]
@@ -18,7 +22,7 @@ LIKELY = 0.2  # a token that a model has seen five times in the same place is at
 def judge_generated(raw: dict[str, Any]) -> tuple[Truth, bool]:
     """Whether an answer at temperature 0 is what its log-probabilities say, and 10 one token."""
     try:
-        found, text = positions_of(raw), text_of(raw)
+        found, text = positions_of(raw), message_of(raw).text
     except Unreadable:
         return "absent", True
     if not found or not any(p.top for p in found):

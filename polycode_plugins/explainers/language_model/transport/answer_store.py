@@ -2,9 +2,9 @@
 
 SQLite with a write-ahead log. An attempt is written before its request is sent, the answer when it
 has come; so after a crash the file says which answers are there (they are used), and which requests
-may have been paid for without an answer (their estimated price counts as spent). Requests that were
-under way when the process died are the only ones that can be sent again. It holds texts and
-answers, and no key.
+may have been paid for without an answer (their estimated price counts as spent). What can be sent
+again are requests that were under way when the process died, and those whose answer did not say
+what was asked for: that one was paid, and stays an attempt. It holds texts and answers, and no key.
 
 Each is one statement, and so a transaction of its own: with many threads every further statement is
 a wait for the interpreter, and that is what limits how many requests a second are answered.
@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from polycode_plugins.errors import StateError
-from polycode_plugins.explainers.costs import Spent
-from polycode_plugins.explainers.language_model.request import Request
+from polycode_plugins.explainers.costs import Cost, Spent
+from polycode_plugins.explainers.language_model.transport.request import Request
 
-FORMAT = 1
+FORMAT = 2
 _AT_ONCE = 500  # keys looked up in one statement; SQLite takes 999 in old versions
 _SCHEMA = """
 CREATE TABLE answers (
@@ -38,9 +38,15 @@ CREATE TABLE answers (
 ) WITHOUT ROWID;
 CREATE TABLE attempts (
   id INTEGER PRIMARY KEY, key TEXT, purpose TEXT, dollars REAL, state TEXT, detail TEXT,
-  at TEXT DEFAULT CURRENT_TIMESTAMP
+  at TEXT DEFAULT CURRENT_TIMESTAMP, tokens_in INTEGER DEFAULT 0, tokens_out INTEGER DEFAULT 0
 );
+CREATE INDEX attempts_of ON attempts (key);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+"""
+_FROM_1 = """
+ALTER TABLE attempts ADD COLUMN tokens_in INTEGER DEFAULT 0;
+ALTER TABLE attempts ADD COLUMN tokens_out INTEGER DEFAULT 0;
+CREATE INDEX attempts_of ON attempts (key);
 """
 
 
@@ -82,10 +88,11 @@ class Store:
                 )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            if version == 0:
-                # One transaction: a process killed here leaves an empty file, not half a store.
+            if version < FORMAT:
+                # One transaction: a process killed here leaves the file as it was.
+                step = _FROM_1 if version == 1 else _SCHEMA
                 self._db.executescript(
-                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={FORMAT}; COMMIT;"
+                    f"BEGIN IMMEDIATE; {step} PRAGMA user_version={FORMAT}; COMMIT;"
                 )
             # Of what was under way when the last process ended, some was answered, some never.
             self._db.execute(
@@ -102,23 +109,21 @@ class Store:
             self._db.close()
             raise
 
-    def answer(self, key: str) -> dict[str, Any] | None:
-        """The stored answer; None where there is none."""
-        with self._lock:
-            row = self._db.execute("SELECT answer FROM answers WHERE key=?", (key,)).fetchone()
-        return None if row is None else dict(json.loads(zlib.decompress(row[0])))
-
-    def answers(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The stored answers among these keys."""
-        found: dict[str, dict[str, Any]] = {}
+    def answers(self, keys: Sequence[str]) -> dict[str, tuple[dict[str, Any], Cost]]:
+        """The stored answers among these keys, and what each took when it was paid for."""
+        found: dict[str, tuple[dict[str, Any], Cost]] = {}
         for start in range(0, len(keys), _AT_ONCE):
             part = keys[start : start + _AT_ONCE]
             marks = ",".join("?" * len(part))
             with self._lock:
                 rows = self._db.execute(
-                    f"SELECT key, answer FROM answers WHERE key IN ({marks})", part
+                    "SELECT key, answer, tokens_in, tokens_out, (SELECT COUNT(*) FROM attempts"
+                    f" WHERE attempts.key=answers.key) FROM answers WHERE key IN ({marks})",
+                    part,
                 ).fetchall()
-            found |= {key: dict(json.loads(zlib.decompress(answer))) for key, answer in rows}
+            for key, answer, sent, received, attempts in rows:
+                raw = dict(json.loads(zlib.decompress(answer)))
+                found[key] = raw, Cost(max(1, attempts), 1, int(sent), int(received))
         return found
 
     def holds(self, key: str) -> bool:
@@ -159,6 +164,37 @@ class Store:
                 "UPDATE attempts SET state=?, detail=? WHERE id=?", (state, detail[:500], attempt)
             )
 
+    def reject(
+        self, attempt: int, reason: str, usage: tuple[int, int, bool], dollars: float
+    ) -> None:
+        """Write down an attempt whose answer did not say what was asked for, though it was paid."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE attempts SET state='rejected', detail=?, tokens_in=?, tokens_out=?,"
+                " dollars=? WHERE id=?",
+                (reason[:500], *usage[:2], dollars, attempt),
+            )
+
+    def withdraw(self, key: str, reason: str) -> None:
+        """Turn an answer that does not say what was asked for into an attempt."""
+        with self._writing():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.execute(
+                    "INSERT INTO attempts (key, purpose, dollars, state, detail, tokens_in,"
+                    " tokens_out) SELECT key, purpose, dollars, 'rejected', ?, tokens_in,"
+                    " tokens_out FROM answers WHERE key=?",
+                    (reason[:500], key),
+                )
+                # The attempt that brought the answer is the one that was just written anew.
+                self._db.execute("DELETE FROM attempts WHERE key=? AND state='sent'", (key,))
+                self._db.execute("DELETE FROM attempts WHERE key=? AND state='answered'", (key,))
+                self._db.execute("DELETE FROM answers WHERE key=?", (key,))
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
     def spent(self) -> Spent:
         """What has been used so far, by this process and those before it."""
         with self._lock:
@@ -168,11 +204,13 @@ class Store:
             states = dict(
                 self._db.execute("SELECT state, COUNT(*) FROM attempts GROUP BY state").fetchall()
             )
-            lost = self._db.execute(
-                "SELECT TOTAL(dollars) FROM attempts WHERE state='lost'"
-            ).fetchone()[0]
-        failed, gone = states.get("failed", 0), states.get("lost", 0)
-        return Spent(answers, failed, gone, int(sent), int(received), dollars + lost)
+            more = self._db.execute(
+                "SELECT TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(dollars) FROM attempts"
+                " WHERE state IN ('lost', 'rejected')"
+            ).fetchone()
+        failed = states.get("failed", 0) + states.get("rejected", 0)
+        sent, received, dollars = sent + more[0], received + more[1], dollars + more[2]
+        return Spent(answers, failed, states.get("lost", 0), int(sent), int(received), dollars)
 
     def fact(self, name: str) -> Any:
         """A remembered JSON value; None where there is none."""

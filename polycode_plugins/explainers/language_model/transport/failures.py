@@ -10,11 +10,12 @@ class RemoteError(PolycodeError):
 
     Attributes:
         status: of the HTTP answer, None where it was not that.
+        said: what the server said, cleared of the key; "" where it said nothing.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, said: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.said = status, said
 
 
 class BudgetError(RemoteError):
@@ -45,11 +46,21 @@ class Transient(Exception):
     Attributes:
         reason: as in `Refused`, for when there are no attempts left.
         retry_after: seconds the server asked to wait, None where it did not.
+        busy: whether the server has too much to do: fewer requests at once may help.
+        slow: whether it was a time-out.
         detail, lost: as in `Refused`.
     """
 
     def __init__(
-        self, reason: str, detail: str = "", retry_after: float | None = None, *, lost: bool = False
+        self,
+        reason: str,
+        detail: str = "",
+        retry_after: float | None = None,
+        *,
+        lost: bool = False,
+        busy: bool = False,
+        slow: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason, self.detail, self.retry_after, self.lost = reason, detail, retry_after, lost
+        self.busy, self.slow = busy, slow
