@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 
+import pytest
 from hypothesis import given, strategies
 
 from polycode_plugins.explainers.language_model.transport.request import estimated_tokens
