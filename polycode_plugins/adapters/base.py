@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from polycode_plugins.activations import Activations, Site
+from polycode_plugins.activations import Activations, Site, Tokens
 from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import SiteError, near
@@ -37,6 +37,7 @@ class Batch:
         documents: int64 [batch], the document each row was cut from.
         mask: bool [batch] or [batch, position], False where padding or special tokens are.
         labels: int64 [batch], the class of each row, where the data has one.
+        tokens: what stands at each row and position, where rows are of tokens.
     """
 
     inputs: Any
@@ -44,6 +45,7 @@ class Batch:
     documents: Tensor | None = None
     mask: Tensor | None = None
     labels: Tensor | None = None
+    tokens: Tokens | None = None
 
     def __len__(self) -> int:
         return int(self.rows.shape[0])
@@ -190,22 +192,32 @@ class Capture:
         self.fired: dict[str, int] = {site.name: 0 for site in sites}
 
     def receive(
-        self, site: Site, values: Tensor, axes: tuple[str, ...], *, mask: Tensor | None = None
+        self,
+        site: Site,
+        values: Tensor,
+        axes: tuple[str, ...],
+        *,
+        mask: Tensor | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         """Pass one tensor on to the sink, with the mask and rows of the batch under way.
 
         Args:
             mask: what counts where no batch is known, in somebody else's workflow.
+            tokens: what is read there, where that is known.
         """
         batch = self.batch
         rows = documents = None
         if batch is not None:
-            mask = batch.mask
+            mask, tokens = batch.mask, batch.tokens
             if values.shape[0] == len(batch):  # else the model has regrouped its rows
                 rows, documents = batch.rows, batch.documents
         if mask is not None and mask.dim() == 2 and "position" not in axes:
             # A mask over token positions says nothing about a tensor without them.
             mask = mask.any(dim=1)
+        if tokens is not None:
+            shape = tuple(values.shape[axes.index(a)] for a in ("batch", "position") if a in axes)
+            tokens = tokens if shape == tuple(tokens.ids.shape) else None
         self.fired[site.name] += 1
         self.sink(
             site.name,
@@ -215,6 +227,7 @@ class Capture:
                 mask=None if mask is None else mask.to(values.device),
                 rows=rows,
                 documents=documents,
+                tokens=tokens,
             ),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.commands.arguments import (
+    adapter_options,
     add_data,
     add_model,
-    assignments,
     reading_of,
     say,
     value_of,
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
         progress=False if options.quiet else None,
         command=options.command_line,
-        **assignments(options.option, "--option"),
+        **adapter_options(options),
     )
     if int(os.environ.get("RANK", "0")):
         return 0  # one of several processes: the first one speaks
@@ -99,11 +100,10 @@ def run(options: argparse.Namespace) -> int:
             f"{analysis.run['passes']} passes over the data: the statistics of all sites did not "
             "fit into memory together"
         )
-    from polycode_plugins.report.analysis_page import doubts
-
-    for label, sentences in doubts(analysis).items():
-        for sentence in sentences:
-            say(shown(f"{label}: {sentence}"))
+    for note in analysis.run["model"].get("notes") or ():
+        say(shown(f"model: {note}"))
+    for warning in analysis.warnings:
+        say(shown(f"{warning.metric}: {warning}"))
     if analysis.run["model"].get("init_seed") is not None:
         say(f"{options.model} had random weights: --option weights=DEFAULT loads trained ones")
     if said:
@@ -139,7 +139,11 @@ def metrics_of(names: str, settings: Sequence[str]) -> list[Any]:
 def _print_table(analysis: Analysis, *, as_json: bool) -> None:
     """One table a metric, of its headline; everything else is in the files."""
     if as_json:
-        print(analysis.to_dataframe().to_json(orient="records"))
+        records = json.loads(analysis.to_dataframe().to_json(orient="records"))
+        for record in records:
+            for label, result in analysis[record["site"]].items():
+                record[f"{label}.warnings"] = list(result.warnings)
+        print(json.dumps(records))
         return
     import pandas as pd
 

@@ -29,7 +29,7 @@ from polycode_plugins.explainers.lookup import TokenLookupExplainer, TokenLookup
 from polycode_plugins.explainers.ngram import NgramExplainer, NgramSimulator
 from polycode_plugins.explainers.records.openai_records import read_neuron_records
 from polycode_plugins.explainers.records.protocols import MARSHALL_KIRCHNER, OPENAI, Protocol
-from polycode_plugins.explainers.scoring.evaluation import Evaluation, evaluate
+from polycode_plugins.explainers.scoring.evaluation import Evaluation, Scoring, evaluate
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal
 from polycode_plugins.explainers.units.directions import directions
@@ -56,6 +56,7 @@ __all__ = [
     "Protocol",
     "Record",
     "RecordSet",
+    "Scoring",
     "Simulation",
     "SimulationTask",
     "Simulator",

@@ -289,6 +289,10 @@ class Explainer(ABC):
         """JSON values that decide its answers (options, model, prompt version); never a key."""
         return {"explainer": self.name}
 
+    def warnings(self) -> list[str]:
+        """Sentences that a reader of the scores should know; asked for when all is answered."""
+        return []
+
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Give back files and connections, when nothing more is asked; may be called twice."""
 
@@ -296,14 +300,14 @@ class Explainer(ABC):
 # -- what may be had beside: costs -----------------------------------------------------------------
 
 
-@runtime_checkable
-class PaidExplainer(Protocol):
-    """What an explainer may have beside: its answers are paid for, or kept.
+class PaidExplainer(Explainer):
+    """An explainer whose answers are paid for, or kept.
 
-    An explainer with these methods gets dry runs, and the record of a comparison says what it took.
-    A dry run sends nothing at all: not even what would find out what a backend can do.
+    It gets dry runs, and the record of a comparison says what it took. A dry run sends nothing at
+    all: not even what would find out what a backend can do.
     """
 
+    @abstractmethod
     def estimate(self, units: Sequence[UnitRecords], *, seed: int = 0) -> Cost:
         """What `explain_many` would take at most, without sending anything."""
 
@@ -312,15 +316,26 @@ class PaidExplainer(Protocol):
 
         A dry run counts what follows from it exactly; None for a unit that is to be asked for.
         """
+        return [None for _ in units]
 
     def estimators(self) -> tuple[Simulator, Judge | None]:
-        """Its simulator and judge for `estimate` alone; a backend that is not known is guessed."""
+        """Its simulator and judge for `estimate` alone; a backend that is not known is guessed.
+
+        To be written where `simulator` or `judge` ask a backend what it can do.
+        """
+        return self.simulator(), self.judge()
+
+    def unknown(self) -> str:
+        """What `estimate` could not know, in half a sentence; "" where it knew all."""
+        return ""
 
     def dollars(self, cost: Cost) -> float | None:
         """The price of `cost` at most, in US dollars; None where no prices are known."""
+        return None
 
-    def spent(self) -> Spent:
-        """What all the answers that it keeps have taken."""
+    def spent(self) -> Spent | None:
+        """What all the answers that it keeps have taken; None where it keeps none."""
+        return None
 
 
 @runtime_checkable

@@ -51,6 +51,9 @@ class Accumulator(ABC):
 
     #: Stable name of the statistic, written into saved state.
     name: ClassVar[str]
+    #: Whether states saved before the metric gathered it are read without it: it then has seen
+    #: nothing, fewer samples than its neighbours, which the metric has to notice.
+    optional: ClassVar[bool] = False
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -111,9 +114,27 @@ class Accumulator(ABC):
         return type(self)(**self.options())
 
 
+class Grave(str):
+    """A warning after which the first number of a result is not to be read at all.
+
+    Other warnings are plain strings: their numbers are to be read with care.
+    """
+
+    __slots__ = ()
+
+
+class _NoWarnings:
+    """The warnings of a result that has none: its class may make them a field or a property."""
+
+    def __get__(self, result: object, kind: type) -> tuple[str, ...]:
+        if result is None:  # so that a field of that name has no default
+            raise AttributeError("warnings")
+        return ()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """Base of all results: frozen, with `to_dict`, `plot`, and scalars for tables."""
+    """Base of all results: frozen, with `to_dict`, `plot`, `warnings`, and scalars for tables."""
 
     #: One plain sentence on how to read the result, shown in reports.
     reading: ClassVar[str] = ""
@@ -128,8 +149,23 @@ class Result:
     names: ClassVar[Mapping[str, str]] = {}
     #: One plain sentence on how to read what `plot` draws, shown above the plots.
     picture: ClassVar[str] = ""
+    #: Fields of `scalars()` in the picture over layers that the report begins with; the first
+    #: number of `headline` unless given.
+    mapped: ClassVar[tuple[str, ...]] = ()
     #: Fields of `scalars()` that a comparison sets beside how well a layer's units are explained.
     related: ClassVar[tuple[str, ...]] = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def warnings(self) -> tuple[str, ...]:
+            """Sentences on what keeps the numbers from meaning what they seem to; () is good.
+
+            A field or a property of that name. Whatever shows the result shows them: begin each in
+            lower case, since it stands after the site's name. `Grave` ones come first.
+            """
+    else:
+        warnings = _NoWarnings()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; arrays become lists, undefined numbers become None."""
@@ -151,6 +187,19 @@ class Result:
             for k, v in self.to_dict().items()
             if v is None or isinstance(v, float | int | str | bool)
         }
+
+    @classmethod
+    def findings(cls, view: View) -> Sequence[str]:
+        """What was found, in a sentence or two with their uncertainty: the report begins with them.
+
+        By default from where to where the first number of the headline runs.
+
+        Args:
+            view: the results of all sites, in depth order.
+        """
+        from polycode_plugins.metrics.chapter import generic_findings
+
+        return generic_findings(view)
 
     @classmethod
     def chapter(cls, view: View) -> Sequence[Part]:

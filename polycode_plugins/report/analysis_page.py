@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polycode_plugins.metrics.chapter import View, chapter_of, own_warnings
-from polycode_plugins.metrics.spectrum.chapter import spectrum_warnings
-from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+from polycode_plugins.metrics.chapter import View, chapter_of
 from polycode_plugins.pages.pages import Page, Section
 from polycode_plugins.report.record import made, overview, record_section, title
+from polycode_plugins.report.summary import summary
 
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
@@ -16,9 +15,11 @@ if TYPE_CHECKING:
 
 def page_of(analysis: Analysis) -> Page:
     """The page that reports an analysis."""
+    views = views_of(analysis)
     sections = [
+        summary(analysis, views),
         overview(analysis),
-        *(Section(view.id, view.title, chapter_of(view)) for view in views_of(analysis)),
+        *(Section(view.id, view.title, chapter_of(view)) for view in views),
         record_section(analysis),
     ]
     return Page(title(analysis), made(analysis), sections)
@@ -36,15 +37,3 @@ def views_of(analysis: Analysis) -> list[View]:
         )
         for number, metric in enumerate(analysis.metric_objects)
     ]
-
-
-def doubts(analysis: Analysis) -> dict[str, list[str]]:
-    """What keeps the numbers from meaning what they seem to: {metric label: sentences}."""
-    found = {}
-    for view in views_of(analysis):
-        said = own_warnings(view)
-        if isinstance(view.results[0], SpectrumResult):
-            said = [*spectrum_warnings(view.sites, view.results), *said]
-        if said:
-            found[view.label] = said
-    return found

@@ -18,6 +18,7 @@ from polycode_plugins.errors import PolycodeError, SiteError, StateError, near
 from polycode_plugins.files import guards, storage
 from polycode_plugins.files.provenance import Rows, same_analysis
 from polycode_plugins.metrics.base import Metric
+from polycode_plugins.metrics.site_warnings import SiteWarning, all_warnings
 from polycode_plugins.runs.gathering import (
     Results,
     Statistics,
@@ -118,6 +119,14 @@ class Analysis:
 
     def __repr__(self) -> str:
         return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)})"
+
+    @property
+    def warnings(self) -> tuple[SiteWarning, ...]:
+        """What keeps results from meaning what they seem to: each sentence once, with its sites.
+
+        `str` of one begins with the sites. `result.warnings` has those of one result.
+        """
+        return all_warnings(self.metrics, self.results)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per site, and a column `metric.field` for every scalar result.

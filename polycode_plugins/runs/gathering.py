@@ -197,14 +197,20 @@ class Statistics:
             if not index.isdecimal() or not index.isascii():
                 raise StateError(f"the saved statistics hold {path!r}, which is of no site")
             grouped.setdefault((int(index), key), {})[name] = path
-        expected = {(i, k) for i, held in enumerate(self._held.values()) for k in held}
-        if set(grouped) != expected:
+        expected = {
+            (i, k): accumulator
+            for i, held in enumerate(self._held.values())
+            for k, accumulator in held.items()
+        }
+        missing = {place for place in expected if place not in grouped}
+        if not set(grouped) <= set(expected) or not all(expected[m].optional for m in missing):
             raise StateError("the saved statistics are of other sites or metrics")
         for i, held in enumerate(self._held.values()):
             for key, accumulator in held.items():
-                state = {name: _sound(tensors, path) for name, path in grouped[i, key].items()}
+                paths = grouped.get((i, key), {})
+                state = {name: _sound(tensors, path) for name, path in paths.items()}
                 try:
-                    accumulator.load_state(state)
+                    accumulator.load_state(state if paths else accumulator.fresh().state())
                     counted = accumulator.n_samples
                 except Exception as error:  # somebody's accumulator, and a file of somebody's
                     what = f"the saved statistics of {key!r} cannot be used"

@@ -28,7 +28,7 @@ from polycode_plugins.adapters.layout import axes_of, batch_first
 from polycode_plugins.adapters.module import ModuleAdapter, Padding
 from polycode_plugins.adapters.nnsight.loading import load_model, load_weights, nnsight_library
 from polycode_plugins.adapters.pretrained import short
-from polycode_plugins.adapters.text import language_batches, regular, special_ids
+from polycode_plugins.adapters.text import TokenPadding, language_batches, usual_frame
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import ModelError, SiteError
 from polycode_plugins.plugins import cause
@@ -44,14 +44,18 @@ class NNsightAdapter(ModuleAdapter):
 
     Args:
         model: a live NNsight or TransformersModel, a plain nn.Module to wrap, the name of a model
-            on the Hugging Face hub, or a folder in Hugging Face format with its tokenizer.
+            on the Hugging Face hub, a folder in Hugging Face format with its tokenizer, or a GGUF
+            file (its weights are dequantised, which the record says).
         remote: True runs on NDIF (or the host nnsight is configured for), a URL on that host, and
             "local" is nnsight's dry run of it. Only for models that nnsight knows by name.
         tokenizer: of a model that brings none.
-        prepend_bos: put the beginning-of-text token before each window of text. It never enters the
-            statistics unless special tokens are asked for.
+        prepend_bos: put the beginning-of-text token before each window of text; by default where
+            the tokenizer has one. Where it also ends a text, or has no such token, what stands
+            around a text is what the tokenizer puts there. None of it enters the statistics unless
+            special tokens are asked for.
         device: where to load a model given by name or folder.
         dtype: of a model given by name or folder, as a name such as "float32" or "bfloat16".
+        device_map: how to spread a model given by name or folder over devices ("auto", ...).
         axes: as for the `module` adapter.
 
     A model that nnsight has not loaded yet is loaded, unless it runs on a server.
@@ -70,19 +74,25 @@ class NNsightAdapter(ModuleAdapter):
         *,
         remote: bool | str = False,
         tokenizer: Any = None,
-        prepend_bos: bool = True,
+        prepend_bos: bool | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        device_map: Any = None,
         axes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
     ) -> None:
         self._remote = remote
         self._away = bool(remote) and remote != "local"
         self._prepend_bos = prepend_bos
         self._name = str(model) if isinstance(model, str | Path) else None
+        self._file: dict[str, Any] = {}
         if self._name is not None:
-            model = load_model(self._name, tokenizer, device, dtype, weights=not self._away)
-        elif device is not None or dtype is not None:
-            raise ModelError("device= and dtype= are for models given by name or folder")
+            model, self._file = load_model(
+                self._name, tokenizer, device, dtype, device_map, weights=not self._away
+            )
+        elif (device, dtype, device_map) != (None, None, None):
+            raise ModelError(
+                "device=, dtype= and device_map= are for models given by name or folder"
+            )
         elif isinstance(model, nn.Module):
             model = nnsight_library().NNsight(model)
         if not self.accepts(model):
@@ -172,7 +182,7 @@ class NNsightAdapter(ModuleAdapter):
 
     def padding(self) -> Padding:
         """What finds padding and special tokens, in somebody else's workflow."""
-        return _Tokens(special_ids(self._tokenizer))
+        return TokenPadding(self._tokenizer)
 
     def _receive(
         self,
@@ -256,8 +266,11 @@ class NNsightAdapter(ModuleAdapter):
         """
         if self._tokenizer is None and data is not None and not isinstance(data, str | Path):
             return tensor_batches(data, options)
+        prepend = self._prepend_bos
+        if prepend is None and self._tokenizer is not None:
+            prepend = usual_frame(self._tokenizer, begins=True)
         return language_batches(
-            data, self._tokenizer, options, longest=self._longest, prepend_bos=self._prepend_bos
+            data, self._tokenizer, options, longest=self._longest, prepend_bos=prepend
         )
 
     @property
@@ -283,22 +296,8 @@ class NNsightAdapter(ModuleAdapter):
             "remote": self._remote,
             "edits": len(getattr(self._envoy, "_edits", ())),
             "nnsight": version("nnsight"),
+            **self._file,
         }
-
-
-class _Tokens(Padding):
-    """Padding, and the special tokens among the tokens the model is called with."""
-
-    def __init__(self, special: list[int]) -> None:
-        super().__init__()
-        self.special = special
-
-    def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook of the whole model."""
-        super().note(module, args, kwargs)
-        counts = regular(kwargs.get("input_ids", args[0] if args else None), self.special)
-        if counts is not None:
-            self.mask = counts if self.mask is None else counts & self.mask
 
 
 def _call_with(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -19,10 +19,11 @@ def spending(explainer: Explainer, before: Spent | None) -> dict[str, Any] | Non
 
     Every attempt is a request. Dollars are None where no prices are known.
     """
-    if before is None or not isinstance(explainer, PaidExplainer):
+    after = spent_by(explainer)
+    if before is None or after is None or not isinstance(explainer, PaidExplainer):
         return None
     priced = explainer.dollars(FREE) is not None
-    total = _counted(explainer.spent(), priced)
+    total = _counted(after, priced)
     run = {
         name: None if total[name] is None else total[name] - (value or 0)
         for name, value in _counted(before, priced).items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from einops import rearrange
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.adapters.base import Adapter
@@ -41,7 +42,7 @@ def fit_components(
     def receive(site: str, values: Activations) -> None:
         covariances.setdefault(site, Covariance()).update(values)
         if "independent" in kinds and values.rows is not None:
-            flat = values.values.flatten(2)
+            flat = rearrange(values.values, "batch position ... -> batch position (...)")
             mask = values.mask if values.mask is not None else torch.ones(flat.shape[:2]).bool()
             pool = pools.setdefault(site, RandomTexts(ICA_TEXTS, seed))
             counts = mask.any(dim=1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from polycode_plugins.errors import DataError
@@ -80,7 +81,7 @@ class Units:
         tokens = values.shape[:-1].numel()
         # BLAS has kernels of their own for small products, which round as the sides are named.
         if self.index is None and min(len(self), tokens) < _SMALL:
-            yield 0, self.project(values).movedim(-1, 0).contiguous()
+            yield 0, rearrange(self.project(values), "... unit -> unit ...").contiguous()
             return
         parts = max(1, min(-(-len(self) * tokens // _VALUES_AT_ONCE), len(self) // _SMALL))
         for part in torch.arange(len(self)).tensor_split(parts):
@@ -90,10 +91,10 @@ class Units:
     def _read(self, values: Tensor, first: int, last: int) -> Tensor:
         if self.index is not None:
             index = self.index[first:last].to(values.device)
-            return values.movedim(-1, 0).index_select(0, index).float()
+            return rearrange(values, "... feature -> feature ...").index_select(0, index).float()
         directions = self.directions[first:last].to(values.device)
         with full_precision():
-            read = directions @ values.float().reshape(-1, self.width).T
+            read = directions @ rearrange(values.float(), "... feature -> feature (...)")
         offsets = self.offsets[first:last].to(values.device)
         if bool(offsets.any()):
             read -= offsets[:, None]

@@ -92,18 +92,21 @@ def dimensions_chart(id: str, sites: Sequence[Site], results: Sequence[SpectrumR
     ratios = [r.participation_ratio for r in results]
     ranks = [r.effective_rank for r in results]
     texts = [
-        [f"{name} {value:,.1f}", f"of {r.width:,} directions"]
+        [
+            f"{name} {UNDEFINED if value is None else format(value, ',.1f')}",
+            f"of {r.width:,} directions",
+        ]
         for name, values in (("participation ratio", ratios), ("effective rank", ranks))
         for value, r in zip(values, results, strict=True)
     ]
-    known = [v for v in [*ratios, *ranks] if v > 0]
+    known = [v for v in [*ratios, *ranks] if v]
     spread = max(known) / min(known) if known else 1
     return by_depth(
         f"{id}-dimensions",
         "Dimensionality by depth",
         "How many directions the code uses. The participation ratio counts directions weighted by "
-        "their variance (n equal ones give n); the effective rank also counts the weak ones, and "
-        "is not corrected for the finite number of samples.",
+        "their variance (n equal ones give n); the effective rank also counts the weak ones. "
+        "Both are corrected for the finite number of samples.",
         Axis("directions (count)", log=spread > 50, zero=spread <= 50),
         sites,
         [
@@ -153,7 +156,8 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
         column(
             "effective rank",
             [r.effective_rank for r in results],
-            help="exp of the entropy of the normalised singular values of the sample",
+            help="exp of the entropy of the normalised singular values, corrected for the finite "
+            "number of samples",
         ),
         Column(
             "samples",
