@@ -161,7 +161,8 @@ def solve(
         if worst.max() < TOLERANCE:
             if (x <= 0).any():
                 return None
-            return Points(x, e, inverse, resolvent, moved, _determinant(rest))
+            held: Complex = resolvent.astype(np.complex128)
+            return Points(x, e, inverse, held, moved, _determinant(rest))
         lean = np.einsum("nr,nrs->ns", off, second)
         pull = (np.sum(lean * moved, axis=1) - resolvent @ form.weights).imag
         step_x = (np.pi * missing / dof + np.sum(lean * back, axis=1).imag) / pull
@@ -187,7 +188,7 @@ def found_from(
     """The points, step by step from those for independent rows: `start` is their x and -1/w."""
     x, e = start[0], np.zeros((len(ranks), len(form.loadings)), dtype=complex)
     e[:, 0] = start[1]
-    share, step, found = 0.0, 0.5, None
+    share, step, found = 0.0, 1.0, None
     while share < 1 and step > 1e-3:
         nearer = min(1.0, share + step)
         tried = solve(population, counts, dof, ranks, (x, e), form.share(nearer))

@@ -18,7 +18,7 @@ the choice adds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,14 +71,10 @@ class Domain:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Domain:
         """The domain whose fields, as JSON values, are given."""
-        return cls(
-            **{
-                field.name: tuple(values[field.name])
-                if field.name.endswith("interval")
-                else values[field.name]
-                for field in fields(cls)
-            }
-        )
+        held: dict[str, Any] = dict(values)
+        for name in ("interval", "first_interval", "last_interval"):
+            held[name] = tuple(held[name])
+        return cls(**held)
 
 
 @dataclass(frozen=True, eq=False)

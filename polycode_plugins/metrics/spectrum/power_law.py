@@ -197,10 +197,9 @@ def _fitted(asked: _Question) -> PowerLawFit:
     if fit == "debiased":
         assert tested is not None
         bins = len(data.sizes)
-        interval: tuple[float, float] | None = _interval(single)
-        if asked.widest != rows:
-            interval = _widened(interval, asked, first, last, spanned)
-            shared["irregular"] = shared["irregular"] or interval is None
+        alone = _interval(single)
+        interval = _widened(alone, asked, first, last, spanned) if asked.widest != rows else alone
+        shared["irregular"] = shared["irregular"] or interval is None
         return PowerLawFit(
             exponent=float(single.parameters[1]),
             interval=interval,

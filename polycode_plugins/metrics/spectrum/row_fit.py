@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from polycode_plugins.metrics.spectrum.row_dependence import Moments
 
 STEPS = 40
-SETTLED = 1e-8
+SETTLED = 1e-6
 LEVEL = 0.25  # of the logarithm of a document's length
 KNOTS = 8
 EVEN = (0.03, 0.15, 0.5)  # change per unit of log rank, as of a random walk: the likeliest is taken
@@ -235,9 +235,10 @@ def _knots(grid: Array, held: Array) -> Array:
     look."""
     weight = np.cumsum(held.mean(axis=0))
     if len(held) == 1:
-        return np.exp(np.interp([weight[-1] / 2], weight, np.log(grid)))
+        return np.asarray(np.exp(np.interp([weight[-1] / 2], weight, np.log(grid))))
     at = np.linspace(0.0, 1.0, KNOTS)
     seen = np.interp(at * weight[-1], weight, np.log(grid))
     even = np.log(grid[0]) + at * np.log(grid[-1] / grid[0])
     seen[0], seen[-1] = even[0], even[-1]
-    return np.maximum.accumulate(np.exp((seen + even) / 2) * (1 + 1e-6 * np.arange(KNOTS)))
+    found = np.exp((seen + even) / 2) * (1 + 1e-6 * np.arange(KNOTS))
+    return np.asarray(np.maximum.accumulate(found))

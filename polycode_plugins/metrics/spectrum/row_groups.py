@@ -268,16 +268,17 @@ def ranks_of(covariance: Covariance, directions: Tensor) -> tuple[Array, Array]:
     """
     values = covariance.eigenvalues().cpu().numpy()
     values = values[values > values[0] * 1e-14]
-    times, start = covariance.multiplier(), directions / directions.norm(dim=0)
-    basis, diagonal, beside = [start], [], []
+    times, now = covariance.multiplier(), directions / directions.norm(dim=0)
+    # Vectors that are no longer orthogonal double some nodes and split their weights: no harm.
+    before, size = torch.zeros_like(now), torch.zeros(now.shape[1], dtype=now.dtype)
+    diagonal, beside = [], []
     for _ in range(min(LANCZOS, len(values))):
-        image = times(basis[-1])
-        diagonal.append((image * basis[-1]).sum(dim=0))
-        for earlier in basis:
-            image = image - earlier * (earlier * image).sum(dim=0)
+        image = times(now) - before * size
+        diagonal.append((image * now).sum(dim=0))
+        image -= now * diagonal[-1]
         size = image.norm(dim=0)
         beside.append(size)
-        basis.append(image / size.clamp_min(1e-300))
+        before, now = now, image / size.clamp_min(1e-300)
     steps, count = len(diagonal), directions.shape[1]
     matrix = torch.zeros(count, steps, steps, dtype=torch.float64)
     for k in range(steps):

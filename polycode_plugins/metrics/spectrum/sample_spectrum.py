@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,8 +219,10 @@ def sample_spectrum(
     ]
     if len(parts) == 1:
         return parts[0]
-    fields = ("values", "limit", "response", "points", "log_spacing", "speed", "alone")
-    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in fields}
+    names = ("values", "limit", "response", "points", "log_spacing", "speed", "alone")
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(p, name) for p in parts]) for name in names
+    }
     return SampleSpectrum(**joined, start=Start(joined["points"]))
 
 
