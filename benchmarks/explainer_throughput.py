@@ -90,10 +90,10 @@ def timed(ask: Callable[[int], None], count: int) -> tuple[float, float]:
 
 
 def ours(url: str, count: int) -> tuple[float, float]:
-    from polycode_plugins.explainers.remote import OpenAIServer, Store
-    from polycode_plugins.explainers.remote.prices import read_prices
-    from polycode_plugins.explainers.remote.request import CHAT, Request
-    from polycode_plugins.explainers.remote.session import Session
+    from polycode_plugins.explainers.language_model import OpenAIServer, Store
+    from polycode_plugins.explainers.language_model.prices import read_prices
+    from polycode_plugins.explainers.language_model.request import CHAT, Request
+    from polycode_plugins.explainers.language_model.session import Session
 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "answers.sqlite")

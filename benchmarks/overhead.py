@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from polycode_plugins.adapters.base import Batch, DataOptions
-from polycode_plugins.adapters.transformer_lens import TransformerLensAdapter
+from polycode_plugins.adapters.transformer_lens.adapter import TransformerLensAdapter
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.metrics import Spectrum
 from polycode_plugins.metrics.base import Accumulator, check_finite

@@ -2,6 +2,6 @@
 
 import sys
 
-from polycode_plugins.cli import main
+from polycode_plugins.commands.main import main
 
 sys.exit(main())

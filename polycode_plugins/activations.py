@@ -7,7 +7,8 @@ decision is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -32,7 +33,8 @@ class Site:
 
     Attributes:
         name: the name that was asked for; every result is keyed by it.
-        depth: order in which sites fire in a forward pass, from 0.
+        depth: place in the order in which all sites of the model fire in a forward pass, from 0;
+            the same whichever of them are asked for.
         axes: names of the axes of its tensor, `()` while unknown.
         width: features per sample with positions as samples, None while unknown.
         source: identity of the tensor behind the name; two names of one tensor share it.
@@ -46,6 +48,19 @@ class Site:
 
 
 @dataclass(frozen=True, eq=False)
+class Tokens:
+    """What the model read at each position, for naming samples; no statistic depends on it.
+
+    Attributes:
+        ids: int64 [batch, position].
+        text: what one id stands for; None where nobody knows.
+    """
+
+    ids: Tensor
+    text: Callable[[int], str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Activations:
     """One batch of activations of one site.
 
@@ -56,6 +71,7 @@ class Activations:
             Padding and special tokens are False here and never reach a statistic.
         rows: int64 [batch], index of each row in the whole data; the same for any batch size.
         documents: int64 [batch], the document each row was cut from; None when rows are documents.
+        tokens: what stands at each row and position, where that is known.
     """
 
     values: Tensor
@@ -63,6 +79,7 @@ class Activations:
     mask: Tensor | None = None
     rows: Tensor | None = None
     documents: Tensor | None = None
+    tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.values.shape)
@@ -132,6 +149,19 @@ class Activations:
         index = torch.arange(shape[0], device=self.values.device)
         index = index.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
         return index[self._full_mask()] if self.mask is not None else index.reshape(-1)
+
+    def sample_places(self) -> Tensor:
+        """int64 [samples]: where each line of `matrix("samples")` is among all of batch and places.
+
+        Divided by the number of places of a row, it gives the row; what remains is the place.
+        """
+        if self.mask is not None:
+            return self._full_mask().flatten().nonzero().flatten()
+        return torch.arange(math.prod(self._sample_shape()), device=self.values.device)
+
+    def places(self) -> tuple[int, ...]:
+        """Positions of one row: sizes of the axes that are neither batch nor features."""
+        return self._sample_shape()[1:]
 
     def _full_mask(self) -> Tensor:
         assert self.mask is not None

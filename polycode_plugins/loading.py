@@ -7,9 +7,10 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins import guards, plugins
+from polycode_plugins import plugins
 from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.errors import ModelError, PluginError, PolycodeError, near
+from polycode_plugins.files import guards
 
 # Names that no adapter claims are looked for on the Hugging Face hub, by this one.
 HUB_ADAPTER = "transformer-lens"

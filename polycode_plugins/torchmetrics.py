@@ -22,7 +22,7 @@ from torch import Tensor
 from polycode_plugins.activations import Activations, Site, default_axes
 from polycode_plugins.errors import DataError, PluginError, StateError
 from polycode_plugins.metrics.base import Metric, Result, as_activations
-from polycode_plugins.statistics import Statistics, describe_metric, make_metrics
+from polycode_plugins.runs.gathering import Statistics, describe_metric, make_metrics
 
 try:
     import torchmetrics

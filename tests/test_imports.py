@@ -7,7 +7,7 @@ import sys
 
 OPTIONAL = (
     "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "openai",
-    "jinja2", "plotly", "torchmetrics", "skimage",
+    "plotly", "torchmetrics", "skimage",
 )  # fmt: skip
 
 SCRIPT = """

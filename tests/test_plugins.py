@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import polycode_plugins as pc
-from polycode_plugins import cli, plugins
+from polycode_plugins import plugins
+from polycode_plugins.commands import main
 from polycode_plugins.errors import PluginError
-from polycode_plugins.statistics import make_metric
+from polycode_plugins.runs.gathering import make_metric
 
 Install = Callable[..., None]
 
@@ -159,7 +160,7 @@ def test_unreadable_metadata_takes_nothing_down_and_is_said(text, tmp_path, monk
     assert plugins.load("metrics", "spectrum").__name__ == "Spectrum"
     assert plugins.load_case(plugins.get("metrics", "spectrum")) is not None
     assert set(plugins.unreadable()) <= {"damaged-1.0.dist-info"}
-    assert cli.main(["plugins", "--no-import"]) == 0
+    assert main.main(["plugins", "--no-import"]) == 0
     printed, said = capsys.readouterr()
     assert "spectrum" in printed
     assert bool(plugins.unreadable()) == ("not listed: damaged-1.0.dist-info" in said)
@@ -182,7 +183,7 @@ def test_odd_names_and_targets_are_listed_or_refused(name, target):
 
 def test_names_that_a_terminal_would_obey_are_shown_escaped(install, capsys):
     install("loud", {"metrics/\x1b[31mred": "loud_module:M", "metrics/back\u202e": "x:y"})
-    assert cli.main(["plugins", "--no-import"]) == 0
+    assert main.main(["plugins", "--no-import"]) == 0
     printed = capsys.readouterr().out
     assert "\\x1b[31mred" in printed
     assert not {"\x1b", "\u202e"} & set(printed)

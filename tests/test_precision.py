@@ -13,7 +13,7 @@ import torch
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.metrics import Spectrum
 from polycode_plugins.precision import full_precision
-from polycode_plugins.statistics import Statistics
+from polycode_plugins.runs.gathering import Statistics
 
 BACKENDS = torch.backends
 

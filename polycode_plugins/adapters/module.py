@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from polycode_plugins.activations import FEATURE_AXES, Site
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions, Sink
+from polycode_plugins.activations import FEATURE_AXES, Site, Tokens
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink
 from polycode_plugins.adapters.hooks import (
     CallCounter,
     StopForward,
@@ -23,7 +23,7 @@ from polycode_plugins.adapters.hooks import (
     removed_after,
     tensor_of,
 )
-from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
+from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device, tokens_of
 from polycode_plugins.adapters.layout import (
     axes_of,
     batch_first,
@@ -31,6 +31,7 @@ from polycode_plugins.adapters.layout import (
     static_evidence,
 )
 from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
 
@@ -233,7 +234,7 @@ class ModuleAdapter(Adapter):
                 values = tensor_of(output, site.name)
                 axes = axes_of(site.name, module, values, self._votes, self._axes)
                 values, axes = batch_first(values, axes)
-                live.receive(site, values, axes, mask=padding.mask)
+                live.receive(site, values, axes, mask=padding.mask, tokens=padding.tokens)
 
     def padding(self) -> Padding:
         """What finds the positions that count, in somebody else's workflow."""
@@ -294,13 +295,16 @@ class Padding:
     Attributes:
         mask: bool [batch, position], from the `attention_mask` the model is called with; None when
             there is none.
+        tokens: its `input_ids`, where it is called with some.
     """
 
     def __init__(self) -> None:
         self.mask: Tensor | None = None
+        self.tokens: Tokens | None = None
 
     def note(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the whole model."""
+        self.tokens = tokens_of(kwargs.get("input_ids"))
         mask = kwargs.get("attention_mask")
         if not isinstance(mask, Tensor) or mask.dim() != 2:
             self.mask = None

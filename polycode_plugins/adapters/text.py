@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from polycode_plugins.adapters.base import Batch, DataOptions
+from polycode_plugins.activations import Tokens
+from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.inputs import tensor_batches
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError
 
 
@@ -42,6 +46,18 @@ def language_batches(
 def special_ids(tokenizer: Any) -> list[int]:
     """The ids of a tokenizer's special tokens, ascending; none without a tokenizer."""
     return sorted(set(getattr(tokenizer, "all_special_ids", None) or []))
+
+
+def token_text(tokenizer: Any) -> Callable[[int], str] | None:
+    """What turns the id of one token into its text; None without a tokenizer that can."""
+    if not callable(getattr(tokenizer, "decode", None)):
+        return None
+
+    @lru_cache(maxsize=4096)
+    def text(token: int) -> str:
+        return str(tokenizer.decode([token]))
+
+    return text
 
 
 def regular(tokens: Any, special: list[int]) -> Tensor | None:
@@ -86,6 +102,7 @@ def _windows(
             f"windows of {options.context} tokens are longer than the {longest} positions that "
             f"this model reads; give --context {longest} (context={longest}) or less"
         )
+    text = token_text(tokenizer)
     for window in token_windows(
         text_documents(data, text_field=options.text_field),
         tokenizer,
@@ -101,11 +118,13 @@ def _windows(
             rows=window.rows,
             documents=window.documents,
             mask=window.mask,
+            tokens=Tokens(window.tokens, text),
         )
 
 
 def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
     special = [] if options.include_special else special_ids(tokenizer)
+    text = token_text(tokenizer)
     for batch in tensor_batches(data, options):
         tokens = batch.inputs
         if isinstance(tokens, dict):
@@ -128,6 +147,4 @@ def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
             real = ~padding(tokens, tokenizer)
         if real is not None:
             mask = real if mask is None else mask & real
-        yield Batch(
-            batch.inputs, rows=batch.rows, documents=batch.documents, mask=mask, labels=batch.labels
-        )
+        yield replace(batch, mask=mask, tokens=Tokens(tokens, text))

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Batch, DataOptions
+from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.blocks import block_paths, sites_at
 from polycode_plugins.adapters.inputs import tensor_batches
 from polycode_plugins.adapters.module import ModuleAdapter
@@ -25,6 +25,7 @@ from polycode_plugins.adapters.pretrained import device_named
 from polycode_plugins.adapters.undisturbed import seed_torch, undisturbed
 from polycode_plugins.data.images import image_batches
 from polycode_plugins.data.pictures import Pictures
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, near
 from polycode_plugins.plugins import cause, missing_extra
 

@@ -53,7 +53,7 @@ def parts(
     """
     import pandas as pd
 
-    from polycode_plugins import storage
+    from polycode_plugins.files import storage
 
     made = []
     for key in keys:

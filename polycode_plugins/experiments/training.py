@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polycode_plugins import storage
 from polycode_plugins.errors import ModelError, StateError
+from polycode_plugins.files import storage
 
 SAVE_SECONDS = 60.0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polycode_plugins import storage
+from polycode_plugins.files import storage
 
 if TYPE_CHECKING:
-    from polycode_plugins.analysis import Analysis
+    from polycode_plugins.runs.analysis import Analysis
 
 __all__ = ["write"]
 
@@ -20,7 +20,7 @@ def write(analysis: Analysis, path: str | Path) -> Path:
         PluginError: when the report extra is not installed.
         StateError: when the file cannot be written.
     """
-    from polycode_plugins.report.content import page_of
-    from polycode_plugins.report.page import render
+    from polycode_plugins.pages.pages import render
+    from polycode_plugins.report.analysis_page import page_of
 
     return storage.write_text(Path(path), render(page_of(analysis)))

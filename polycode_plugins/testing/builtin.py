@@ -7,7 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
+from polycode_plugins.adapters.base import Adapter, Batch
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.loading import load
 from polycode_plugins.testing.cases import AdapterCase, ExplainerCase, KnownAnswer, MetricCase
 

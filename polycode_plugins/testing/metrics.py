@@ -21,7 +21,7 @@ from torch import Tensor
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import PolycodeError
 from polycode_plugins.metrics.base import Metric, Result
-from polycode_plugins.statistics import Statistics
+from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.testing.cases import MetricCase
 from polycode_plugins.testing.outcome import fail, require, skip
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins.explainers.remote import OpenAIExplainer
-from polycode_plugins.explainers.remote.failures import Refused
-from polycode_plugins.explainers.remote.request import CHAT, Request
+from polycode_plugins.explainers.language_model import OpenAIExplainer
+from polycode_plugins.explainers.language_model.failures import Refused
+from polycode_plugins.explainers.language_model.request import CHAT, Request
 
 
 class Scripted:

@@ -216,7 +216,7 @@ def test_unknown_sites_name_what_is_near():
         adapter.resolve(["block.*", "!fc"], example)
     chosen = adapter.resolve(["block.*", "!block.relu:*"], example)
     assert [s.name for s in chosen] == ["block.conv1", "block.bn1", "block.conv2", "block.bn2"]
-    assert [s.depth for s in chosen] == [0, 1, 2, 3]
+    assert [s.depth for s in chosen] == [0, 1, 3, 4]
     assert [s.width for s in chosen] == [3] * 4
 
 

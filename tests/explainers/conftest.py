@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from openai_server import KEY, Server
 
-from polycode_plugins.explainers.remote import OpenAIExplainer, session
+from polycode_plugins.explainers.language_model import OpenAIExplainer, session
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from gaussian_pairs import gaussian_pair
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.information import (
@@ -17,11 +18,8 @@ from polycode_plugins.information import (
     MutualInformation,
     Quantisation,
     estimate,
-    estimate_as_published,
-    mine,
 )
 from polycode_plugins.information import channels as closed
-from polycode_plugins.information.folds import split
 from polycode_plugins.information.samples import Floats
 
 FAST = ("gaussian", "ksg")
@@ -34,23 +32,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train for a moment only, where the last digits do not matter."""
-    monkeypatch.setattr(mine, "TRAINING", mine.Training(steps=100))
-    monkeypatch.setattr(mine, "REFINEMENT", mine.Training(steps=50, rate=1e-3))
-
-
-def gaussian_pair(correlations: list[float], n: int, seed: int) -> tuple[Floats, Floats, float]:
-    """Coordinates with these canonical correlations, rotated on both sides, and their truth."""
-    rng = np.random.default_rng(seed)
-    r = np.array(correlations)
-    x = rng.normal(size=(n, len(r)))
-    y = r * x + np.sqrt(1 - r**2) * rng.normal(size=x.shape)
-    left, right = (np.linalg.qr(rng.normal(size=(len(r), len(r))))[0] for _ in range(2))
-    return x @ left, y @ right, float(-0.5 * np.log1p(-(r**2)).sum())
 
 
 @cache
@@ -78,19 +59,6 @@ def test_learning_curves_are_kept() -> None:
     assert len(steps) >= 3
     assert (np.diff(steps) > 0).all()
     assert np.isfinite(found.curves["mine"]).all()
-
-
-def test_the_value_is_that_of_the_best_weights_not_the_last() -> None:
-    """Few samples of a wide pair overfit: the held-out bound falls, the value stays at its best."""
-    x, y, _ = gaussian_pair([0.5] + [0.0] * 9, 400, 3)
-    folds = split(x, y, folds=4, seed=0, gaussian=False, device="cpu")
-    found = mine.fit(
-        "mine", folds, seed=0, training=mine.Training(steps=200, patience=100)
-    ).estimate
-    held_out = found.curve[:, 2]
-    assert held_out[-1] < held_out.max() - 0.1  # it did overfit
-    assert found.nats > held_out[-1] + 0.1
-    assert found.nats > -0.05
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.75, 0.95])
@@ -242,13 +210,3 @@ def test_unknown_estimators_and_constant_sides() -> None:
     found = estimate(x, np.ones(100))
     assert found.nats == 0
     assert any("constant" in w for w in found.warnings)
-
-
-def test_published_mine_is_faithful_in_its_defects() -> None:
-    x, y, truth = gaussian_pair([0.9], 4000, 2)
-    found = estimate_as_published(x, y, stages=((1e-3, 30, 256), (5e-6, 5, 512)))
-    assert len(found.curve) == 35
-    assert found.nats == pytest.approx(found.curve[-10:, 2].mean())
-    assert abs(found.nats - truth) < 0.15
-    with pytest.raises(DataError, match="overflowed"):  # the naive logarithm
-        estimate_as_published(1e4 * x, 1e4 * y, stages=((1.0, 5, 256),))

@@ -15,7 +15,7 @@ from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import Spectrum, accumulators
 from polycode_plugins.metrics.accumulators import Covariance
-from polycode_plugins.statistics import Statistics
+from polycode_plugins.runs.gathering import Statistics
 
 AXES = ("batch", "feature")
 

@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any, Literal, Self, get_args
 
 import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from polycode_plugins.activations import POSITION_AXES, Activations, Positions
@@ -129,8 +131,12 @@ class Increments(Accumulator):
         else:
             self._along_rows(points, mask, activations.rows)
 
-    def _along_positions(self, points: Tensor, mask: Tensor | None) -> None:
-        """Points [rows, positions, width] of which every row is a path; mask [rows, positions]."""
+    def _along_positions(
+        self,
+        points: Float[Tensor, "row position width"],
+        mask: Bool[Tensor, "row _"] | None,
+    ) -> None:
+        """Points of which every row is a path."""
         if mask is None:
             mask = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
         mask = mask.expand(points.shape[:2])
@@ -142,8 +148,13 @@ class Increments(Accumulator):
         self._energies.take(torch.where(both, squares, 0.0).sum(dim=1)[moving, None])
         self._take_steps(steps[both])
 
-    def _along_rows(self, points: Tensor, mask: Tensor | None, rows: Tensor | None) -> None:
-        """Points [rows, lanes, width]: row after row along each lane."""
+    def _along_rows(
+        self,
+        points: Float[Tensor, "row lane width"],
+        mask: Bool[Tensor, "row _"] | None,
+        rows: Int64[Tensor, " row"] | None,
+    ) -> None:
+        """Row after row along each lane."""
         numbers = self._numbers(points.shape[0], rows)
         kept = list(range(points.shape[0]))
         if mask is not None:
@@ -153,7 +164,7 @@ class Increments(Accumulator):
                     "a path along rows needs every position of a row, and some rows are partly "
                     "masked; use path='position' or data without padding"
                 )
-            kept = torch.nonzero(whole).flatten().tolist()
+            kept = rearrange(torch.nonzero(whole), "row 1 -> row").tolist()
         for start, stop in consecutive([numbers[i] for i in kept]):
             block = points[kept[start] : kept[stop - 1] + 1]
             first, last = numbers[kept[start]], numbers[kept[stop - 1]]
@@ -162,9 +173,10 @@ class Increments(Accumulator):
             before, after = self._runs.join(first, last, head, tail)
             self._bridge(before, block[0])
             for part, _ in _parts(block, None, overlap=1):
-                self._take_steps(self._difference(part[1:], part[:-1]).flatten(0, 1))
+                steps = self._difference(part[1:], part[:-1])
+                self._take_steps(rearrange(steps, "step lane width -> (step lane) width"))
             for part, _ in _parts(block, None):
-                self._points.take(part.flatten(0, 1))
+                self._points.take(rearrange(part, "row lane width -> (row lane) width"))
             self._bridge(block[-1], after)
         self._runs.check_size()
 
@@ -357,10 +369,11 @@ def lay_out(
         )
     # Masked values may be anything, NaN too: they are left out only after the layout.
     whole = replace(activations, mask=None).matrix(positions or _positions_on(path))
-    points = whole.reshape(activations.values.shape[0], -1, whole.shape[1]).detach()
+    batch = activations.values.shape[0]
+    points = rearrange(whole, "(batch place) width -> batch place width", batch=batch).detach()
     mask = activations.mask
     if mask is not None:
-        mask = mask.to(points.device).reshape(points.shape[0], -1)
+        mask = rearrange(mask.to(points.device), "batch ... -> batch (...)")
     return path, points, mask
 
 

@@ -65,6 +65,7 @@ class ActionResult(Result):
         "n_steps",
         "path",
     )
+    related: ClassVar[tuple[str, ...]] = ("expected", "normalised")
     names: ClassVar[Mapping[str, str]] = {
         "normalised": "action / total variance",
         "von_neumann_ratio": "von Neumann ratio",
@@ -133,6 +134,10 @@ class ActionResult(Result):
             )
         return ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values, and the warnings."""
+        return {**super().to_dict(), "warnings": list(self.warnings)}
+
     @property
     def variance(self) -> float:
         """Exact variance over projections, sd^2; in units of activation to the fourth."""
@@ -142,6 +147,7 @@ class ActionResult(Result):
     def from_dict(cls, fields: Mapping[str, Any]) -> ActionResult:
         """The result whose `to_dict` gave `fields`."""
         values = dict(fields)
+        values.pop("warnings", None)  # what the other fields say
         values["actions"] = np.asarray(values["actions"], dtype=np.float64)
         if values["interval"] is not None:
             low, high = values["interval"]

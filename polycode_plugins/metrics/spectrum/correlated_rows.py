@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,10 +95,10 @@ class Points:
 
     x: Array
     e: Complex
-    inverse: Complex
-    resolvent: Complex
-    moved: Complex
-    determinant: Complex
+    inverse: NDArray[Any]
+    resolvent: NDArray[Any]
+    moved: NDArray[Any]
+    determinant: NDArray[Any]
 
     def of(self, nodes: NDArray[np.int64]) -> Points:
         """Some of the points."""
@@ -161,8 +162,7 @@ def solve(
         if worst.max() < TOLERANCE:
             if (x <= 0).any():
                 return None
-            held: Complex = resolvent.astype(np.complex128)
-            return Points(x, e, inverse, held, moved, _determinant(rest))
+            return Points(x, e, inverse, resolvent, moved, _determinant(rest))
         lean = np.einsum("nr,nrs->ns", off, second)
         pull = (np.sum(lean * moved, axis=1) - resolvent @ form.weights).imag
         step_x = (np.pi * missing / dof + np.sum(lean * back, axis=1).imag) / pull

@@ -21,13 +21,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 
 LOWEST_LAG, HIGHEST_LAG = -0.6, 0.995
 MOST_COMMON = 0.98
 SEGMENT_NODES = 12  # of Gauss-Legendre quadrature in each part of the frequencies
 TAIL_NODES = 6  # of the distribution of the rows' norms
 EDGE = 0.05  # share of the effective number of rows by which ranks keep away from it
+NEARLY_REPEATED = 0.05
 REPEATED = 1e-3  # correlations below which only the copies count
+
+
+@dataclass(frozen=True)
+class Form:
+    """z / w = H(g) = f g + (1 + q g^2 / k)^k for rows that are correlated alike in all directions.
+
+    w, z and g = 1/n sum_j tau_j / (w - tau_j) as in `sample_spectrum`. Two moments of R fix H to
+    second order, H = 1 + m_2 g + (m_3 - m_2^2) g^2 + .., since z = w (1 + g) / S_R(g) with the
+    S-transform of R (Voiculescu 1987). This form is exact for repeated rows, an autoregression of
+    order one (k = 1/2) and a Marchenko-Pastur spectrum (k = 1). Below k = 1/2 it has a branch
+    point where the curve may pass, so that q is held to its value there, (m_2^2 - 1) / 2.
+    """
+
+    f: float
+    q: float
+    k: float
+
+    def stretch(self, g: Complex) -> tuple[Complex, Complex]:
+        """H and dH / dg."""
+        base = 1 + self.q / self.k * g**2
+        power = base**self.k
+        return self.f * g + power, self.f + 2 * self.q * g * power / base
 
 
 @dataclass(frozen=True)
@@ -51,12 +75,19 @@ class RowCorrelation:
     doubts: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
-    def from_moments(cls, square: float, cube: float) -> RowCorrelation:
+    def from_moments(cls, square: float, cube: float, square_error: float = 0.0) -> RowCorrelation:
         """A correlation alike in all directions with tr R^2 / n and tr R^3 / n as given.
 
         From rows that come `square` times each (cube = square^2), over autoregressions
         (cube = (3 square^2 - 1) / 2), to what is common to documents (larger cubes).
+        square_error: standard error of `square`.
         """
+        if square_error:
+            found = cls.from_moments(square, cube)
+            ratio = (square + square_error) / square
+            more = cls.from_moments(square * ratio, cube * ratio**2)
+            shift = more.parameters - found.parameters
+            return replace(found, doubts=(tuple(shift.tolist()),))
         if square <= 1:
             return cls()
         bend = max(0.0, (cube - square**2) / (square**2 - 1))
@@ -149,6 +180,35 @@ class RowCorrelation:
             return self.copies**2
         found, weights = self.density(np.asarray(self.knots))
         return float(found.mean(axis=0) ** 3 @ weights)
+
+    @property
+    def square_error(self) -> float:
+        """Standard error of `square`."""
+        return float(np.sqrt(sum((one.square - self.square) ** 2 for one in self.doubted())))
+
+    @property
+    def bend(self) -> float:
+        """(cube - square^2) / (square^2 - 1), at most 1/2: 0 for repeated rows."""
+        if self.square <= 1:
+            return 0.0
+        return float(np.clip((self.cube - self.square**2) / (self.square**2 - 1), 0.0, 0.5))
+
+    @property
+    def nearly_repeated(self) -> bool:
+        """Whether only the effective number of rows counts, if all directions are alike."""
+        return self.bend * (self.square + 1) <= NEARLY_REPEATED
+
+    def form(self) -> Form:
+        """The law H of the mean over the knots."""
+        square, bend = self.square, self.bend
+        q = bend * (square**2 - 1)
+        low, high = 0.5, 1.0
+        if q <= square - 1:
+            low = 1.0
+        while high - low > 1e-9:
+            k = (low + high) / 2
+            low, high = (k, high) if (1 + q / k) ** k < square else (low, k)
+        return Form(square, q, high)
 
     def mean_square(self, weights: Array) -> float:
         """tr R_i R_j / n averaged over pairs of ranks with these weights [width]."""

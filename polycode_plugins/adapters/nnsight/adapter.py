@@ -1,0 +1,339 @@
+"""The `nnsight` adapter: models wrapped by nnsight, here or on a server.
+
+Here, activations are read by forward hooks while nnsight runs the model: they see what the edits
+and interventions leave behind, before an operation in place can overwrite it (a trace's cache keeps
+no copy on a CPU). A server runs no hooks, so there a trace with a cache is sent.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from polycode_plugins.activations import Site
+from polycode_plugins.adapters.base import Batch, Capture, Sink
+from polycode_plugins.adapters.blocks import block_paths, sites_at
+from polycode_plugins.adapters.hooks import CallCounter, tensor_of
+from polycode_plugins.adapters.inputs import tensor_batches, tokens_of
+from polycode_plugins.adapters.layout import axes_of, batch_first
+from polycode_plugins.adapters.module import ModuleAdapter, Padding
+from polycode_plugins.adapters.nnsight.loading import load_model, load_weights, nnsight_library
+from polycode_plugins.adapters.pretrained import short
+from polycode_plugins.adapters.text import language_batches, regular, special_ids, token_text
+from polycode_plugins.data_options import DataOptions
+from polycode_plugins.errors import ModelError, SiteError
+from polycode_plugins.plugins import cause
+
+
+class NNsightAdapter(ModuleAdapter):
+    """A model of nnsight.
+
+    Sites are modules, by the paths nnsight gives them ("model.transformer.h.0"; the first part is
+    the model itself), with the index of the call where a module is called more than once. Their
+    activations are the outputs; inputs (`.input`) and the operations inside a module (`.source`)
+    are not offered.
+
+    Args:
+        model: a live NNsight or TransformersModel, a plain nn.Module to wrap, the name of a model
+            on the Hugging Face hub, or a folder in Hugging Face format with its tokenizer.
+        remote: True runs on NDIF (or the host nnsight is configured for), a URL on that host, and
+            "local" is nnsight's dry run of it. Only for models that nnsight knows by name.
+        tokenizer: of a model that brings none.
+        prepend_bos: put the beginning-of-text token before each window of text. It never enters the
+            statistics unless special tokens are asked for.
+        device: where to load a model given by name or folder.
+        dtype: of a model given by name or folder, as a name such as "float32" or "bfloat16".
+        axes: as for the `module` adapter.
+
+    A model that nnsight has not loaded yet is loaded, unless it runs on a server.
+
+    Raises:
+        ModelError: for a name or folder that does not load, and a model that cannot run remotely.
+        PluginError: when nnsight is missing.
+    """
+
+    name = "nnsight"
+    generic = False
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        remote: bool | str = False,
+        tokenizer: Any = None,
+        prepend_bos: bool = True,
+        device: str | None = None,
+        dtype: str | None = None,
+        axes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
+    ) -> None:
+        self._remote = remote
+        self._away = bool(remote) and remote != "local"
+        self._prepend_bos = prepend_bos
+        self._name = str(model) if isinstance(model, str | Path) else None
+        if self._name is not None:
+            model = load_model(self._name, tokenizer, device, dtype, weights=not self._away)
+        elif device is not None or dtype is not None:
+            raise ModelError("device= and dtype= are for models given by name or folder")
+        elif isinstance(model, nn.Module):
+            model = nnsight_library().NNsight(model)
+        if not self.accepts(model):
+            raise ModelError(
+                f"{type(model).__name__} is no nnsight model; pass an NNsight or "
+                "TransformersModel, an nn.Module, a name or a folder"
+            )
+        if remote and not hasattr(model, "to_model_key"):
+            raise ModelError(
+                f"{type(model).__name__} exists in this process only, so it cannot run remotely; "
+                "load it by name with nnsight's TransformersModel"
+            )
+        if not self._away and not getattr(model, "dispatched", True):
+            load_weights(model)
+        self._envoy = model
+        self._tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
+        module = model._module
+        super().__init__(module, axes=axes)
+        named = module.named_modules(prefix=model.path, remove_duplicate=False)
+        self._modules = {path: m for path, m in named if m is not module}
+        self._ordered = not self._away  # whether sites are known in the order in which they fire
+
+    @classmethod
+    def accepts(cls, model: object) -> bool:
+        """A live model of nnsight's, or a part of one."""
+        # Without nnsight imported nothing can be an object of its classes.
+        nnsight = sys.modules.get("nnsight")
+        return nnsight is not None and isinstance(model, nnsight.Envoy)
+
+    @property
+    def envoy(self) -> Any:
+        """nnsight's object; `model` is the nn.Module inside it."""
+        return self._envoy
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, or None."""
+        return self._tokenizer
+
+    # -- sites -----------------------------------------------------------------------------------
+
+    def sites(self, example: Batch | None = None) -> list[Site]:
+        """Module paths, as the `module` adapter finds them.
+
+        Of a model on a server the example is traced without weights (nnsight's `scan`); where the
+        model's code needs values for that, sites are in the order of definition, with a warning.
+        """
+        if example is None or not self._away:
+            return super().sites(example)
+        try:
+            found = super().sites(example)
+        except Exception as error:  # whatever a model's code does without values
+            warnings.warn(
+                f"the sites are in the order of definition, since this model does not run without "
+                f"weights ({short(cause(error))})",
+                stacklevel=2,
+            )
+            return super().sites(None)
+        self._ordered = True
+        return found
+
+    def default_sites(self, sites: Sequence[Site]) -> list[str]:
+        """The stem and the output of every block: the residual stream of a language model."""
+        paths = block_paths(self._model, self._envoy.path)
+        return sites_at(paths, [s.name for s in sites]) or super().default_sites(sites)
+
+    # -- capture ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def capture(self, sites: Sequence[Site], sink: Sink) -> Iterator[Capture]:
+        """Hooks on the modules inside nnsight's model: traces and plain forward passes are seen.
+
+        What a trace computes on the side (`model.lm_head(hidden)` in its body) is no part of the
+        forward pass and not seen. A trace that stops at a site's own output (`tracer.stop()`) ends
+        before the module has returned it, and that call of the site is not seen either.
+
+        Raises:
+            ModelError: for a model on a server, whose modules do not run here.
+        """
+        if self._away:
+            raise ModelError(
+                "this model runs on a server, where no hook can be attached; use analyze, which "
+                "sends the sites to be kept along with each batch"
+            )
+        with super().capture(sites, sink) as live:
+            yield live
+
+    def padding(self) -> Padding:
+        """What finds padding and special tokens, in somebody else's workflow."""
+        return _Tokens(self._tokenizer)
+
+    def _receive(
+        self,
+        live: Capture,
+        wanted: list[tuple[Site, int | None]],
+        counter: CallCounter,
+        padding: Padding,
+        output: Any,
+    ) -> None:
+        interleaver = self._envoy.interleaver
+        if interleaver.mediators and not interleaver.interleaving:
+            return  # a module called from the body of a trace: nnsight stands down meanwhile
+        super()._receive(live, wanted, counter, padding, output)
+
+    def _call(self, batch: Batch) -> None:
+        inputs = batch.inputs
+        arguments, keywords = _call_with(inputs)
+        if self._away:
+            with self._envoy.scan(*arguments, **keywords):
+                pass
+        else:
+            # Without a body, but with the edits that are registered on the model.
+            self._envoy.trace(*arguments, trace=False, **keywords)
+
+    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> None:
+        """One forward pass with every site captured, here or, with `remote`, in a cached trace."""
+        if not self._remote:
+            super().run(batch, sites, sink, seed=seed)
+            return
+        if self._away and self._model.training:
+            raise ModelError(
+                "a server runs its models in evaluation mode; leave train_mode out, or run the "
+                "model here"
+            )
+        live = Capture(sites, sink)
+        live.batch = batch
+        envoys = {id(envoy._module): envoy for envoy in self._envoy.modules()}
+        paths = {site.name: envoys[id(self._module_of(site)[0])].path for site in sites}
+        _, last_call = self._module_of(sites[-1])
+        last = (
+            envoys[id(self._module_of(sites[-1])[0])] if self._ordered and not last_call else None
+        )
+        arguments, keywords = _call_with(batch.inputs)
+        try:
+            visits = _cached_trace(
+                self._envoy, arguments, keywords, list(paths.values()), last, self._remote
+            )
+        except Exception as error:  # nnsight's, the server's and the model's own
+            if "OutOfOrderError" in f"{type(error).__name__} {error}":
+                visits = {}
+            else:
+                raise ModelError(
+                    f"the remote run failed ({short(cause(error))}); check nnsight's API key and "
+                    "host, and that the server has this model"
+                ) from error
+        for site in sites:
+            self._pass_on(live, site, visits.get(paths[site.name], []))
+        live.require_fired()
+
+    def _pass_on(self, live: Capture, site: Site, outputs: list[Any]) -> None:
+        module, call = self._module_of(site)
+        if call is None and len(outputs) > 1:
+            raise SiteError(
+                f"{site.name!r} is called more than once in a forward pass; say which call: "
+                f"'{site.name}:0', '{site.name}:1', ..."
+            )
+        for output in outputs[call or 0 :][:1]:
+            values = tensor_of(output, site.name)
+            axes = axes_of(site.name, module, values, self._votes, self._axes)
+            live.receive(site, *batch_first(values, axes))
+
+    # -- data ------------------------------------------------------------------------------------
+
+    def batches(self, data: Any, options: DataOptions) -> Iterable[Batch]:
+        """Windows of text and tokens, as the `transformer-lens` adapter reads them, or tensors.
+
+        Args:
+            data: for a model with a tokenizer a file, a folder, JSON lines, `hf:name`, a list of
+                texts, None for the embedded corpus, or tokens int64 [rows, position]; for any other
+                model tensors or a DataLoader, as the `module` adapter reads them.
+        """
+        if self._tokenizer is None and data is not None and not isinstance(data, str | Path):
+            return tensor_batches(data, options)
+        return language_batches(
+            data, self._tokenizer, options, longest=self._longest, prepend_bos=self._prepend_bos
+        )
+
+    @property
+    def _longest(self) -> int | None:
+        """How many positions the model reads, where its configuration says."""
+        config = getattr(self._model, "config", None)
+        longest = getattr(config, "max_position_embeddings", None)
+        return None if longest is None else int(longest)
+
+    def example(self) -> Batch | None:
+        """Two windows of the embedded text; None for a model without a tokenizer."""
+        if self._tokenizer is None:
+            return None
+        context = min(DataOptions().context, self._longest or math.inf)
+        options = DataOptions(batch_size=2, limit=2, context=int(context))
+        return next(iter(self.batches(None, options)))
+
+    def describe(self) -> dict[str, Any]:
+        """Adds name, where it runs, how many edits are registered on it, and nnsight's version."""
+        return {
+            **super().describe(),
+            "name": self._name or getattr(self._envoy, "repo_id", None),
+            "remote": self._remote,
+            "edits": len(getattr(self._envoy, "_edits", ())),
+            "nnsight": version("nnsight"),
+        }
+
+
+class _Tokens(Padding):
+    """Padding, and the special tokens among the tokens the model is called with."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__()
+        self.special = special_ids(tokenizer)
+        self.text = token_text(tokenizer)
+
+    def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the whole model."""
+        super().note(module, args, kwargs)
+        given = kwargs.get("input_ids", args[0] if args else None)
+        known = tokens_of(given)
+        self.tokens = None if known is None else replace(known, text=self.text)
+        counts = regular(given, self.special)
+        if counts is not None:
+            self.mask = counts if self.mask is None else counts & self.mask
+
+
+def _call_with(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+def _cached_trace(
+    model: Any,
+    arguments: tuple[Any, ...],
+    keywords: dict[str, Any],
+    paths: list[str],
+    last: Any,
+    remote: bool | str,
+) -> dict[str, list[Any]]:
+    """The outputs at every visit of the modules at `paths`, from one trace that ends after `last`.
+
+    nnsight reads the source of the body and runs it elsewhere, so the body uses plain local names.
+    """
+    # In the dry run on a CPU the cache would hold the tensors themselves, which an operation in
+    # place overwrites; another type makes it copy. A server's tensors are copied off its device.
+    dtype = torch.float64 if remote == "local" else None
+    with model.trace(*arguments, remote=remote, **keywords) as tracer:
+        cache = tracer.cache(modules=paths, dtype=dtype)
+        if last is not None:
+            reached = last.output  # noqa: F841 - waits until the model gets there
+            tracer.stop()
+    outputs: dict[str, list[Any]] = {}
+    for path in cache.keys():  # noqa: SIM118 - a view of nnsight's, which does not iterate
+        view = cache[path]
+        outputs[path] = [view.output] if len(view) == 1 else view.output
+    return outputs

@@ -1,0 +1,386 @@
+"""The `transformer-lens` adapter: TransformerBridge (3.x, 4.x) and HookedTransformer (2.x, 3.x).
+
+Both are read through what they share (`hook_dict`, HookPoint.add_hook), so one code path serves
+all majors. Nothing of TransformerLens is imported unless a model has to be loaded by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from polycode_plugins.activations import FEATURE_AXES, Site
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, match
+from polycode_plugins.adapters.hooks import StopForward, observe, removed_after
+from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
+from polycode_plugins.adapters.text import language_batches
+from polycode_plugins.adapters.transformer_lens.hooks import Passes, Tap, axes_of
+from polycode_plugins.adapters.transformer_lens.loading import library_version, load_model
+from polycode_plugins.adapters.transformer_lens.sites import (
+    by_source,
+    holds_tokens,
+    usual_order,
+    why_no_site,
+)
+from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.data_options import DataOptions
+from polycode_plugins.errors import DataError, ModelError, SiteError
+
+_TRACED_POSITIONS = 8
+_IGNORED_INPUTS = frozenset({"labels"})  # no activation depends on them
+
+
+class TransformerLensAdapter(Adapter):
+    """A TransformerLens model.
+
+    Sites are hook points under both of their names where there are two, for example
+    "blocks.0.mlp.hook_post" and, in TransformerLens 4, "blocks.0.mlp.out.hook_in".
+
+    Args:
+        model: a live TransformerBridge or HookedTransformer, the name of a model on the Hugging
+            Face hub ("gpt2-xl"), or a folder in Hugging Face format with its tokenizer.
+        device: where to load a model given by name or folder; TransformerLens chooses by default.
+        dtype: of a model given by name or folder: "float32" (the default), "bfloat16", ...
+        prepend_bos: put the beginning-of-text token before each window; the model's own default
+            when None. It never enters the statistics unless special tokens are asked for.
+        include_special: let special tokens into the statistics of somebody else's forward passes
+            (`pc.attach`); padding stays out. `pc.analyze` has an argument of the same name.
+
+    Raises:
+        ModelError: for a name or folder that does not load or lacks a tokenizer or weights (which
+            TransformerLens would make up), and for encoder-decoder models.
+        PluginError: when TransformerLens is needed to load the model and is not installed.
+    """
+
+    name = "transformer-lens"
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        prepend_bos: bool | None = None,
+        include_special: bool = False,
+    ) -> None:
+        self._name = None
+        if isinstance(model, str | Path):
+            self._name = str(model)
+            model = load_model(model, device, dtype)
+        elif device is not None or dtype is not None:
+            raise ModelError(
+                "device and dtype are for loading, and this model is live already; move it with "
+                "model.to(...) first"
+            )
+        if not self.accepts(model):
+            raise ModelError(
+                f"{type(model).__name__} is not a TransformerLens model (no hook_dict and "
+                "run_with_hooks); use the 'module' adapter for a plain nn.Module"
+            )
+        if _has_decoder(model):
+            raise ModelError(
+                f"{self._name or type(model).__name__!r} has an encoder and a decoder, which read "
+                "different tokens, and this adapter does not keep them apart; use adapter='module' "
+                "on the Hugging Face model"
+            )
+        self._model = model
+        self._config = getattr(model, "cfg", None)
+        # Keys and values of all layers would be kept for a next token that never comes.
+        wrapped = getattr(getattr(model, "original_model", None), "forward", None)
+        caches = wrapped is not None and "use_cache" in inspect.signature(wrapped).parameters
+        self._without_cache = {"use_cache": False} if caches else {}
+        self._prepend_bos = prepend_bos
+        self._include_special = include_special
+        self._silent: dict[str, str] = {}  # hook points that a trace found unusable, and why
+
+    @classmethod
+    def accepts(cls, model: object) -> bool:
+        """A model with `hook_dict`, `hooks` and `run_with_hooks`, whatever its class."""
+        return isinstance(model, nn.Module) and all(
+            hasattr(model, name) for name in ("hook_dict", "hooks", "run_with_hooks")
+        )
+
+    @property
+    def model(self) -> Any:
+        """The live model."""
+        return self._model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, or None."""
+        return getattr(self._model, "tokenizer", None)
+
+    @property
+    def _vocabulary(self) -> int | None:
+        """How many tokens the model knows; None for a model that reads no tokens."""
+        size = getattr(self._config, "d_vocab", None)
+        return int(size) if size and size > 0 else None
+
+    # -- sites -----------------------------------------------------------------------------------
+
+    def sites(self, example: Batch | None = None) -> list[Site]:
+        """Hook points under all of their names; with an example those that fire, in that order.
+
+        Without one the order is the usual one of a transformer, and attention patterns, token ids
+        and what TransformerLens keeps switched off are left out.
+        """
+        if example is not None:
+            return self._trace(example)
+        points = self._model.hook_dict
+        aliases = by_source(points)
+        usable = (s for s in aliases if not holds_tokens(s) and not why_no_site(s, s, self._config))
+        return [
+            Site(name, depth, source=source)
+            for depth, source in enumerate(sorted(usable, key=usual_order))
+            for name in aliases[source]
+        ]
+
+    def _trace(self, example: Batch) -> list[Site]:
+        points = self._model.hook_dict
+        aliases = by_source(points)
+        passes = Passes(self._model, self.tokenizer, include_special=False)
+        fired: dict[str, tuple[tuple[str, ...], int]] = {}
+        self._silent = {}
+
+        def note(source: str, values: Any) -> None:
+            try:
+                axes = axes_of(source, points[source], values)
+                passes.counted(source, values, axes)
+                passes.repeats(source, values)
+            except SiteError as error:
+                fired.pop(source, None)
+                self._silent[source] = str(error)
+                return
+            sizes = zip(values.shape, axes, strict=True)
+            width = math.prod(n for n, axis in sizes if axis in FEATURE_AXES)
+            fired.setdefault(source, (axes, width))
+
+        try:
+            for source in aliases:
+                if why_no_site(source, source, self._config) is None:
+                    passes.taps.append(Tap(points[source], partial(note, source)))
+            with undisturbed(self._model, train_mode=True):
+                self._call(_corner(example))
+        finally:
+            passes.remove()
+        return [
+            Site(name, depth, axes, width, source)
+            for depth, (source, (axes, width)) in enumerate(fired.items())
+            for name in aliases[source]
+        ]
+
+    def example(self) -> Batch | None:
+        """Four tokens, whatever they mean."""
+        if self._vocabulary is None:
+            return None
+        tokens = torch.arange(4)[None] % self._vocabulary
+        return Batch(tokens, rows=torch.zeros(1, dtype=torch.int64))
+
+    def default_sites(self, sites: Sequence[Site]) -> list[str]:
+        """The residual stream after each block."""
+        for pattern in (r"blocks\.\d+\.hook_resid_post", r"(\w+_)?blocks?\.\d+\.hook_out"):
+            blocks = [s.name for s in sites if re.fullmatch(pattern, s.name)]
+            if blocks:
+                return blocks
+        return super().default_sites(sites)
+
+    def _unknown(self, pattern: str, available: Sequence[Site]) -> str:
+        aliases = by_source(self._model.hook_dict)
+        every = [Site(name, source=s) for s, names in aliases.items() for name in names]
+        for site in match(pattern, every):
+            return (
+                why_no_site(site.name, site.source, self._config)
+                or self._silent.get(site.source)
+                or f"{site.name!r} exists and did not fire; the model does not pass through it on "
+                "this input, so leave it out"
+            )
+        return super()._unknown(pattern, available)
+
+    # -- capture ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def capture(self, sites: Sequence[Site], sink: Sink) -> Iterator[Capture]:
+        """Hooks on the sites while open; nobody's `reset_hooks` ends them.
+
+        In somebody else's workflow padding and special tokens are found in what the model reads.
+        """
+        points = self._model.hook_dict
+        live = Capture(sites, sink)
+        passes = Passes(self._model, self.tokenizer, include_special=self._include_special)
+        try:
+            for site in sites:
+                point = points[site.name]
+                passes.taps.append(Tap(point, partial(_receive, live, passes, site, point)))
+            yield live
+            passes.flush()
+        finally:
+            passes.remove()
+
+    def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
+        """Run the model on a batch and leave the pass once `stop_after` has fired."""
+        if stop_after is None:
+            self._call(batch)
+            return
+        handles: list[RemovableHandle] = []
+
+        def stop(_output: Any) -> None:
+            raise StopForward
+
+        with removed_after(handles):
+            observe(self._model.hook_dict[stop_after.name], stop, handles)
+            try:
+                self._call(batch)
+            except StopForward:
+                return
+
+    def _call(self, batch: Batch) -> None:
+        inputs = to_device(batch.inputs, device_of(self._model))
+        if self._vocabulary is None and not isinstance(inputs, Mapping):
+            self._model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+            return
+        if not isinstance(inputs, Mapping):
+            inputs = {"input_ids": inputs}
+        others = {k: v for k, v in inputs.items() if k not in _IGNORED_INPUTS}
+        tokens, attention = others.pop("input_ids"), others.pop("attention_mask", None)
+        known = inspect.signature(self._model.forward).parameters
+        # Without padding the mask says nothing, and without it the model takes its fast path.
+        if attention is not None and not bool(attention.all()):
+            name = "attention_mask" if "attention_mask" in known else "one_zero_attention_mask"
+            others[name] = attention
+        unknown = [k for k in others if k not in known]
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            raise DataError(
+                f"the batches hold {unknown[0]!r}, which {type(self._model).__name__} does not "
+                "read; leave it out of them"
+            )
+        with _no_advice_on_padding():
+            self._model(tokens, **others, **self._without_cache)
+
+    # -- data ------------------------------------------------------------------------------------
+
+    def batches(self, data: Any, options: DataOptions) -> Iterable[Batch]:
+        """Windows of text, or tokens as they are.
+
+        Args:
+            data: a file, a folder, JSON lines, `hf:name`, a list of texts, None for the embedded
+                corpus; or tokens int64 [rows, position] (or an iterable of such batches), in which
+                every special token of the tokenizer is left out of the statistics. For a model
+                that reads no tokens, tensors as its `forward` takes them.
+        """
+        if self._vocabulary is None:
+            return tensor_batches(data, options)
+        prepend = self._prepend_bos
+        if prepend is None:
+            prepend = bool(getattr(self._config, "default_prepend_bos", True))
+        batches = language_batches(
+            data,
+            self.tokenizer,
+            options,
+            longest=int(getattr(self._config, "n_ctx", options.context)),
+            prepend_bos=prepend,
+        )
+        return (self._readable(batch) for batch in batches)
+
+    def _readable(self, batch: Batch) -> Batch:
+        """The batch, if the model has an embedding for each of its tokens and positions."""
+        tokens: Tensor = (
+            batch.inputs["input_ids"] if isinstance(batch.inputs, dict) else batch.inputs
+        )
+        highest, size = int(tokens.max()), self._vocabulary
+        if size is not None and not 0 <= int(tokens.min()) <= highest < size:
+            raise DataError(
+                f"the tokens range from {int(tokens.min())} to {highest}, and this model knows 0 "
+                f"to {size - 1}; use the tokenizer it was trained with"
+            )
+        room = int(getattr(self._config, "n_ctx", tokens.shape[1]))
+        kind = getattr(self._config, "positional_embedding_type", "standard")
+        if kind == "standard" and tokens.shape[1] > room:
+            raise DataError(
+                f"the rows have {tokens.shape[1]} tokens, and this model reads {room} positions; "
+                "cut them shorter"
+            )
+        return batch
+
+    def describe(self) -> dict[str, Any]:
+        """Adds name, size, version and compatibility mode (it changes hook_resid_post)."""
+        config = self._config
+        return {
+            **super().describe(),
+            "name": self._name or getattr(config, "model_name", None),
+            "layers": getattr(config, "n_layers", None),
+            "width": getattr(config, "d_model", None),
+            "compatibility_mode": bool(getattr(self._model, "compatibility_mode", False)),
+            "normalization": getattr(config, "normalization_type", None),
+            "transformer_lens": library_version(),
+        }
+
+
+def _receive(live: Capture, passes: Passes, site: Site, point: Any, values: Any) -> None:
+    axes = axes_of(site.name, point, values)
+    if passes.repeats(site.name, values):
+        return
+
+    def deliver(*, early: bool) -> None:
+        own, mask = passes.counted(site.name, values, axes, early=early)
+        live.receive(site, own, axes, mask=mask, tokens=passes.tokens())
+
+    if live.batch is not None:
+        deliver(early=False)
+    else:
+        passes.when_known(deliver)
+
+
+@contextmanager
+def _no_advice_on_padding() -> Iterator[None]:
+    """Keep transformers from warning of padding where rows merely begin with the padding token.
+
+    GPT-2's one special token begins, ends and pads; padded rows are never given without a mask.
+    """
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "attention_mask" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def _corner(example: Batch) -> Batch:
+    """A row and a few positions of a batch of tokens: enough to see which hook points fire."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.dim() == 2 and not value.is_floating_point():
+            return value[:1, :_TRACED_POSITIONS]
+        return value[:1] if isinstance(value, Tensor) and value.dim() else value
+
+    inputs = example.inputs
+    if isinstance(inputs, Mapping):
+        inputs = {k: cut(v) for k, v in inputs.items()}
+    elif isinstance(inputs, tuple):
+        inputs = tuple(cut(v) for v in inputs)
+    else:
+        inputs = cut(inputs)
+    return Batch(inputs, rows=example.rows[:1])
+
+
+def _has_decoder(model: Any) -> bool:
+    wrapped = getattr(model, "original_model", None)
+    if getattr(getattr(wrapped, "config", None), "is_encoder_decoder", False):
+        return True
+    return all(
+        isinstance(getattr(model, part, None), nn.ModuleList) for part in ("encoder", "decoder")
+    )

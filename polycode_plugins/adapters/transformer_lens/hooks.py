@@ -1,0 +1,279 @@
+"""What the `transformer-lens` adapter hangs on a model: taps on hook points, a watch on passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from polycode_plugins.activations import Tokens
+from polycode_plugins.adapters.hooks import in_backward
+from polycode_plugins.adapters.text import padding, regular, special_ids, token_text
+from polycode_plugins.errors import SiteError
+
+
+class Tap:
+    """An observer of one HookPoint that runs after all other hooks and changes nothing.
+
+    It is added through TransformerLens, which converts some tensors for its hooks and leaves some
+    hook points out while they have none. It is permanent, so that `reset_hooks()` leaves it alone;
+    and where even `reset_hooks(including_permanent=True)` took it off, the next pass puts it back.
+    """
+
+    def __init__(self, point: Any, receive: Callable[[Any], None]) -> None:
+        self._point = point
+        self._receive = receive
+        self._order = point.register_forward_pre_hook(self.settle)
+        self._handle: Any = None
+        self.settle()
+
+    def settle(self, *_: Any) -> None:
+        """Be there, and be the last: an ablation added after us must not go unseen."""
+        hooks = self._point._forward_hooks
+        if self._handle is None or self._handle.hook.id not in hooks:
+            self._point.add_hook(self._look, is_permanent=True)
+            self._handle = self._point.fwd_hooks[-1]
+        elif next(reversed(hooks)) != self._handle.hook.id:
+            hooks.move_to_end(self._handle.hook.id)
+
+    def _look(self, tensor: Any, *, hook: Any) -> None:
+        if not in_backward():  # what activation checkpointing computes again has been seen
+            self._receive(tensor)
+
+    def remove(self) -> None:
+        """Take off this hook alone: `HookPoint.remove_hooks` would take the user's with it."""
+        self._order.remove()
+        self._handle.hook.remove()
+        self._point.fwd_hooks[:] = [h for h in self._point.fwd_hooks if h is not self._handle]
+        del self._receive, self._handle, self._order  # which refer back to here
+
+
+class Passes:
+    """Watches the forward passes of a model: where one begins, and which of its positions count.
+
+    `run_with_hooks` and `generate` do not go through the `__call__` of the model. What they all go
+    through is the wrapped model of a TransformerBridge, and the embedding and blocks of a
+    HookedTransformer. The latter shows its attention mask, and while it generates what it reads, in
+    the first block only, so activations of the embedding wait for that (`when_known`).
+
+    Args:
+        model: the TransformerLens model.
+        tokenizer: its tokenizer, which knows the special tokens; None when it has none.
+        include_special: let special tokens count; padding never does.
+
+    Attributes:
+        shape: (batch, position) of the tokens of the pass under way; None when it has none.
+        mask: bool [batch, position], True where a position counts; None when all do.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, *, include_special: bool) -> None:
+        self.shape: tuple[int, int] | None = None
+        self.mask: Tensor | None = None
+        self.taps: list[Tap] = []
+        self._tokenizer = tokenizer
+        self._include_special = include_special
+        self._text = token_text(tokenizer)
+        self._special = [] if include_special else special_ids(tokenizer)
+        self._tokens: Tensor | None = None
+        self._firsts: dict[str, Tensor] = {}
+        self._waiting: list[Callable[..., None]] | None = None
+        self._embedded: Tensor | None = None
+        self._next_block = 0
+        self._distinct = True  # no block is run in a loop
+        self._handles: list[RemovableHandle] = []
+        original, embed = getattr(model, "original_model", None), getattr(model, "embed", None)
+        blocks = getattr(model, "blocks", None)
+        self.watched = True
+        if isinstance(original, nn.Module):
+            self._watch(original, self._enter_wrapped)
+        elif isinstance(embed, nn.Module) and isinstance(blocks, nn.ModuleList):
+            self._watch(embed, self._enter_embedding)
+            places = {id(block): index for index, block in enumerate(blocks)}
+            self._distinct = len(places) == len(blocks)
+            for index in places.values():
+                self._watch(blocks[index], partial(self._enter_block, index))
+        else:
+            self.watched = False  # a HookedRootModule of somebody's own: every position counts
+
+    def _watch(self, module: nn.Module, note: Callable[[Any, Any], None]) -> None:
+        def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            if not in_backward():
+                note(args, kwargs)
+
+        self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+
+    def remove(self) -> None:
+        """Take every hook of this watch and its taps off the model."""
+        while self._handles:
+            self._handles.pop().remove()
+        while self.taps:  # each refers back to this watch, which would wait for the collector
+            self.taps.pop().remove()
+
+    # -- where a pass begins ---------------------------------------------------------------------
+
+    def _enter_wrapped(self, args: Any, kwargs: Any) -> None:
+        self._begin(kwargs.get("input_ids", args[0] if args else None))
+        self._read(kwargs.get("attention_mask"))
+
+    def _enter_embedding(self, args: Any, kwargs: Any) -> None:
+        before = self._embedded
+        self._begin(next(iter((*args, *kwargs.values())), None))
+        self._read(None)
+        self._waiting = []
+        new = self._embedded = self._tokens
+        # `generate` embeds the prompt and then one token after the other.
+        if new is not None and new.shape[1] == 1 and before is not None and len(before) == len(new):
+            self._embedded = torch.cat([before.to(new.device), new], dim=1)
+
+    def _enter_block(self, index: int, args: Any, kwargs: Any) -> None:
+        attention = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        if isinstance(attention, Tensor) and attention.dim() == 4:
+            attention = attention[:, 0, 0] == 0  # HookedEncoder's is added to the scores
+        if self._waiting is not None and (index == 0 or not self._distinct):
+            self._take(next(iter((*args, *kwargs.values()))))
+            self._read(attention)
+        elif index != self._next_block and self._distinct:
+            self._begin(None)  # start_at_layer: what the positions hold is unknown
+            self._read(attention)
+        self._next_block = index + 1
+        self.flush()
+
+    def _take(self, residual: Tensor) -> None:
+        """The tokens the blocks read: the last embedded, as many as there are positions."""
+        rows, positions = residual.shape[:2]
+        known, self._tokens, self.shape = self._embedded, None, (rows, positions)
+        if known is not None and len(known) == rows and known.shape[1] >= positions:
+            self._tokens = known[:, -positions:]
+        self._embedded = self._tokens
+
+    def _begin(self, tokens: Any) -> None:
+        self.flush()
+        for tap in self.taps:
+            tap.settle()
+        self._firsts.clear()
+        self._tokens = self.shape = self.mask = None
+        if isinstance(tokens, Tensor) and tokens.dim() == 2 and not tokens.is_floating_point():
+            self._tokens = tokens
+            self.shape = (tokens.shape[0], tokens.shape[1])
+
+    def _read(self, attention: Any) -> None:
+        """Which positions count, given the attention mask [batch, position]."""
+        tokens = self._tokens
+        mask = regular(tokens, self._special)
+        if isinstance(attention, Tensor) and attention.dim() == 2:
+            real = attention.bool()
+            if self.shape is not None:  # it also covers the keys in the cache, which come first
+                real = real[:, -self.shape[1] :]
+        elif tokens is not None and self._include_special:
+            real = ~padding(tokens, self._tokenizer)
+        else:
+            self.mask = mask
+            return
+        self.mask = real if mask is None else mask & real.to(mask.device)
+
+    def when_known(self, deliver: Callable[..., None]) -> None:
+        """Call `deliver(early=...)` as soon as it is known what the blocks read in this pass."""
+        if self._waiting is None:
+            deliver(early=False)
+        else:
+            self._waiting.append(deliver)
+
+    def flush(self) -> None:
+        """Deliver what waits."""
+        waiting, self._waiting = self._waiting or [], None
+        for deliver in waiting:
+            deliver(early=True)
+
+    def counted(
+        self, name: str, values: Tensor, axes: tuple[str, ...], *, early: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """The activations that are of this pass, and the mask for them.
+
+        Args:
+            name: the site.
+            values: its activations.
+            axes: of `values`.
+            early: whether it fired before the blocks: `generate` embeds earlier positions again.
+
+        Raises:
+            SiteError: where rows or positions are not those of the tokens.
+        """
+        shape, mask = self.shape, self.mask
+        if shape is None:
+            return values, mask
+        at = axes.index("position") if "position" in axes else None
+        n = shape[1] if at is None else values.shape[at]
+        if values.shape[0] == shape[0]:
+            if n == shape[1]:
+                return values, mask
+            if n > shape[1] and early and at is not None:
+                return values.narrow(at, n - shape[1], shape[1]), mask
+            if n < shape[1] and "unembed" in name:  # some models unembed the last positions only
+                return values, None if mask is None else mask[:, -n:]
+        raise SiteError(_shapeless(name, values, shape))
+
+    def tokens(self) -> Tokens | None:
+        """What the pass reads; None where that is not seen."""
+        return None if self._tokens is None else Tokens(self._tokens, self._text)
+
+    def repeats(self, name: str, values: Tensor) -> bool:
+        """Whether a site fires again in one pass with the values it has shown before.
+
+        The layer norm before the attention of a HookedTransformer runs for queries, keys and
+        values: its samples are there once, not three times.
+
+        Raises:
+            SiteError: when it fires again with other values (a block that is run in a loop).
+        """
+        if not self.watched:
+            return False
+        digest = values.detach().sum(dtype=torch.float64)
+        first = self._firsts.setdefault(name, digest)
+        if first is digest:
+            return False
+        if not bool(torch.isclose(first, digest, rtol=0, atol=0, equal_nan=True)):
+            raise SiteError(
+                f"{name!r} fires more than once in a forward pass, with different values, and "
+                "TransformerLens gives the calls one name; use adapter='module' on the wrapped "
+                "model, which tells them apart as 'path:0', 'path:1'"
+            )
+        return True
+
+
+def axes_of(name: str, point: Any, values: Any) -> tuple[str, ...]:
+    """The axes of what a hook point holds.
+
+    Args:
+        name: the site, for messages.
+        point: the HookPoint; TransformerLens 4 notes in `pos_dim` where positions are not second.
+        values: what it holds.
+
+    Raises:
+        SiteError: for what is no floating-point tensor of 2, 3 or 4 axes.
+    """
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        what = f"{values.dtype} values" if isinstance(values, Tensor) else type(values).__name__
+        raise SiteError(f"{name!r} holds {what}, not floating-point activations; leave it out")
+    place = getattr(point, "pos_dim", None)
+    late = place is not None and place % values.dim() == 2
+    axes: dict[int, tuple[str, ...]] = {
+        2: ("batch", "feature"),
+        3: ("batch", "feature", "position") if late else ("batch", "position", "feature"),
+        4: ("batch", *(("head", "position") if late else ("position", "head")), "feature"),
+    }
+    if values.dim() not in axes:
+        raise SiteError(_shapeless(name, values, None))
+    return axes[values.dim()]
+
+
+def _shapeless(name: str, values: Tensor, shape: tuple[int, int] | None) -> str:
+    given = f" for tokens of shape {shape}" if shape is not None else ""
+    return (
+        f"{name!r} has shape {tuple(values.shape)}{given}, and the activations of units are "
+        "[batch, feature], [batch, position, feature] or [batch, position, head, feature]; "
+        "leave it out"
+    )

@@ -1,0 +1,1 @@
+"""The command `polycode`: one module for each of its commands."""

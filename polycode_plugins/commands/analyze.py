@@ -1,0 +1,140 @@
+"""The command `polycode analyze`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polycode_plugins.commands.arguments import (
+    add_data,
+    add_model,
+    assignments,
+    reading_of,
+    say,
+    value_of,
+)
+from polycode_plugins.errors import PluginError, near
+from polycode_plugins.files.guards import shown
+
+if TYPE_CHECKING:
+    from polycode_plugins.runs.analysis import Analysis
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    parser = commands.add_parser(
+        "analyze",
+        help="compute metrics over the sites of a model on data",
+        description="Stream data through a model once and compute metrics at its sites. Without "
+        "arguments it analyses the embedded tiny GPT-2 on the embedded texts.",
+    )
+    parser.set_defaults(run=run)
+    add_model(parser)
+    add_data(parser)
+    parser.add_argument(
+        "--metrics", default="spectrum", help="names, comma-separated (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="METRIC.SETTING=VALUE",
+        help="a setting of a metric, for example spectrum.fit=huber; may be repeated",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder for the results and the report (default: only print)"
+    )
+    parser.add_argument("--fresh", action="store_true", help="replace a finished run in --out")
+    parser.add_argument("--no-report", action="store_true", help="write no report.html")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--train-mode", action="store_true", help="leave dropout and the like as the model has them"
+    )
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns the exit status."""
+    from polycode_plugins.runs.analyze import analyze
+
+    analysis = analyze(
+        options.model,
+        options.data,
+        metrics_of(options.metrics, options.set),
+        options.sites,
+        adapter=options.adapter,
+        **reading_of(options),
+        train_mode=options.train_mode,
+        out=options.out,
+        fresh=options.fresh,
+        progress=False if options.quiet else None,
+        command=options.command_line,
+        **assignments(options.option, "--option"),
+    )
+    if int(os.environ.get("RANK", "0")):
+        return 0  # one of several processes: the first one speaks
+    _print_table(analysis, as_json=options.json)
+    for warning in analysis.warnings:
+        say(shown(f"{warning.metric}: {warning}"))
+    if analysis.run["model"].get("init_seed") is not None:
+        say(f"{options.model} had random weights: --option weights=DEFAULT loads trained ones")
+    if options.out is not None and not options.no_report:
+        from polycode_plugins.report.folder import write_folder
+
+        report = options.out / "report.html"
+        path, left_out = write_folder(options.out, report, analysis=analysis)
+        say(f"report: {path}" + (f" ({left_out})" if left_out else ""))
+    return 0
+
+
+def metrics_of(names: str, settings: Sequence[str]) -> list[Any]:
+    """Metric objects for `--metrics` with the settings of `--set`."""
+    from polycode_plugins.runs.gathering import make_metric
+
+    wanted = [n.strip() for n in names.split(",") if n.strip()]
+    if not wanted:
+        raise PluginError("--metrics names no metric; 'polycode plugins' lists them")
+    given: dict[str, dict[str, Any]] = {name: {} for name in wanted}
+    for setting in settings:
+        path, _, value = setting.partition("=")
+        metric, _, field = path.rpartition(".")
+        if not metric or not field or not value:
+            raise PluginError(
+                f"--set {setting!r} is not METRIC.SETTING=VALUE for one of the metrics "
+                f"{', '.join(wanted)}; write for example --set spectrum.fit=huber"
+            )
+        if metric not in given:
+            raise PluginError(
+                f"--set {setting!r} is for {metric!r}, which is none of the metrics of this run"
+                f"{near(metric, wanted)}; add it with --metrics {','.join([*wanted, metric])}"
+            )
+        given[metric][field] = value_of(value)
+    return [make_metric(name, fields) for name, fields in given.items()]
+
+
+def _print_table(analysis: Analysis, *, as_json: bool) -> None:
+    """One table a metric, of its headline; everything else is in the files."""
+    if as_json:
+        records = json.loads(analysis.to_dataframe().to_json(orient="records"))
+        for record in records:
+            for label, result in analysis[record["site"]].items():
+                record[f"{label}.warnings"] = list(result.warnings)
+        print(json.dumps(records))
+        return
+    import pandas as pd
+
+    for label in analysis.metrics:
+        found = {site.name: analysis[site.name, label] for site in analysis.sites}
+        rows = pd.DataFrame([result.scalars() for result in found.values()], index=list(found))
+        few = next(iter(found.values())).headline or rows.select_dtypes("number").columns
+        rows = rows[[c for c in few if c in rows]]
+        width = shutil.get_terminal_size((100, 24)).columns
+        print(f"\n{label}")
+        print(rows.to_string(float_format=lambda v: f"{v:.4g}", na_rep="-", line_width=width))
+    print()

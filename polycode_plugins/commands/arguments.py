@@ -1,0 +1,101 @@
+"""What several commands take: a model, data, NAME=VALUE; and how they speak to people."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from polycode_plugins.data_options import DataOptions
+from polycode_plugins.errors import DataError, PluginError
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name a model and its sites."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        help="a name (gpt2-xl, resnet18) or a local folder (default: tiny-gpt2); torchvision's "
+        "have random weights unless --option weights=DEFAULT",
+    )
+    group.add_argument("--adapter", help="by default the one that claims the model")
+    group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the adapter, for example device=cuda or weights=DEFAULT",
+    )
+    group.add_argument(
+        "--sites",
+        action="append",
+        metavar="GLOB",
+        help="sites to read: '*' within a dotted part, '**' across, '!glob' leaves out; may be "
+        "repeated (default: the adapter's)",
+    )
+
+
+def add_data(parser: argparse.ArgumentParser, *, shards: bool = True) -> None:
+    """The arguments that say which data are read, and how; `--shard` is hidden without `shards`."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--text",
+        "--images",
+        "--data",
+        dest="data",
+        metavar="SOURCE",
+        help="text: a file, a folder, .jsonl, hf:NAME; images: a folder, cifar10, or "
+        "moving-dot[:FRAMES[:RADIUS]], a dot that goes round; default: the embedded data",
+    )
+    for option in DataOptions.choices():
+        flag, kind = f"--{option.name.replace('_', '-')}", type(option.default)
+        text = option.metadata["help"]
+        if option.name == "shard":
+            text = text if shards else argparse.SUPPRESS
+            group.add_argument(flag, default="0/1", metavar="I/N", help=text)
+        elif kind is bool:
+            group.add_argument(flag, action="store_true", help=text)
+        else:
+            whole = int if option.default is None else kind
+            group.add_argument(flag, type=whole, default=option.default, help=text)
+
+
+def reading_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments of `add_data` say of reading data, by the names of `DataOptions`."""
+    found = DataOptions.among(vars(options))
+    return found | {"shard": shard_of(found["shard"])}
+
+
+def assignments(texts: Sequence[str], flag: str) -> dict[str, Any]:
+    """The values of a flag that is NAME=VALUE and may be repeated."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise PluginError(f"{flag} {text!r} is not NAME=VALUE")
+        found[name] = value_of(value)
+    return found
+
+
+def value_of(text: str) -> Any:
+    """A setting's value: JSON where it is JSON, a tuple where it has commas, else the text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return tuple(value_of(part) for part in text.split(",")) if "," in text else text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """The (index, count) of `--shard I/N`."""
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdigit() or not count.isdigit():
+        raise DataError(f"--shard {text!r} is not I/N, for example 0/4")
+    return int(index), int(count)
+
+
+def say(text: str) -> None:
+    """A message for people, on standard error."""
+    print(text, file=sys.stderr)

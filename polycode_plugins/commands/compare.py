@@ -1,0 +1,353 @@
+"""The commands `polycode compare` and `polycode explain`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polycode_plugins.commands.arguments import add_data, add_model, assignments, reading_of, say
+from polycode_plugins.errors import DataError
+from polycode_plugins.files.guards import shown
+
+if TYPE_CHECKING:
+    from polycode_plugins.explainers.comparison.outcome import Comparison
+    from polycode_plugins.explainers.costs import Cost
+    from polycode_plugins.explainers.units.base import Units
+
+_EXPLAINED = 10  # units that `explain` explains unless it is told
+#: Flags for settings of the explainer that many runs need, {flag: (setting, metavar, help)}.
+_SETTINGS = {
+    "--base-url": ("base_url", "URL", "any server with OpenAI's protocol (default: OpenAI's)"),
+    "--explainer-model": ("model", "NAME", "the model that explains (default: gpt-4o-mini)"),
+    "--judge-model": (
+        "simulator_model",
+        "NAME",
+        "the model that simulates and judges by the explanation (default: the one that explains)",
+    ),
+    "--prices": (
+        "prices",
+        "FILE",
+        'dollars per million tokens, as JSON or TOML: {"MODEL": {"in": 0.15, "out": 0.6}}',
+    ),
+    "--budget": (
+        "budget",
+        "DOLLARS",
+        "stop before the answers cost more, with all of them saved; needs --prices",
+    ),
+}
+
+
+def add(commands: Any) -> None:
+    """Add both to the parser's commands."""
+    compare = commands.add_parser(
+        "compare",
+        help="are neurons or projections easier to explain?",
+        description="Explain and score units of several kinds in one way, with floors and a "
+        "ceiling beside each score. Without arguments it compares neurons with random projections "
+        "of the embedded tiny GPT-2, explained by token look-up, offline.",
+    )
+    compare.set_defaults(run=_compare)
+    _add_arguments(compare)
+    compare.add_argument(
+        "--units",
+        default="neuron,projection",
+        help="kinds, comma-separated: neuron, projection (or projection:rademacher, "
+        "projection:sphere), component, independent (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--n-units",
+        type=int,
+        default=50,
+        help="of each kind at each site, at most as many as it has neurons (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--directions",
+        metavar="FILE[:NAME]",
+        help="also directions of your own, one a row, such as the decoder of a sparse "
+        "autoencoder: .npy, or a tensor of a .safetensors file",
+    )
+    compare.add_argument(
+        "--control", action="store_true", help="repeat with the weights in random order"
+    )
+    explain = commands.add_parser(
+        "explain",
+        help="explain some units",
+        description="Explain units of one kind and score the explanations.",
+    )
+    explain.set_defaults(run=_explain)
+    _add_arguments(explain)
+    explain.add_argument(
+        "--units",
+        default="neuron",
+        metavar="KIND",
+        help="neuron, projection (or projection:rademacher, projection:sphere), component or "
+        "independent (default: %(default)s)",
+    )
+    explain.add_argument(
+        "--numbers", help="the neurons' numbers, comma-separated (default: drawn at random)"
+    )
+    explain.add_argument(
+        "--n-units", type=int, default=_EXPLAINED, help="how many are drawn (default: %(default)s)"
+    )
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+
+    add_model(parser)
+    add_data(parser, shards=False)
+    group = parser.add_argument_group("explaining")
+    group.add_argument(
+        "--explainer",
+        default="token-lookup",
+        help="token-lookup, ngram, openai or a plugin's name (default: %(default)s)",
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the explainer, for example timeout=300; may be repeated",
+    )
+    group.add_argument(
+        "--protocol", default="openai", help="openai or marshall-kirchner (default: %(default)s)"
+    )
+    group.add_argument(
+        "--signs",
+        choices=("fixed", "positive", "both"),
+        help="fixed explains the sign of a unit whose explaining texts are higher, positive the "
+        "unit as it is, both both (default: positive for marshall-kirchner, else fixed)",
+    )
+    group.add_argument(
+        "--calibrate",
+        default="none",
+        choices=("none", "linear", "percentile"),
+        help="bring simulated activations to the scale of the true ones (default: %(default)s)",
+    )
+    group.add_argument(
+        "--floors",
+        help="what each score stands beside, comma-separated, or 'none' "
+        "(default: shuffled,empty,constant,token-lookup,oracle)",
+    )
+    group.add_argument(
+        "--no-judge", action="store_true", help="no yes-or-no scores: detection, fuzzing"
+    )
+    group.add_argument(
+        "--dry-run", action="store_true", help="count requests, tokens and dollars, send nothing"
+    )
+    server = parser.add_argument_group("a language model that explains (--explainer openai)")
+    for flag, (setting, metavar, text) in _SETTINGS.items():
+        kind = float if setting == "budget" else str
+        server.add_argument(flag, dest=f"of_{setting}", type=kind, metavar=metavar, help=text)
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, help="folder for the results and the report")
+    parser.add_argument("--fresh", action="store_true", help="replace a comparison in --out")
+    parser.add_argument("--no-report", action="store_true", help="write no report.html")
+    parser.add_argument("--export", type=Path, help="write explanations as Neuronpedia's JSONL")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    kinds: list[str | Units] = [k.strip() for k in options.units.split(",") if k.strip()]
+    if options.directions is not None:
+        from polycode_plugins.explainers.units.directions import read_directions
+
+        kinds.append(read_directions(options.directions))
+    comparison = _run(options, kinds, options.n_units, control=options.control)
+    if comparison is None:
+        return 0
+    if options.json:
+        print(comparison.to_dataframe().to_json(orient="records"))
+        return 0
+    import pandas as pd
+
+    from polycode_plugins.explainers.comparison.answer import answers
+
+    frame = comparison.to_dataframe()
+    groups = ["site", "kind"] if len(comparison.weights) == 1 else ["weights", "site", "kind"]
+    numbers = ["correlation", *(c for c in frame.columns if c.startswith("floor."))]
+    # Floors of the units that have a score: both means are of the same units.
+    scored = frame[numbers].where(frame["correlation"].notna())
+    means = frame[groups].join(scored).groupby(groups, sort=False)[numbers].mean()
+    blank = [c for c in numbers[1:] if means[c].isna().all()]
+    means = means.drop(columns=blank).rename(columns=lambda c: c.removeprefix("floor."))
+    _print(means.reset_index())
+    if blank:
+        names = ", ".join(c.removeprefix("floor.") for c in blank)
+        print(f"(undefined: {names}; a constant has no correlation)")
+    if comparison.contrasts:
+        rows = [
+            {
+                "site": c.site or "all sites",
+                "first": c.first,
+                "second": c.second,
+                "difference": c.difference,
+                "low": c.interval and c.interval[0],
+                "high": c.interval and c.interval[1],
+                "p": None if c.p_value is None else f"{c.p_value:.4f}",
+                "effect": c.effect,
+                "adjusted": c.adjusted,
+                "overlap": c.overlap,
+            }
+            for c in comparison.contrasts
+        ]
+        differences = pd.DataFrame(rows)
+        pairs = {(c.first, c.second) for c in comparison.contrasts}
+        if len(pairs) == 1:
+            print("\nDifferences: {} less {}".format(*pairs.pop()), end="")
+            differences = differences.drop(columns=["first", "second"])
+        _print(differences)
+        print("\n" + "\n".join(answers(comparison)))
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    numbers: Any = options.n_units
+    if options.numbers:
+        if options.units != "neuron":
+            raise DataError("--numbers names neurons; leave it out, or use --units neuron")
+        parts = options.numbers.split(",")
+        if not all(p.strip().isdigit() for p in parts):
+            raise DataError(f"--numbers {options.numbers!r} is not a list such as 3,17,40")
+        numbers = [int(p) for p in parts]
+    comparison = _run(options, [options.units.strip()], numbers, control=False)
+    if comparison is None:
+        return 0
+    if options.json:
+        print(comparison.to_dataframe().to_json(orient="records"))
+        return 0
+    for unit in comparison:
+        made = unit.evaluation
+        score = unit.score("correlation")
+        floors = ", ".join(
+            f"{name} {'undefined' if v is None else format(v, '.2f')}"
+            for name, floor in made.floors.items()
+            for v in [floor.values["correlation"]]
+        )
+        said = made.explanation.text or f"no explanation: {made.explanation.reason}"
+        print(f"{unit.site}  {unit.name}")
+        print(f"  {shown(said)}")
+        print(f"  score {'undefined' if score is None else format(score, '.2f')} ({floors})")
+    return 0
+
+
+def _run(
+    options: argparse.Namespace, kinds: Sequence[str | Units], n_units: Any, *, control: bool
+) -> Comparison | None:
+    """The comparison that was asked for, written where it was asked; None for a dry run."""
+    from polycode_plugins.explainers.comparison.compare import compare, make_explainer
+    from polycode_plugins.explainers.comparison.dry_run import DryRun
+    from polycode_plugins.explainers.comparison.spending import spending_text
+    from polycode_plugins.explainers.scoring.floors import FLOORS
+    from polycode_plugins.report.folder import write_folder
+
+    reading = reading_of(options)
+    if reading.pop("shard") != (0, 1):
+        raise DataError("--shard does not apply here: a unit's records come from all of the texts")
+    with ExitStack() as stack:
+        explainer = make_explainer(
+            options.explainer,
+            _explainer_options(options),
+            folder=_answers(options, stack),
+            progress=False if options.quiet or options.dry_run else None,
+        )
+        stack.callback(explainer.close)
+        dry = DryRun(explainer) if options.dry_run else None
+        floors = FLOORS if options.floors is None else tuple(options.floors.split(","))
+        comparison = compare(
+            options.model,
+            options.data,
+            options.sites,
+            units=kinds,
+            explainer=dry or explainer,
+            protocol=options.protocol,
+            n_units=n_units,
+            adapter=options.adapter,
+            signs=options.signs,
+            calibrate=options.calibrate,
+            judge=not options.no_judge,
+            floors=() if floors == ("none",) else floors,
+            control=control,
+            **reading,
+            out=None if dry else options.out,
+            fresh=options.fresh,
+            progress=False if options.quiet else None,
+            command=options.command_line,
+            **assignments(options.option, "--option"),
+        )
+        for warning in comparison.run.get("warnings", ()):
+            say(f"warning: {shown(warning)}")
+        if dry is not None:
+            print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json))
+            return None
+    if taken := spending_text(comparison.run):
+        say(f"answers: {taken}")
+    if options.out is not None and not options.no_report:
+        report = options.out / "report.html"
+        path, left_out = write_folder(options.out, report, comparison=comparison)
+        say(f"report: {path}" + (f" ({left_out})" if left_out else ""))
+    if options.export is not None:
+        say(f"explanations: {comparison.export(options.export)}")
+    return comparison
+
+
+def _explainer_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `--set` and the explainer's flags say."""
+
+    said = assignments(options.set, "--set")
+    for flag, (setting, _, _) in _SETTINGS.items():
+        value = getattr(options, f"of_{setting}")
+        if value is not None and setting in said:
+            raise DataError(f"{flag} and --set {setting}=... say the same; leave one out")
+        if value is not None:
+            said[setting] = value
+    return said
+
+
+def _answers(options: argparse.Namespace, stack: ExitStack) -> Path | None:
+    """The folder for answers; a dry run reads those that are there, and leaves no file behind."""
+    from polycode_plugins.explainers.comparison.files import refuse_finished
+    from polycode_plugins.files import storage
+
+    folder: Path | None = options.out
+    if options.dry_run and not ((folder or Path()) / storage.ANSWERS).is_file():
+        return Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    if folder is not None and not options.dry_run:
+        storage.prepare(folder) if options.fresh else refuse_finished(folder)
+    return folder
+
+
+def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool) -> str:
+    """What a dry run has counted."""
+    if as_json:
+        counted = {
+            "units": units,
+            "requests": cost.requests,
+            "stored": cost.stored,
+            "prompt_tokens": cost.prompt_tokens,
+            "completion_tokens": cost.completion_tokens,
+            "dollars": dollars,
+        }
+        return json.dumps(counted)
+    said = (
+        f"{units} units: at most {cost.requests:,} requests, {cost.prompt_tokens:,} tokens sent "
+        f"and {cost.completion_tokens:,} received"
+    )
+    said += f"; {cost.stored:,} more repeat these or are answered already" if cost.stored else ""
+    if dollars is not None:
+        return f"{said}; at most ${dollars:,.2f}"
+    return said + ("; --prices FILE tells what it costs" if cost.requests else "")
+
+
+def _print(frame: Any) -> None:
+    width = shutil.get_terminal_size((100, 24)).columns
+    shown_as = {"float_format": lambda v: f"{v:.3f}", "line_width": width}
+    # A column of nothing but None would be printed as such.
+    print("\n" + frame.fillna(math.nan).to_string(index=False, na_rep="undefined", **shown_as))

@@ -1,0 +1,1 @@
+"""The comparison: how kinds of units differ, with intervals, floors and a report."""

@@ -1,0 +1,235 @@
+"""`compare`: explain and score neurons, projections and other directions in one way."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from polycode_plugins import plugins
+from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.data_options import DataOptions
+from polycode_plugins.errors import DataError, PluginError, PolycodeError
+from polycode_plugins.explainers.base import Explainer
+from polycode_plugins.explainers.comparison.files import refuse_finished
+from polycode_plugins.explainers.comparison.outcome import RANDOM, TRAINED, ComparedUnit, Comparison
+from polycode_plugins.explainers.comparison.spending import spending, spent_by
+from polycode_plugins.explainers.records.gathering import check_kinds, fewer, gather
+from polycode_plugins.explainers.records.one_pass import Signs
+from polycode_plugins.explainers.records.protocols import Protocol, protocol_named
+from polycode_plugins.explainers.scoring.evaluation import Scoring, evaluate
+from polycode_plugins.explainers.scoring.judging import SimulatingJudge
+from polycode_plugins.explainers.units.base import Units
+from polycode_plugins.explainers.units.random_weights import random_weights
+from polycode_plugins.files import guards, storage
+from polycode_plugins.files.provenance import environment, fingerprint
+from polycode_plugins.loading import load
+
+#: Which sign of a unit is explained unless it is said: the paper takes units as they are.
+_SIGNS: dict[str, Signs] = {"marshall-kirchner": "positive"}
+
+
+#: Options of `compare` that are not the adapter's.
+_OURS = frozenset(field.name for kind in (Scoring, DataOptions) for field in fields(kind))
+
+
+def compare(
+    model: Any = None,
+    texts: Any = None,
+    sites: Sequence[str] | str | None = None,
+    *,
+    units: Sequence[str | Units] | str | Units = ("neuron", "projection"),
+    explainer: str | Explainer = "token-lookup",
+    protocol: str | Protocol = "openai",
+    n_units: int | Sequence[int] = 50,
+    seed: int = 0,
+    adapter: str | type[Adapter] | None = None,
+    explainer_options: Mapping[str, Any] | None = None,
+    signs: Signs | None = None,
+    control: bool = False,
+    tokenizer: Any = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    progress: bool | None = None,
+    command: str | None = None,
+    **options: Any,
+) -> Comparison:
+    """Explain units of several kinds and score the explanations, with floors and a ceiling beside.
+
+    Args:
+        model: a live model, a name, a folder, an adapter, or None for the embedded tiny GPT-2.
+        texts: what the adapter reads texts from; None is its embedded default.
+        sites: names or globs; the adapter's default when None.
+        units: kinds ("neuron", "projection", "component", "independent") and directions of one's
+            own (`explainers.units.directions`), which are read at every site.
+            "projection:rademacher" draws projections from that distribution, see
+            `explainers.projections`; two of one kind are two comparisons.
+        explainer: the name of a plugin or an Explainer.
+        protocol: "openai" (5 top texts explain; 5 top and 5 random ones score) or
+            "marshall-kirchner" (the 10 top texts, even ranks explain, odd ones score).
+        n_units: of each kind at each site; or the numbers of the neurons. Kinds are compared with
+            as many units each, so with neurons or components no kind has more than the site has
+            neurons; `run["warnings"]` says where that is less than was asked for.
+        seed: of everything that draws.
+        adapter: the adapter's name; by default the one that claims the model.
+        explainer_options: what the explainer is made with, where it is named.
+        signs: "fixed" explains the sign of each unit whose explaining texts are higher, "positive"
+            takes units as they are, "both" explains both; by default what the protocol had,
+            "positive" for "marshall-kirchner", and else "fixed".
+        control: repeat everything with the model's weights in random order.
+        tokenizer: names the tokens, where the adapter has none.
+        out: folder for comparison.json, units.parquet and records.safetensors, and for the answers
+            of an explainer that is named and keeps them; it may hold the run of an analysis.
+        fresh: replace the comparison in `out`.
+        progress: show progress on standard error; by default when that is a terminal.
+        command: recorded with the run.
+        options: fields of `explainers.Scoring` (how explanations are scored: simulator, judge,
+            calibrate, floors), fields of `pc.DataOptions` (how texts are read: context, limit,
+            batch_size, include_special, text_field), and what else the adapter takes.
+
+    An explainer that is named is closed in the end, one that is given stays open.
+
+    Raises:
+        PolycodeError: one of its kinds, for everything that cannot be done.
+    """
+    chosen = protocol_named(protocol)
+    kinds = check_kinds(units)
+    scoring = Scoring(**Scoring.among(options))
+    reading = DataOptions(**DataOptions.among(options), seed=seed)
+    of_adapter = {k: v for k, v in options.items() if k not in _OURS}
+    if reading.shard != (0, 1):
+        raise DataError("shard does not apply here: a unit's records come from all of the texts")
+    signs = signs if signs is not None else _SIGNS.get(chosen.name, "fixed")
+    if isinstance(n_units, int) and n_units < 1:
+        raise DataError(f"n_units is {n_units}; give the number of units of each kind")
+    folder = Path(out) if out is not None else None
+    if folder is not None and not fresh:
+        refuse_finished(folder)
+    made = make_explainer(explainer, explainer_options, folder=folder, progress=progress)
+    before = spent_by(made)
+    try:
+        source = load(model, adapter, **of_adapter)
+        described = {**source.describe(), "fingerprint": fingerprint(source.model)}
+        simulates = scoring.simulator or made.simulator()
+        found: list[ComparedUnit] = []
+        directions: dict[tuple[str, str, str], Units] = {}
+        warnings: list[str] = []
+        for weights in (TRAINED, RANDOM) if control else (TRAINED,):
+            with random_weights(source.model, seed=seed) if weights == RANDOM else nullcontext():
+                gathered, rows = gather(
+                    source,
+                    texts,
+                    sites,
+                    kinds,
+                    n_units,
+                    protocol=chosen,
+                    signs=signs,
+                    options=reading,
+                    seed=seed,
+                    tokenizer=tokenizer,
+                    progress=progress,
+                )
+            if isinstance(n_units, int):
+                warnings += [w for w in fewer(gathered, kinds, n_units) if w not in warnings]
+            for depth, at in enumerate(gathered):
+                evaluations = evaluate(
+                    [records for records, _ in at.records],
+                    made,
+                    replace(scoring, simulator=simulates),
+                    seed=seed,
+                )
+                found += [
+                    ComparedUnit(depth, weights, evaluation, shape)
+                    for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
+                ]
+                directions |= {(at.site.name, group.kind, weights): group for group in at.units}
+        run = {
+            **environment(),
+            "command": command,
+            "model": described,
+            "data": _described(texts),
+            "rows": rows.to_json(),
+            "seed": seed,
+            "options": reading.lasting(),
+            "protocol": asdict(chosen),
+            "signs": signs,
+            "calibration": scoring.calibrate,
+            "explainer": made.describe(),
+            "simulator": simulates.describe(),
+            "judge": (made.judge() or SimulatingJudge(simulates)).describe()
+            if scoring.judge
+            else None,
+        }
+        run |= {"warnings": warnings} if warnings else {}
+        spent = spending(made, before)
+        run |= {"spent": spent} if spent is not None else {}
+        comparison = Comparison(tuple(found), run, directions)
+        if folder is not None:
+            comparison.save(folder)
+        return comparison
+    finally:
+        if made is not explainer:
+            made.close()
+
+
+def make_explainer(
+    explainer: str | Explainer,
+    options: Mapping[str, Any] | None = None,
+    *,
+    folder: Path | None = None,
+    progress: bool | None = None,
+) -> Explainer:
+    """The explainer called so, made with `options`, or the one given.
+
+    Args:
+        explainer, options: see `compare`.
+        folder: where an explainer that takes a `store` has it unless `options` say otherwise.
+        progress: for one that takes `progress`; None is True on a terminal.
+
+    Raises:
+        PluginError: for an unknown or broken plugin, options it does not take, or no Explainer.
+    """
+    if isinstance(explainer, Explainer):
+        if options:
+            raise PluginError("this explainer is made already; give its options where it is made")
+        return explainer
+    factory = plugins.load("explainers", explainer)
+    known = {"progress": sys.stderr.isatty() if progress is None else progress}
+    known |= {} if folder is None else {"store": folder / storage.ANSWERS}
+    usual = {name: value for name, value in known.items() if _takes(factory, name)}
+    try:
+        made = factory(**{**usual, **(options or {})})
+    except PolycodeError:
+        raise
+    except Exception as error:  # a constructor may raise anything at values it does not expect
+        if not options:
+            raise
+        if "unexpected keyword argument" in str(error):
+            what = f"the explainer {explainer!r} does not take this option"
+        else:
+            what = f"the explainer {explainer!r} does not take these options ({dict(options)})"
+        if "takes no arguments" in str(error):
+            raise PluginError(f"{what}; it has none, so leave them out") from error
+        raise PluginError(guards.made_from(what, error)) from error
+    if not isinstance(made, Explainer):
+        raise PluginError(
+            f"the plugin {explainer!r} makes a {type(made).__name__}, not an Explainer"
+        )
+    return made
+
+
+def _takes(factory: Any, option: str) -> bool:
+    try:
+        return option in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # written in C
+        return False
+
+
+def _described(texts: Any) -> str:
+    if texts is None:
+        return "embedded"
+    return str(texts) if isinstance(texts, str | Path) else type(texts).__name__

@@ -1,0 +1,1 @@
+"""Units: what is explained. Neurons, projections, components, directions, random weights."""

@@ -1,0 +1,251 @@
+"""The files of a run: run.json, state.safetensors, results.parquet. No pickle anywhere.
+
+Each file appears under its name whole or not at all. run.json holds the checksums of the others, so
+a folder in which something is missing or damaged is refused whole. The others are written beside
+their names first and moved there once run.json knows them: whenever a process is killed, the folder
+holds the earlier run or the later one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from polycode_plugins.errors import StateError
+from polycode_plugins.files import guards
+from polycode_plugins.files.provenance import FORMAT, check_record
+
+RUN, STATE, RESULTS, LOCK = "run.json", "state.safetensors", "results.parquet", ".lock"
+# A comparison, and the answers that it paid for, may lie in the same folder.
+COMPARISON, UNITS, RECORDS = "comparison.json", "units.parquet", "records.safetensors"
+ANSWERS = "answers.sqlite"
+
+Table = list[tuple[str, int, str, dict[str, Any], dict[str, Any]]]
+
+
+def save(folder: Path, state: dict[str, Tensor], table: Table, run: dict[str, Any]) -> Path:
+    """Write a run's folder; an existing run in it is replaced.
+
+    Raises:
+        StateError: where the folder cannot be written, is a file, or holds files of others.
+    """
+    prepare(folder)
+    state_file, results_file = following(folder / STATE), following(folder / RESULTS)
+    files = {STATE: write_file(state_file, lambda path: _write_state(path, state))}
+    if table:
+        files[RESULTS] = write_file(results_file, lambda path: _write_table(path, table))
+    text = json.dumps({"format": FORMAT, **run, "files": files}, indent=1, sort_keys=True)
+    write_file(folder / RUN, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    for name in files:
+        following(folder / name).replace(folder / name)
+    return folder
+
+
+def following(path: Path) -> Path:
+    """Where a file waits until run.json (or comparison.json) knows it."""
+    return path.with_name(f".{path.name}.next")
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder; refuse one that holds something other than a run or a comparison."""
+    if folder.exists() and not folder.is_dir():
+        raise StateError(f"{str(folder)!r} is a file; give the name of a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+    except OSError as error:
+        raise StateError(f"cannot write to {str(folder)!r}: {_reason(error)}") from error
+    if RUN in others or COMPARISON in others:
+        return
+    parts = {STATE, RESULTS, UNITS, RECORDS}  # of one that was cut off
+    foreign = [n for n in others if n not in parts and not n.startswith(ANSWERS)]
+    if foreign:
+        raise StateError(
+            f"{str(folder)!r} holds other files ({foreign[0]}) and no run; give a new folder"
+        )
+
+
+def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], list[tuple[str, str, Any]]]:
+    """The record, the state and the results of a complete run.
+
+    Raises:
+        StateError: for a folder that is missing, incomplete, damaged, or of a newer format.
+    """
+    run = load_run(folder)
+    if not run.get("complete"):
+        raise StateError(
+            f"the run in {str(folder)!r} was interrupted; repeat its command to finish it"
+        )
+    state = load_state(folder, run)
+    return run, state, _read_table(checked(folder, RESULTS, run))
+
+
+def load_run(folder: Path) -> dict[str, Any]:
+    """run.json, checked for its format.
+
+    Raises:
+        StateError: when it is missing, damaged, or of a newer format.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        raise StateError(f"there is no run in {str(folder)!r} ({RUN} is missing); check the path")
+    run = guards.read_json(path)
+    guards.format_of(path, run, FORMAT)
+    if not isinstance(run.get("files"), dict):
+        raise StateError(f"{str(path)!r} is damaged: it lists no files")
+    check_record(run, path.name)
+    return run
+
+
+def refuse_finished(folder: Path) -> None:
+    """Raise StateError when the folder holds a finished run."""
+    if (folder / RUN).is_file() and load_run(folder).get("complete"):
+        raise StateError(
+            f"{str(folder)!r} holds a finished run; read it with Analysis.load, replace it with "
+            "--fresh, or give another folder"
+        )
+
+
+def load_state(folder: Path, run: dict[str, Any]) -> dict[str, Tensor]:
+    """The accumulators' tensors."""
+    from safetensors.torch import load_file
+
+    path = checked(folder, STATE, run)
+    try:
+        return dict(load_file(path))
+    except Exception as error:  # safetensors raises its own type, which it does not export
+        raise StateError(f"{str(path)!r} is damaged: {error}") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for one process; a second one is refused.
+
+    The lock goes with its process, so one that was killed leaves nothing to clean up.
+    """
+    prepare(folder)
+    import fcntl
+
+    with open(folder / LOCK, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StateError(
+                f"another process is writing to {str(folder)!r}; wait for it or give another folder"
+            ) from error
+        yield  # the empty file stays: removing it could unlock somebody who just opened it
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file so that it appears whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"cannot write {str(path)!r}: {_reason(error)}") from error
+    write_file(path, lambda p: p.write_text(text, encoding="utf-8"))
+    return path
+
+
+def write_file(path: Path, writer: Callable[[Path], Any]) -> str:
+    """Write through a temporary neighbour, so that the file appears whole; return its checksum.
+
+    Raises:
+        StateError: when the file cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.touch()
+        mode = draft.stat().st_mode
+        writer(draft)
+        draft.chmod(mode)  # safetensors makes files that only their owner can read
+        with open(draft, "rb") as handle:
+            os.fsync(handle.fileno())
+            checksum = hashlib.file_digest(handle, "sha256").hexdigest()
+        os.replace(draft, path)
+    except Exception as error:
+        # safetensors and pyarrow wrap the system's error in types of their own.
+        raise StateError(f"cannot write {str(path)!r}: {_reason(error)}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return checksum
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full; free some space or give a folder on another disk"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror.lower()}; give a folder that can be written"
+    return str(error)
+
+
+def checked(folder: Path, name: str, run: dict[str, Any]) -> Path:
+    """The path of a file of a run, if it is the one whose checksum the run's record holds.
+
+    Raises:
+        StateError: when it is missing or another one.
+    """
+    path = folder / name
+    expected = run["files"].get(name)
+    waiting = following(path)  # the process was killed before it could move it
+    if waiting.is_file() and _checksum(waiting) == expected:
+        return waiting
+    if _checksum(path) != expected:
+        raise StateError(
+            f"{str(path)!r} is not the file that its run was written with (its checksum differs): "
+            "it is damaged or from another run"
+        )
+    return path
+
+
+def _checksum(path: Path) -> str:
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise StateError(f"{str(path)!r} cannot be read: {_reason(error)}") from error
+
+
+def _write_state(path: Path, state: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    save_file({k: t.contiguous() for k, t in state.items()}, path)
+
+
+def _write_table(path: Path, table: Table) -> None:
+    """One row per site and metric: the scalars in columns, the whole result as JSON."""
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        [
+            {
+                "site": site,
+                "depth": depth,
+                "metric": label,
+                **scalars,
+                "json": json.dumps(fields),
+            }
+            for site, depth, label, scalars, fields in table
+        ]
+    )
+    frame.to_parquet(path, index=False)
+
+
+def _read_table(path: Path) -> list[tuple[str, str, Any]]:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path, columns=["site", "metric", "json"])
+        return [
+            (str(site), str(label), json.loads(fields))
+            for site, label, fields in frame.itertuples(index=False)
+        ]
+    except Exception as error:  # pyarrow raises several types of its own
+        raise StateError(f"{str(path)!r} is damaged: {error}") from error

@@ -1,0 +1,79 @@
+"""The section of the spectrum metric: how to read it, what it found, what not to rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from polycode_plugins.activations import Site
+from polycode_plugins.metrics.chapter import View, own_warnings
+from polycode_plugins.metrics.spectrum.charts import (
+    dimensions_chart,
+    exponent_chart,
+    spectra_chart,
+    spectrum_table,
+)
+from polycode_plugins.metrics.spectrum.dimension_tables import directions_table, measures_table
+from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+from polycode_plugins.metrics.spectrum.static_action import action_chart, action_table
+from polycode_plugins.pages.pages import Part, Prose, Warnings
+
+
+def spectrum_parts(view: View) -> list[Part]:
+    """The parts of the section, in order."""
+    results: Sequence[SpectrumResult] = view.results
+    parts: list[Part] = [
+        Prose(
+            [
+                "The activations of a site vary more in some directions than in others. The "
+                "eigenvalues of their covariance say how much: the first is the variance along the "
+                "direction that varies most, and so on down. In many networks they fall off as a "
+                "power law, in proportion to 1 / rank^exponent, so that one number, the exponent, "
+                "says how steeply.",
+                SpectrumResult.reading,
+                "Whether one power law describes a site is tested. The test calls one sound site "
+                "in twenty broken if its activations are Gaussian, and more of them if they are "
+                "heavy-tailed or mostly zero; where it does, read the curve and not the number.",
+                findings(view.sites, results),
+            ]
+        )
+    ]
+    if warnings := own_warnings(view):
+        parts.append(Warnings(warnings))
+    parts += [
+        exponent_chart(view.id, view.sites, results),
+        spectra_chart(view.id, view.sites, results),
+        dimensions_chart(view.id, view.sites, results),
+        action_chart(view.id, view.sites, results),
+        spectrum_table(view.id, view.sites, results),
+        measures_table(view.id, view.sites, results),
+        directions_table(view.id, view.sites, results),
+        action_table(view.id, view.sites, results),
+    ]
+    return parts
+
+
+def findings(sites: Sequence[Site], results: Sequence[SpectrumResult]) -> str:
+    """The main numbers in one sentence."""
+    if len(results) == 1:
+        return (
+            f"Here the exponent of {sites[0].name} is {results[0].exponent:.2f}, and its code has "
+            f"about as many dimensions as {results[0].participation_ratio:,.1f} equal directions "
+            f"out of {results[0].width:,} would."
+        )
+    ratios = [r.participation_ratio for r in results]
+    dimensions = (
+        f"The participation ratio runs from {min(ratios):,.1f} to {max(ratios):,.1f} directions."
+    )
+    whole = [i for i, r in enumerate(results) if not r.power_law.broken]
+    if not whole:
+        return f"Here no site follows one power law. {dimensions}"
+    low = min(whole, key=lambda i: results[i].exponent)
+    high = max(whole, key=lambda i: results[i].exponent)
+    over = f"{len(whole)} of {len(results)}" if len(whole) < len(results) else f"{len(results)}"
+    return (
+        f"Here the exponent runs from {results[low].exponent:.2f} ({sites[low].name}) to "
+        f"{results[high].exponent:.2f} ({sites[high].name}), with a median of "
+        f"{median(results[i].exponent for i in whole):.2f} over {over} sites"
+        f"{' (those that follow one power law)' if len(whole) < len(results) else ''}. {dimensions}"
+    )

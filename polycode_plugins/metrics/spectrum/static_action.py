@@ -1,0 +1,90 @@
+"""What a power law says of the static action, beside the action of the spectrum itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from polycode_plugins import theory
+from polycode_plugins.activations import Site
+from polycode_plugins.metrics.action.power_law import PowerLawAction, power_law_action
+from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+from polycode_plugins.pages.charts import Axis, Chart, Series
+from polycode_plugins.pages.tables import Table, column, names
+
+_WIDTHS = 4  # curves that can be told apart
+_POINTS = 41
+
+
+def action_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumResult]) -> Table:
+    """Static action of every site, in units of its first eigenvalue, beside what theory gives."""
+    found = [power_law_action(result) for result in results]
+    columns = [
+        names("site", [s.name for s in sites]),
+        column("exponent", [a.exponent for a in found], digits=3, help="of the fitted power law"),
+        column(
+            "measured",
+            [_measured(a) for a in found],
+            help="from the eigenvalues: 3 / (2 width) times their sum",
+        ),
+        column(
+            "power law",
+            [a.corrected / a.scale for a in found],
+            help="of a power law with this exponent and width: 3 / (2 width) times the sum of "
+            "1 / rank^exponent",
+        ),
+        column(
+            "as published",
+            [None if a.as_published is None else a.as_published / a.scale for a in found],
+            help="zeta(exponent) / 2, which leaves out 3 / width and takes infinitely many units; "
+            "it has no value for an exponent of at most 1",
+        ),
+    ]
+    return Table(f"{id}-actions", "Static action / first eigenvalue", columns)
+
+
+def action_chart(id: str, sites: Sequence[Site], results: Sequence[SpectrumResult]) -> Chart:
+    """Static action against exponent (Marshall & Kirchner 2024, figure 4, supplement 2.5)."""
+    found = [power_law_action(result) for result in results]
+    last = max(len(sites) - 1, 1)
+    top = max(1.5, *(a.exponent for a in found)) * 1.05
+    series = []
+    for width in sorted({a.width for a in found})[:_WIDTHS]:
+        at = np.linspace(0, top, _POINTS).tolist()
+        curve = [theory.power_law_action(width, exponent, 3) for exponent in at]
+        series.append(Series(f"power law, width {width:,}", at, curve, "ink", "dash", legend=False))
+    for i, (site, action) in enumerate(zip(sites, found, strict=True)):
+        value = _measured(action)
+        label = [site.name, f"exponent {action.exponent:.3f}", f"measured {value:.3g}"]
+        label.append(f"power law {action.corrected / action.scale:.3g}")
+        colour = f"scale:{i / last:.3f}"
+        series.append(
+            Series(
+                site.name,
+                [action.exponent],
+                [value],
+                colour,
+                symbol="circle",
+                hover=[label],
+                legend=False,
+            )
+        )
+    return Chart(
+        f"{id}-action",
+        "Static action against exponent",
+        "How strongly random projections of the code to three dimensions vary, as a share of the "
+        "first eigenvalue: a point on its dashed line has the action that a power law with its "
+        "exponent has, a point below or above it less or more, since it is not quite one. Of "
+        "several lines the lower belong to wider sites.",
+        Axis("exponent (no unit)"),
+        Axis("static action / first eigenvalue", log=True),
+        series,
+        scale=("first site", "last site") if len(sites) > 1 else None,
+        notes=[("ink", "dash", "power law of this width")],
+    )
+
+
+def _measured(action: PowerLawAction) -> float:
+    assert action.measured is not None
+    return action.measured / action.scale

@@ -1,0 +1,1 @@
+"""Runs: who runs the model differs, what is gathered and how it is kept does not."""

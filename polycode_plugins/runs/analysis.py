@@ -1,0 +1,248 @@
+"""`Analysis`: the results of metrics over the sites of a model, with everything needed to go on.
+
+It holds the results, the statistics they were computed from (what merge and resume read), and the
+record of the run (what made it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polycode_plugins.activations import AXES, Site
+from polycode_plugins.errors import PolycodeError, SiteError, StateError, near
+from polycode_plugins.files import guards, storage
+from polycode_plugins.files.provenance import Rows, same_analysis
+from polycode_plugins.metrics.site_warnings import SiteWarning, all_warnings
+from polycode_plugins.runs.gathering import (
+    Results,
+    Statistics,
+    describe_metric,
+    listed,
+    rebuild_metrics,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class Analysis:
+    """Results by site and metric.
+
+    `analysis["blocks.0.hook_resid_post"]` is a dict of results by metric; `analysis[site, metric]`
+    is one result.
+
+    Attributes:
+        results: {site: {metric label: result}}, sites in depth order.
+        sites: the sites, in depth order.
+        run: the record of what made it: model, data, metrics, options, seed, versions.
+    """
+
+    def __init__(self, statistics: Statistics, results: Results, run: dict[str, Any]) -> None:
+        self.statistics = statistics
+        self.results = results
+        self.run = run
+
+    @property
+    def sites(self) -> list[Site]:
+        """The sites, in depth order."""
+        return list(self.statistics.sites.values())
+
+    @property
+    def metrics(self) -> list[str]:
+        """Labels of the metrics."""
+        return [m.label for m in self.statistics.metrics]
+
+    def __getitem__(self, key: str | tuple[str, str]) -> Any:
+        site, metric = key if isinstance(key, tuple) else (key, None)
+        if site not in self.results:
+            raise SiteError(f"no site {site!r} in this analysis{near(site, self.results)}")
+        if metric is None:
+            return self.results[site]
+        if metric not in self.results[site]:
+            raise SiteError(
+                f"no metric {metric!r} in this analysis; it has {', '.join(self.metrics)}"
+            )
+        return self.results[site][metric]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __repr__(self) -> str:
+        return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)})"
+
+    @property
+    def warnings(self) -> tuple[SiteWarning, ...]:
+        """What keeps results from meaning what they seem to: each sentence once, with its sites.
+
+        `str` of one begins with the sites. `result.warnings` has those of one result.
+        """
+        return all_warnings(self.metrics, self.results)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per site, and a column `metric.field` for every scalar result.
+
+        `depth` is the place of the site among those of this analysis, from 0.
+        """
+        import pandas as pd
+
+        rows = []
+        for depth, site in enumerate(self.sites):
+            row: dict[str, Any] = {"site": site.name, "depth": depth}
+            for label, result in self.results[site.name].items():
+                row |= {f"{label}.{k}": v for k, v in result.scalars().items()}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def plot(self, metric: str | None = None) -> Figure:
+        """One figure with the plot of every metric at every site, or of one metric."""
+        import matplotlib.pyplot as plt
+
+        labels = [metric] if metric is not None else self.metrics
+        columns = min(4, len(self))
+        rows = -(-len(self) // columns)
+        figure, axes = plt.subplots(
+            rows * len(labels),
+            columns,
+            figsize=(3.4 * columns, 2.8 * rows * len(labels)),
+            squeeze=False,
+            layout="constrained",
+        )
+        for panel in axes.flat:
+            panel.set_visible(False)
+        for block, label in enumerate(labels):
+            for i, site in enumerate(self):
+                panel = axes[block * rows + i // columns][i % columns]
+                panel.set_visible(True)
+                self[site, label].plot(panel)
+                panel.set_title(site, fontsize=8)
+        return figure
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Write run.json, state.safetensors and results.parquet; each appears whole or not at all.
+
+        Raises:
+            StateError: where the folder cannot be written or holds something else.
+        """
+        return storage.save(Path(folder), self.statistics.state(), self._table(), self.run)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Analysis:
+        """Read what `save` wrote. The model and the data are not needed.
+
+        Raises:
+            StateError: for a folder that is missing, incomplete, damaged, or of a newer format.
+        """
+        run, state, table = storage.load(Path(folder))
+        statistics = statistics_of(run)
+        statistics.load_state(state)
+        kinds = {m.label: m.result for m in statistics.metrics}
+        results: Results = {site: {} for site in statistics.sites}
+        try:
+            for site, label, fields in table:
+                results[site][label] = kinds[label].from_dict(fields)
+                guards.check_fields(results[site][label])
+        except Exception as error:  # somebody's metric, and a file of somebody's
+            what = f"the results in {str(folder)!r} do not fit its run.json"
+            raise StateError(guards.made_from(what, error)) from error
+        if any(found.keys() != kinds.keys() for found in results.values()):
+            raise StateError(f"the results in {str(folder)!r} are not those of every metric")
+        return cls(statistics, results, run)
+
+    def merge(self, other: Analysis) -> Analysis:
+        """The analysis of both parts' data together; neither part is changed.
+
+        Raises:
+            StateError: unless both are disjoint parts of one analysis: same model, sites, metrics
+                and options, and no row of the data in both; and for what was attached or measured,
+                whose rows nobody has numbered.
+        """
+        same_analysis(self.run, other.run)
+        if not self.run["rows"]["count"]:
+            raise StateError(
+                f"what was {self.run['data']} has rows without numbers in the data, so nothing "
+                "tells whether a row is in both parts; gather all in one pass of attach, merge "
+                "shards of pc.analyze, or merge TorchMetric objects"
+            )
+        rows = Rows.from_json(self.run["rows"]).joined(Rows.from_json(other.run["rows"]))
+        statistics = statistics_of(self.run)
+        statistics.merge(self.statistics)
+        statistics.merge(other.statistics)
+        run = {**self.run, "rows": rows.to_json(), "complete": True}
+        return finish(statistics, run)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the analysis as one self-contained HTML file.
+
+        Raises:
+            PluginError: when the report extra is not installed.
+        """
+        from polycode_plugins.report import write
+
+        return write(self, Path(path))
+
+    def _table(self) -> list[tuple[str, int, str, dict[str, Any], dict[str, Any]]]:
+        return [
+            (site.name, depth, label, result.scalars(), result.to_dict())
+            for depth, site in enumerate(self.sites)
+            for label, result in self.results[site.name].items()
+        ]
+
+
+def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) -> Analysis:
+    """Compute every metric at every site.
+
+    Raises:
+        PolycodeError: where a result is undefined, with the sites; of many the first ones.
+    """
+    results: Results = {}
+    failures: list[tuple[str, PolycodeError]] = []
+    for site in statistics.sites:
+        results[site] = {}
+        for metric in statistics.metrics:
+            try:
+                results[site][metric.label] = statistics.compute(site, metric)
+            except PolycodeError as error:
+                failures.append((site, error))
+            if progress is not None:
+                progress.update()
+    if failures:
+        (_, first), *others = failures
+        more = list(dict.fromkeys(site for site, _ in others))
+        at = f" (and more at {listed(more)})" if more else ""
+        raise type(first)(f"{first}{at}") from first
+    run = run | {"sites": [dataclasses.asdict(s) for s in statistics.sites.values()]}
+    return Analysis(statistics, results, run)
+
+
+def statistics_of(run: dict[str, Any]) -> Statistics:
+    """Empty statistics for the sites and metrics a run's record names."""
+    try:
+        sites = [Site(**{**s, "axes": tuple(s["axes"])}) for s in run["sites"]]
+        metrics = rebuild_metrics(run["metrics"])
+    except (KeyError, TypeError) as error:
+        raise StateError(f"run.json lacks or misstates {error}") from error
+    for site in sites:
+        guards.check_fields(site)
+        if not set(site.axes) <= AXES:
+            raise StateError(f"run.json misstates the axes of site {site.name!r}: {site.axes}")
+    if len({s.name for s in sites}) < len(sites) or len({m.label for m in metrics}) < len(metrics):
+        raise StateError("run.json names a site or a metric twice")
+    return Statistics(metrics, sites)
+
+
+def record(statistics: Statistics, **fields: Any) -> dict[str, Any]:
+    """The parts of a run's record that the statistics know, and `fields`."""
+    return {
+        "sites": [dataclasses.asdict(s) for s in statistics.sites.values()],
+        "metrics": [describe_metric(m) for m in statistics.metrics],
+        **fields,
+    }

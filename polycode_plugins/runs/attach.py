@@ -1,0 +1,213 @@
+"""`attach` and `measure`: metrics on somebody else's forward passes and on stored activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from polycode_plugins.activations import Activations, Arrivals, Site
+from polycode_plugins.adapters.base import Adapter, Capture, choose
+from polycode_plugins.errors import DataError, PolycodeError, SiteError
+from polycode_plugins.files.provenance import Rows, environment, fingerprint
+from polycode_plugins.loading import load
+from polycode_plugins.metrics.base import Metric, as_activations
+from polycode_plugins.runs.analysis import Analysis, finish, record
+from polycode_plugins.runs.gathering import Statistics, make_metrics
+
+
+class Probe:
+    """Metrics gathering while somebody else runs the model; read it with `compute()`."""
+
+    def __init__(self, adapter: Adapter, statistics: Statistics, capture: Capture) -> None:
+        self._adapter = adapter
+        self._statistics = statistics
+        self._capture = capture
+
+    @property
+    def n_samples(self) -> dict[str, int]:
+        """Samples seen so far at each site."""
+        return {name: self._statistics.n_samples(name) for name in self._statistics.sites}
+
+    def compute(self) -> Analysis:
+        """The results of everything seen so far; gathering goes on while the context is open.
+
+        Raises:
+            SiteError: when a site has not fired.
+            DataError: where a result is undefined.
+        """
+        silent = [name for name, count in self._capture.fired.items() if not count]
+        if silent:
+            raise SiteError(
+                f"site {silent[0]!r} did not fire: run the model inside the 'with' block, and "
+                "through this site"
+            )
+        self._statistics.check_sites()
+        run = record(
+            self._statistics,
+            **environment(),
+            model={**self._adapter.describe(), "fingerprint": fingerprint(self._adapter.model)},
+            data="attached",
+            seed=None,
+            options={},
+            rows=Rows().to_json(),
+            complete=True,
+        )
+        return finish(self._statistics, run)
+
+
+class Attachment(AbstractContextManager["Probe"]):
+    """What `attach` returns: to be opened by a `with` statement, which gives the `Probe`."""
+
+    def __init__(self, opened: AbstractContextManager[Probe]) -> None:
+        self._opened = opened
+
+    def __enter__(self) -> Probe:
+        return self._opened.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return self._opened.__exit__(kind, error, trace)
+
+    if not TYPE_CHECKING:  # a type checker shall find no attribute here
+
+        def __getattr__(self, name):
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise PolycodeError(
+                f"nothing was attached, so there is no {name!r}: use it in a with statement, "
+                "'with pc.attach(...) as probe:', and run the model inside"
+            )
+
+
+def attach(
+    model: Any,
+    sites: Sequence[str] | str | None = None,
+    metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
+    *,
+    adapter: str | type[Adapter] | None = None,
+    **options: Any,
+) -> Attachment:
+    """Gather metrics during any forward passes of a live model.
+
+    The passes are the caller's: their mode, gradients, dropout and hooks stay as they are, outputs
+    are bit-equal, and nothing stays behind. TransformerLens models leave special tokens (padding,
+    beginning of text) out by themselves; for other models every position counts.
+
+    Args:
+        model: a live model.
+        sites: names or globs.
+        metrics: names or metric objects.
+        adapter: the adapter's name; by default the one that claims the model.
+        options: passed to the adapter.
+
+    Example:
+        with pc.attach(model, "blocks.*.hook_resid_post", ["spectrum"]) as probe:
+            model.generate(...)
+        print(probe.compute().to_dataframe())
+    """
+    return Attachment(_attached(model, sites, metrics, adapter, options))
+
+
+@contextmanager
+def _attached(
+    model: Any,
+    sites: Sequence[str] | str | None,
+    metrics: Iterable[str | Metric] | str | Metric,
+    adapter: str | type[Adapter] | None,
+    options: dict[str, Any],
+) -> Iterator[Probe]:
+    source = load(model, adapter, **options)
+    made = make_metrics(metrics)
+    for metric in made:
+        metric.admit(source.model, train_mode=True)
+    statistics = Statistics(made, source.resolve(sites, None))
+    arrivals = Arrivals()
+
+    def receive(site: str, activations: Activations) -> None:
+        if statistics.n_samples(site):  # a second pass: those that fire in the first one have
+            statistics.check_sites()
+        statistics.receive(site, arrivals.numbered(site, activations))
+
+    with source.capture(list(statistics.sites.values()), receive) as capture:
+        yield Probe(source, statistics, capture)
+
+
+def measure(
+    activations: Mapping[str, Any] | Any,
+    metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
+    sites: Sequence[str] | str | None = None,
+    *,
+    mask: Tensor | None = None,
+    axes: tuple[str, ...] | None = None,
+) -> Analysis:
+    """Metrics of activations that are already there.
+
+    Args:
+        activations: a TransformerLens ActivationCache, or any mapping of site to tensor: [samples,
+            features], [batch, position, features], [batch, position, head, features] for names
+            that TransformerLens uses for heads, images [batch, channels, height, width], or
+            Activations.
+        metrics: names or metric objects.
+        sites: names or globs of those to measure; all of them unless given.
+        mask: bool [batch] or [batch, position]; False is left out (padding, special tokens). A
+            cache does not know them, so without a mask every position counts.
+        axes: names of the axes of every tensor, where they are not the usual ones.
+
+    Raises:
+        DataError: for an empty mapping, or activations that cannot be read.
+        SiteError: for a name or glob that finds nothing.
+    """
+    items = list(activations.items()) if hasattr(activations, "items") else None
+    if items is None and not (isinstance(activations, Sized) and len(activations) == 0):
+        raise DataError(
+            f"measure takes a mapping of site to tensor, and this is a "
+            f"{type(activations).__name__}; for one tensor use pc.metrics.Spectrum().measure(x)"
+        )
+    if not items:
+        raise DataError(
+            "there is nothing to measure: pass an ActivationCache or a mapping of site to tensor"
+        )
+    values = {str(name): value for name, value in items}
+    held = [Site(name, depth) for depth, name in enumerate(values)]
+    chosen = held if sites is None else choose(sites, held, list(values))
+    batches = {s.name: _read(s.name, values[s.name], axes, mask) for s in chosen}
+    known = [replace(s, axes=batches[s.name].axes) for s in chosen]
+    statistics = Statistics(make_metrics(metrics), known)
+    for name, batch in batches.items():
+        statistics.receive(name, Arrivals().numbered(name, batch))
+    statistics.check_sites()
+    run = record(
+        statistics,
+        **environment(),
+        model={},
+        data="measured",
+        seed=None,
+        options={},
+        rows=Rows().to_json(),
+        complete=True,
+    )
+    return finish(statistics, run)
+
+
+def _read(name: str, value: Any, axes: tuple[str, ...] | None, mask: Tensor | None) -> Activations:
+    """One tensor of a mapping; heads are told from images by TransformerLens's hook names."""
+    if axes is None and ".hook_" in f".{name}" and getattr(value, "ndim", 0) == 4:
+        if "pattern" in name or "attn_scores" in name:
+            raise DataError(
+                f"{name!r} holds attention weights, not the activations of units; choose "
+                "others with sites=, for example sites='**.hook_resid_post'"
+            )
+        axes = ("batch", "position", "head", "feature")
+    try:
+        return as_activations(value, axes=axes, mask=mask)
+    except DataError as error:
+        raise DataError(f"{name!r}: {error}") from error

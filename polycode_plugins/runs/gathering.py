@@ -1,0 +1,305 @@
+"""The accumulators of every site, shared between the metrics that need the same ones.
+
+This is the sink of a capture: `analyze`, `attach` and `measure` differ only in who runs the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polycode_plugins import plugins
+from polycode_plugins.activations import Activations, Site
+from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
+from polycode_plugins.files import guards
+from polycode_plugins.metrics.base import Accumulator, Metric, Result, check_finite
+from polycode_plugins.metrics.pairs import PairMetric, result_at
+from polycode_plugins.precision import full_precision
+
+Results = dict[str, dict[str, Result]]  # by site, then by the metric's label
+
+NAMED = 5  # sites that a message about many of them names
+
+
+class Statistics:
+    """What a set of metrics needs to know about a set of sites.
+
+    Args:
+        metrics: the metrics; those that name the same accumulator share it.
+        sites: the sites whose activations will come.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], sites: Sequence[Site]) -> None:
+        self.metrics = list(metrics)
+        self.sites = {site.name: site for site in sites}
+        self.batches = 0
+        self._admitted: set[str] = set()
+        self._refused: list[tuple[str, Metric, PolycodeError]] = []
+        # Where each metric finds its accumulators: [site][label][name] -> key in _held[site].
+        self._keys: dict[str, dict[str, dict[str, str]]] = {}
+        self._held: dict[str, dict[str, Accumulator]] = {}
+        for site in sites:
+            held = self._held.setdefault(site.name, {})
+            keys = self._keys.setdefault(site.name, {})
+            for metric in self.metrics:
+                if isinstance(metric, PairMetric):
+                    metric.partners_of(site, sites)  # refuses a missing one before data is read
+                keys[metric.label] = {}
+                for name, accumulator in metric.accumulators().items():
+                    held.setdefault(accumulator.key(), accumulator)
+                    keys[metric.label][name] = accumulator.key()
+
+    def begin(self, labels: Tensor | None, inputs: Tensor | None = None) -> None:
+        """Tell the accumulators of a batch to come; see `Accumulator.begin`."""
+        for held in self._held.values():
+            for accumulator in held.values():
+                accumulator.begin(labels, inputs)
+
+    def receive(self, site: str, activations: Activations) -> None:
+        """Take in one batch of one site; the sink of a capture."""
+        check_finite(activations, site, self.batches)
+        if self.sites[site].axes != activations.axes:
+            known = self.sites[site]
+            if known.axes and self.n_samples(site):
+                raise DataError(
+                    f"the axes of site {site!r} changed from {known.axes} to {activations.axes}; "
+                    "a site must keep its layout"
+                )
+            self.sites[site] = Site(
+                known.name, known.depth, activations.axes, known.width, known.source
+            )
+        try:
+            with full_precision():
+                for accumulator in self._held[site].values():
+                    accumulator.update(activations)
+        except PolycodeError as error:
+            raise type(error)(f"site {site!r}: {error}") from error
+        if site not in self._admitted:
+            self._admit(site, activations)
+
+    def _admit(self, site: str, activations: Activations) -> None:
+        self._admitted.add(site)
+        for metric in self.metrics:
+            try:
+                metric.admit_site(self.sites[site], activations)
+            except PolycodeError as error:
+                self._refused.append((site, metric, error))
+
+    def check_sites(self) -> None:
+        """Refuse sites that have fired and can have no result, all of them in one message.
+
+        To be called when all sites have fired once.
+
+        Raises:
+            PolycodeError: with the sites, and how to leave them out.
+        """
+        if not self._refused:
+            return
+        order = list(self.sites)
+        refused = sorted(self._refused, key=lambda one: order.index(one[0]))
+        site, metric, error = refused[0]
+        sites = list(dict.fromkeys(name for name, _, _ in refused))
+        more = f" (and more at {listed(sites[1:])})" if sites[1:] else ""
+        out = " and ".join(repr(f"!{glob}") for glob in _globs(sites, self.sites))
+        raise type(error)(
+            f"{metric.label} of site {site!r} can have no result: {error}; leave it out, with "
+            f"{out} among the sites{more}"
+        ) from error
+
+    def n_samples(self, site: str) -> int:
+        """Samples a site has seen."""
+        return max((a.n_samples for a in self._held[site].values()), default=0)
+
+    def accumulators(self, site: str, label: str) -> dict[str, Accumulator]:
+        """The accumulators of one metric at one site, under the metric's own names."""
+        return {n: self._held[site][key] for n, key in self._keys[site][label].items()}
+
+    def compute(self, site: str, metric: Metric) -> Result:
+        """The result of one metric at one site.
+
+        Raises:
+            DataError: where it is undefined; the message names the site.
+        """
+        try:
+            with full_precision():
+                return result_at(
+                    metric,
+                    self.sites[site],
+                    list(self.sites.values()),
+                    lambda name: self.accumulators(name, metric.label),
+                )
+        except PolycodeError as error:
+            raise type(error)(f"{metric.label} of site {site!r}: {error}") from error
+
+    def merge(self, other: Statistics) -> None:
+        """Take in everything another set of statistics has seen; sites and metrics must agree."""
+        if list(self.sites) != list(other.sites):
+            raise StateError("the sites differ, so the statistics cannot be merged")
+        for site, held in self._held.items():
+            if held.keys() != other._held[site].keys():
+                raise StateError("the metrics differ, so the statistics cannot be merged")
+            if not self.n_samples(site):
+                self.sites[site] = other.sites[site]
+            for key, accumulator in held.items():
+                accumulator.merge(other._held[site][key])
+
+    def state(self) -> dict[str, Tensor]:
+        """All accumulators as flat tensors, keyed "site index/accumulator key/tensor"."""
+        return {
+            f"{index}/{key}/{name}": tensor
+            for index, held in enumerate(self._held.values())
+            for key, accumulator in held.items()
+            for name, tensor in accumulator.state().items()
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace everything seen by what `state` returned.
+
+        Raises:
+            StateError: for tensors of something else, or damaged ones.
+        """
+        grouped: dict[tuple[int, str], dict[str, Tensor]] = {}
+        for path, tensor in tensors.items():
+            index, _, rest = path.partition("/")
+            key, _, name = rest.rpartition("/")
+            if not index.isdecimal() or not index.isascii():
+                raise StateError(f"the saved statistics hold {path!r}, which is of no site")
+            if tensor.is_complex():
+                raise StateError(f"the saved statistics hold complex numbers in {path!r}")
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise StateError(f"the saved statistics hold NaN or infinity in {path!r}")
+            grouped.setdefault((int(index), key), {})[name] = tensor
+        expected = {
+            (i, k): accumulator
+            for i, held in enumerate(self._held.values())
+            for k, accumulator in held.items()
+        }
+        missing = {place for place in expected if place not in grouped}
+        if not set(grouped) <= set(expected) or not all(expected[m].optional for m in missing):
+            raise StateError("the saved statistics are of other sites or metrics")
+        for i, held in enumerate(self._held.values()):
+            for key, accumulator in held.items():
+                try:
+                    state = grouped.get((i, key))
+                    accumulator.load_state(accumulator.fresh().state() if state is None else state)
+                    counted = accumulator.n_samples
+                except Exception as error:  # somebody's accumulator, and a file of somebody's
+                    what = f"the saved statistics of {key!r} cannot be used"
+                    raise StateError(guards.made_from(what, error)) from error
+                if counted < 0:
+                    raise StateError(f"the saved statistics of {key!r} count {counted} samples")
+
+
+def listed(sites: Sequence[str]) -> str:
+    """The names of sites for a message: the first ones of many."""
+    rest = f", {len(sites) - NAMED} others" if len(sites) > NAMED else ""
+    return f"{', '.join(sites[:NAMED])}{rest}"
+
+
+def _globs(unwanted: Sequence[str], sites: Iterable[str]) -> list[str]:
+    """What names just the unwanted ones of `sites`: globs of last parts if these are theirs alone.
+
+    Where these are many, the first ones.
+    """
+    others = {name.rpartition(".")[2] for name in sites if name not in unwanted}
+    found = {
+        name if "." not in name or last in others else f"**.{last}": None
+        for name in unwanted
+        for last in [name.rpartition(".")[2]]
+    }
+    return list(found)[:NAMED]
+
+
+def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]:
+    """Metric objects for names and objects, each with a label of its own.
+
+    Raises:
+        PluginError: for an unknown name, something that is no metric, or two equal labels.
+        StateError: for settings that are not of their types.
+        DataError: for settings that are not finite.
+    """
+    if isinstance(metrics, str | Metric):
+        metrics = [metrics]
+    made: list[Metric] = []
+    for metric in metrics:
+        if isinstance(metric, str):
+            metric = make_metric(metric)
+        if not isinstance(metric, Metric):
+            raise PluginError(
+                f"{metric!r} is not a metric; pass a name ({', '.join(_metric_names())}) or an "
+                "object such as pc.metrics.Spectrum()"
+            )
+        _check_lasting(metric)
+        made.append(metric)
+    if not made:
+        raise PluginError(f"no metric was asked for; choose from {', '.join(_metric_names())}")
+    labels = [m.label for m in made]
+    double = next((label for label in labels if labels.count(label) > 1), None)
+    if double is not None:
+        raise PluginError(
+            f"two metrics are labelled {double!r}; give one of them another label, for example "
+            f"Spectrum(label='{double}-2')"
+        )
+    return made
+
+
+def _check_lasting(metric: Metric) -> None:
+    """Refuse, before any data is read, settings with which no saved run could be read again."""
+    for field in fields(metric):
+        value = getattr(metric, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DataError(
+                f"{field.name} of the metric {metric.label!r} is {value}, which a saved run cannot "
+                "hold; give a finite number"
+            )
+    type(metric).from_options(metric.options())
+
+
+def rebuild_metrics(saved: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """The metrics of a saved run, from what `describe_metric` wrote.
+
+    Raises:
+        PluginError: for a metric that is not installed, or does not import.
+        StateError: for anything else than what `describe_metric` writes.
+    """
+    for one in saved:
+        if not isinstance(one, Mapping) or not isinstance(one.get("metric"), str):
+            raise StateError(f"run.json misstates a metric: {one!r}")
+        if not isinstance(one.get("options"), Mapping):
+            raise StateError(f"run.json misstates the settings of the metric {one['metric']!r}")
+    return [make_metric(m["metric"], m["options"]) for m in saved]
+
+
+def make_metric(name: str, options: Mapping[str, Any] | None = None) -> Metric:
+    """The installed metric called `name`, with settings or its defaults.
+
+    Raises:
+        PluginError: for an unknown name, one that does not import, or is no metric.
+        StateError: for settings that the metric does not have, or does not take.
+    """
+    made = plugins.load("metrics", name)
+    if not isinstance(made, type) or not issubclass(made, Metric):
+        raise PluginError(
+            f"the plugin {name!r} is a {type(made).__name__} and no class of metrics; it has to be "
+            "a subclass of polycode_plugins.Metric"
+        )
+    return made.from_options(options or {})
+
+
+def describe_metric(metric: Metric) -> dict[str, Any]:
+    """A metric as JSON values, enough to make it again."""
+    kind = type(metric)
+    name = kind.name
+    if not kind.__module__.startswith("polycode_plugins."):  # built-ins own their names
+        target = f"{kind.__module__}:{kind.__qualname__}"
+        name = next((p.reference for p in plugins.find("metrics") if p.target == target), name)
+    return {"metric": name, "options": metric.options()}
+
+
+def _metric_names() -> list[str]:
+    return [p.reference for p in plugins.find("metrics")]
