@@ -129,8 +129,7 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
     sums = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1.0, width + 1)))])
     at = (sums[data.edges[1:] - 1] - sums[data.edges[:-1] - 1]) / data.sizes
     order = np.log(np.arange(1.0, width + 1))
-    # Between bins the logarithm is linear in log rank, and beyond the last it goes on as before.
-    hat = np.stack([np.interp(order, at, row) for row in np.eye(count)], axis=1)
+    own = np.minimum(np.searchsorted(data.edges, np.arange(1, width + 1), "right"), count) - 1
     some = max(3, int(TREND * count))
     noise: Array | None = None
     # Slopes between bins walk at random: what is assumed where the sample cannot tell.
@@ -139,15 +138,22 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
     bend = (slope[1:] - slope[:-1]) / np.sqrt(BEND * (gaps[1:] + gaps[:-1]) / 2)[:, None]
     logs, start, reference, grouped = data.values.copy(), None, None, None
     for _ in range(ROUNDS):
-        line = hat @ logs
+        # In a bin the logarithm is linear in log rank, with the smaller of the slopes to its
+        # neighbours: a jump stays one. Beyond the last it goes on as before.
+        falls = slope @ logs
+        left, right = np.append(falls[0], falls), np.append(falls, falls[-1])
+        chosen = np.where(np.abs(right) <= np.abs(left), np.arange(count), np.arange(count) - 1)
+        chosen = np.clip(chosen, 0, count - 2)
+        beyond = order > np.log(data.last + 0.5)
+        along = np.where(beyond, 0.0, order - at[own])
+        hat = np.eye(count)[own] + along[:, None] * slope[chosen[own]]
         trend = min(0.0, float(np.polyfit(at[-some:], logs[-some:], 1)[0]))
-        beyond = order > at[-1]
-        line[beyond] += trend * (order[beyond] - at[-1])
+        line = hat @ logs + np.where(beyond, trend * (order - at[-1]), 0.0)
         line = np.minimum.accumulate(line)
         unit = line[0]
         population = np.exp(line - unit)
         if grouped is None:
-            grouped = levels(line, dof, np.array([1]))
+            grouped = levels(line, dof, data.edges)
         if start is not None and reference is not None:
             start = start.scaled((population / reference)[data.nodes - 1])
         found = expect(data, population, dof, start, rows, grouped)

@@ -281,7 +281,7 @@ def dependence(documents: Groups, singles: Groups | None, ranks: Ranks | None) -
         tails, tails_cube = single.square, max(single.cube, single.square**2)
     told = found if single is None else _beside(found, single, tails, tails_cube)
     correlation = INDEPENDENT
-    if _significant(told):
+    if _significant(told, found, single):
         from polycode_plugins.metrics.spectrum.row_fit import fitted
 
         places = None if ranks is None else _places(documents, blocks, ranks)
@@ -341,16 +341,20 @@ def _places(groups: Groups, blocks: list[NDArray[np.int64]], ranks: Ranks) -> tu
     return grid, np.stack([halves[block].mean(axis=0) for block in blocks])
 
 
-def _significant(found: Moments) -> bool:
+def _significant(told: Moments, found: Moments, single: Moments | None) -> bool:
     """Whether the moments are more than chance gives, over all or in some block of directions.
 
     That is judged by the error without correlation: where a few documents hold most of it, the
-    error is of its own size.
+    error is of its own size. What single rows show as well is none, be it ever so little.
     """
-    first, second = np.triu_indices(found.blocks)
+    first, second = np.triu_indices(told.blocks)
     own = np.flatnonzero(first == second)
-    above = (found.values[own] - 1) / found.chance[own]
-    over_all = (found.square - 1) / found.square_chance
+    above = (told.values[own] - 1) / told.chance[own]
+    over_all = (told.square - 1) / told.square_chance
+    if single is not None:
+        more = (found.values - np.maximum(single.values, 1.0))[own] / told.chance[own]
+        above = np.minimum(above, more)
+        over_all = min(over_all, (found.square - max(single.square, 1.0)) / told.square_chance)
     return bool(over_all >= SIGNIFICANT or above.max() >= SIGNIFICANT_BLOCK)
 
 

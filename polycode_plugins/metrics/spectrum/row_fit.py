@@ -189,7 +189,7 @@ def fitted(found: Moments, places: tuple[Array, Array] | None, length: float) ->
     # How even either of them is: the likeliest, by Laplace's approximation.
     least = np.inf
     for name in ("lag_within", "common_within"):
-        for within in EVEN[-1:] if name == "lag_within" else EVEN[1:-1]:
+        for within in EVEN[-1:] if name == "lag_within" else EVEN[1:]:
             before = getattr(model, name)
             setattr(model, name, within)
             value, tried = model.search(theta)
