@@ -76,6 +76,7 @@ class Capacity(Metric):
     """
 
     name: ClassVar[str] = "capacity"
+    side_by_side: ClassVar[bool] = True
     result: ClassVar[type[Result]] = CapacityResult
 
     step: float | None = None

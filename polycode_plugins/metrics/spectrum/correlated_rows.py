@@ -36,10 +36,10 @@ from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
-STEPS = 60
+STEPS = 25
+EARLY, AWAY = 5, 0.5  # a search that is so many ranks away after so many steps goes astray
 TOLERANCE = 1e-5  # in ranks
 TERM = 5e-3  # root mean square of a term of a profile below which it is left out
-WEAK = 1e-3
 BESIDE = 1e-4  # in units of x: how far apart two points stand for one where a formula is 0 / 0
 
 
@@ -59,15 +59,6 @@ class Profile:
         shapes = self.shapes * t
         shapes[0] += 1 - t
         return Profile(self.loadings, shapes, self.weights)
-
-    def terms(self, heights: Complex) -> Complex:
-        """e [nodes, terms] of which sum_r a_rj e_r is near to `heights` [nodes, levels].
-
-        Of another profile's heights a weak term would say nothing: it begins with zero.
-        """
-        square = self.loadings @ self.loadings.T
-        ridge = np.diag(np.append(0.0, np.full(len(square) - 1, WEAK * square[0, 0])))
-        return np.asarray(heights @ self.loadings.T @ np.linalg.inv(square + ridge))
 
 
 @lru_cache(maxsize=64)
@@ -133,7 +124,7 @@ def solve(
     target = ranks - 0.5
     products = _Products(form)
     weight = counts * population / dof
-    for _ in range(STEPS):
+    for attempt in range(STEPS):
         delta = population * (e @ form.loadings)
         inverse = 1 / (1 + delta)
         inner = (weight * inverse) @ form.loadings.T
@@ -157,7 +148,7 @@ def solve(
         worst = np.maximum(
             np.abs(missing), dof * np.abs(off).max(axis=1) / np.abs(e).max(axis=1) / 10
         )
-        if not np.isfinite(worst).all():
+        if not np.isfinite(worst).all() or (attempt == EARLY and worst.max() > AWAY):
             return None
         if worst.max() < TOLERANCE:
             if (x <= 0).any():

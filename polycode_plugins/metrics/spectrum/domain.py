@@ -82,13 +82,14 @@ class Curve:
     """A population's spectrum in bins.
 
     data: the bins. logs: [bins] log eigenvalue. covariance: [bins, bins]. ranks: [bins] log of the
-    middle rank.
+    middle rank. line: [width] log eigenvalue of every rank.
     """
 
     data: Binned
     logs: Array
     covariance: Array
     ranks: Array
+    line: Array
 
     def slope(self, first: int, last: int) -> float | None:
         """Of a line over these ranks, with the noise as weights; None for fewer than 3 bins."""
@@ -168,7 +169,8 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         covariance = np.linalg.inv(pull @ answer + bend.T @ (held[:, None] * bend))
         missing = data.values - unit - found.values
         logs = covariance @ (pull @ (missing + answer @ logs))
-    return Curve(data, logs, covariance, at)
+    line = hat @ logs + np.where(beyond, trend * (order - at[-1]), 0.0)
+    return Curve(data, logs, covariance, at, np.minimum.accumulate(line))
 
 
 def domain(found: Curve, values: Array, seed: int) -> Domain | None:

@@ -14,7 +14,7 @@ outside the ranks, such as a few huge leading eigenvalues, is taken into the pop
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -97,6 +97,7 @@ class Matched:
     whitened: [rows, p] columns of the linear model in units in which the noise is white.
     whitener: [rows, rows] what takes residuals to those units.
     response: [rows, width] d fitted / d log population.
+    offset: [width] log population less that of the law.
     """
 
     parameters: Array
@@ -108,6 +109,7 @@ class Matched:
     whitened: Array
     whitener: Array
     response: Array
+    offset: Array
 
     @property
     def freedom(self) -> int:
@@ -236,17 +238,34 @@ def expect(
     return Expected(values, logs, response, covariance, doubt, spectrum.start)
 
 
+@dataclass
+class _State:
+    """What one search leaves to the next.
+
+    start, population: the last solution, and for which population. doubt: what doubt of the rows'
+    correlation adds to the noise, which hardly changes with the law.
+    """
+
+    start: Start | None = None
+    population: Array = field(default_factory=lambda: np.ones(1))
+    doubt: Array | None = None
+
+
 def match(
     data: Binned,
     width: int,
     dof: float,
     start: float,
     correlation: RowCorrelation = INDEPENDENT,
+    near: Matched | None = None,
+    line: Array | None = None,
 ) -> Matched:
     """Find the population power law that matches the sample.
 
     width: eigenvalues of the population. dof: samples - 1. start: exponent to begin with.
-    correlation: of the samples.
+    correlation: of the samples. near: a match of the same ranks with another correlation, whose
+    eigenvalues outside the ranks are kept. line: [width] log population as far as it is known, to
+    begin with.
     """
     rank = np.log(np.arange(1, width + 1))
     end = np.log(data.last) if data.tail else np.inf
@@ -264,10 +283,16 @@ def match(
     inside = (data.rows != HEAD) & (data.rows < len(data.sizes))
     tail_cells = np.flatnonzero(data.rows == len(data.sizes))
     cells = data.begins[~inside]
-    grouped = levels(basis @ theta, dof, np.append(cells, data.last + 1))
-    doubt = None
+    if near is not None and len(near.parameters) == len(theta):
+        offset, theta = near.offset, near.parameters
+    elif line is not None:
+        theta, offset = _begin(data, basis, line, theta, far)
+    grouped = levels(basis @ theta + offset, dof, np.append(cells, data.last + 1))
+    state = _State()
     for attempt in range(OUTER_ROUNDS):
-        found, logs, doubt = _search(data, basis, offset, theta, dof, correlation, grouped, doubt)
+        found, logs = _search(data, basis, offset, theta, dof, correlation, grouped, state)
+        if near is not None:
+            break
         theta = found.parameters
         off = np.where(inside, 0.0, data.logs - logs)
         if len(tail_cells) > 1:
@@ -292,6 +317,30 @@ def match(
     return found
 
 
+def _begin(
+    data: Binned, basis: Array, line: Array, theta: Array, far: float
+) -> tuple[Array, Array]:
+    """The law nearest to a population [width], and what of it lies far off outside the ranks."""
+    theta, offset = theta.copy(), np.zeros(len(line))
+    sums = np.concatenate([np.zeros((1, 3)), np.cumsum(np.column_stack([basis[:, :2], line]), 0)])
+    rows = np.diff(sums[data.edges - 1], axis=0) / data.sizes[:, None]
+    # Bins of one noise each, nearly.
+    theta[:2] = np.linalg.lstsq(rows[:, :2], rows[:, 2], rcond=None)[0]
+    theta[1] = np.clip(theta[1], FLATTEST, SPAN / np.log(data.last / data.first))
+    if data.tail:
+        beyond = slice(data.last, int((data.begins + data.cells).max()) - 1)
+        left = line[beyond] - basis[beyond, :2] @ theta[:2]
+        along = basis[beyond, 2]
+        theta[2] = np.clip(float(along @ left / (along @ along)), 0.0, STEEPEST_TAIL)
+    off = line - basis @ theta
+    for begin, count in zip(data.begins, data.cells.astype(np.int64), strict=True):
+        if begin < data.first or begin > data.last:
+            mean = float(off[begin - 1 : begin - 1 + count].mean())
+            if abs(mean) >= far:
+                offset[begin - 1 : begin - 1 + count] = mean
+    return theta, offset
+
+
 def _search(
     data: Binned,
     basis: Array,
@@ -300,35 +349,34 @@ def _search(
     dof: float,
     correlation: RowCorrelation,
     grouped: Levels,
-    doubt: Array | None,
-) -> tuple[Matched, Array, Array]:
-    """The match at a given offset from the law, the expected mean log of every cell, and what doubt
-    of the rows' correlation adds to the noise (it hardly changes with the law: `doubt` is that of a
-    search before)."""
-    start, reference = None, np.ones(len(basis))
+    state: _State,
+) -> tuple[Matched, Array]:
+    """The match at a given offset from the law, and the expected mean log of every cell."""
     all_noise, noised = None, theta
+    moved, relaxed = np.zeros(len(theta)), np.ones(len(theta))
     with_tail = data.tail
     lowest = np.array([FLATTEST, 0.0])[: len(theta) - 1]
     highest = np.array([SPAN / np.log(data.last / data.first), STEEPEST_TAIL])[: len(theta) - 1]
-    settled = False
+    settled = rested = False
     for attempt in range(STEPS):
         logs = basis @ theta + offset
         unit = logs[data.first - 1]
         population = np.exp(np.clip(logs - unit, -REACH, REACH))
+        start = state.start
         if start is not None:
-            start = start.scaled((population / reference)[data.nodes - 1])
+            start = start.scaled((population / state.population)[data.nodes - 1])
         expected = expect(data, population, dof, start, correlation, grouped)
-        start, reference = expected.start, population
-        if attempt == DOUBTED and doubt is None:
-            doubt = expected.doubt()
+        state.start, state.population = expected.start, population
+        if attempt == DOUBTED and state.doubt is None:
+            state.doubt = expected.doubt()
         rows = slice(len(data.sizes) + with_tail)
         x = (expected.response @ basis)[rows, : 2 + with_tail]
         # The noise changes little from step to step.
         if all_noise is None or np.abs(theta - noised).max() > NOISE_STEP:
             all_noise, noised = expected.covariance(), theta
         noise = all_noise[rows, rows]
-        if doubt is not None:
-            noise = noise + doubt[rows, rows]
+        if state.doubt is not None:
+            noise = noise + state.doubt[rows, rows]
         gap = (data.values - unit - expected.values)[rows]
         # Bins are weighted by their own variance only: as precise as the full inverse where the
         # model holds, and not led astray by cancelling weights where it does not.
@@ -343,12 +391,19 @@ def _search(
         misfit = max(1.0, float(np.mean(gap**2 / noise.diagonal())))
         error = np.sqrt(misfit * (solve[1] @ noise @ solve[1]))
         small = [1.0, max(SETTLED * max(1.0, theta[1]), error / 20), 0.05 * (1 + theta[-1])]
-        settled = bool(np.all(np.abs(step) < small[: len(theta)]))
-        if settled and doubt is not None:
+        still = bool(np.all(np.abs(step[:2]) < small[:2]))
+        # The tail may swing for long, of no consequence for a law that stands still.
+        settled = still and (rested or bool(np.all(np.abs(step) < small[: len(theta)])))
+        rested = still
+        if settled and state.doubt is not None:
             break
         limit = np.array([2.0, 0.5, 1 + theta[-1] / 2])[: len(theta)]
         limit *= 0.7 ** max(0, attempt - FULL_STEPS)
-        before, theta = theta, theta + np.clip(step, -limit, limit)
+        # A parameter that swings is held shorter each time.
+        swings = step * moved < 0
+        relaxed = np.where(swings, relaxed / 2, np.minimum(1.0, relaxed * 2))
+        moved = np.clip(relaxed * step, -limit, limit)
+        before, theta = theta, theta + moved
         theta[1:] = np.clip(theta[1:], lowest, highest)
         step[:] = 0.0
         if with_tail and theta[2] == before[2]:
@@ -366,6 +421,6 @@ def _search(
         whitened=whitener @ x,
         whitener=whitener,
         response=expected.response[rows],
+        offset=offset,
     )
-    assert doubt is not None
-    return found, expected.logs + unit + step[0], doubt
+    return found, expected.logs + unit + step[0]

@@ -301,6 +301,7 @@ class Spectrum(Metric):
     """
 
     name: ClassVar[str] = "spectrum"
+    side_by_side: ClassVar[bool] = True
     result: ClassVar[type[Result]] = SpectrumResult
 
     fit: Literal["debiased", "huber", "stringer", "alpha-req"] = "debiased"

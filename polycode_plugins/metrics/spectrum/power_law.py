@@ -198,7 +198,9 @@ def _fitted(asked: _Question) -> PowerLawFit:
         assert tested is not None
         bins = len(data.sizes)
         alone = _interval(single)
-        interval = _widened(alone, asked, first, last, spanned) if asked.widest != rows else alone
+        interval = alone
+        if asked.widest != rows:
+            interval = _widened(single, asked, first, last, spanned)
         shared["irregular"] = shared["irregular"] or interval is None
         return PowerLawFit(
             exponent=float(single.parameters[1]),
@@ -226,7 +228,7 @@ def _fitted(asked: _Question) -> PowerLawFit:
 
 
 def _widened(
-    interval: tuple[float, float], asked: _Question, first: int, last: int, width: int
+    near: Matched, asked: _Question, first: int, last: int, width: int
 ) -> tuple[float, float] | None:
     """The interval that also holds with the widest correlation; None where it leaves too few."""
     values, dof = np.frombuffer(asked.values), asked.n_samples - 1
@@ -234,11 +236,18 @@ def _widened(
     if usable - first + 1 < MIN_RANKS:
         return None
     other = _Sample(values, usable, dof, width, asked.widest)
-    found = other.tested(first, min(last, usable), asked.seed, needed=False)
-    if found is None:
+    try:
+        single = other.match(first, min(last, usable), near)[1]
+    except DataError:
         return None
-    low, high = _interval(found[1])
-    return min(interval[0], low), max(interval[1], high)
+    if not single.settled:
+        found = other.tested(first, min(last, usable), asked.seed, needed=False)
+        if found is None:
+            return None
+        single = found[1]
+    low, high = _interval(single)
+    own = _interval(near)
+    return min(own[0], low), max(own[1], high)
 
 
 def checked_ranks(ranks: Any) -> tuple[int, int | None]:
@@ -296,12 +305,20 @@ class _Sample:
         except (DataError, np.linalg.LinAlgError):
             return None
 
-    def match(self, first: int, last: int) -> tuple[Binned, Matched]:
+    def match(self, first: int, last: int, near: Matched | None = None) -> tuple[Binned, Matched]:
         """The population power law over these ranks, searched from the regression of the sample."""
         x, y = np.log(np.arange(first, last + 1)), np.log(self.values[first - 1 : last])
         data = binned(self.values, first, last, self.usable)
         start = -_line(x, y, np.ones(len(x)))[0]
-        return data, match(data, self.width, self.dof, start, self.rows)
+        return data, match(
+            data,
+            self.width,
+            self.dof,
+            start,
+            self.rows,
+            near,
+            None if near is not None or self.curve is None else self.curve.line,
+        )
 
     def tested(
         self, first: int, last: int, seed: int, *, needed: bool

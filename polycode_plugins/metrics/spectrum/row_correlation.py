@@ -25,7 +25,7 @@ Complex = NDArray[np.complex128]
 
 LOWEST_LAG, HIGHEST_LAG = -0.6, 0.995
 MOST_COMMON = 0.98
-SEGMENT_NODES = 12  # of Gauss-Legendre quadrature in each part of the frequencies
+SEGMENT_NODES = 8  # of Gauss-Legendre quadrature in each part of the frequencies
 TAIL_NODES = 6  # of the distribution of the rows' norms
 EDGE = 0.05  # share of the effective number of rows by which ranks keep away from it
 NEARLY_REPEATED = 0.05
@@ -147,6 +147,8 @@ class RowCorrelation:
         at, known = np.log(ranks), np.log(self.knots)
         lag, common = (np.interp(at, known, v)[:, None] for v in (self.lag, self.common))
         place, weights = _frequencies(self.length)
+        if max(np.abs(self.lag)) < REPEATED and max(self.common) < REPEATED:
+            place, weights = np.array([0.5]), np.ones(1)
         # The rounded top of an autoregression is as wide as 1 - a; nodes are dense towards 0.
         regressed = (1 - lag**2) / (1 + lag**2 - 2 * lag * np.cos(np.pi * place))
         regressed /= (regressed @ weights)[:, None]

@@ -288,8 +288,11 @@ def dependence(documents: Groups, singles: Groups | None, ranks: Ranks | None) -
         correlation = fitted(told, places, _length(documents.counts))
     widest = correlation
     if tails > 1:
-        # Norms of rows that have nothing to do with their correlation add to its square.
-        widest = replace(correlation, tails=1 + (tails - 1) / correlation.square)
+        widest = RowCorrelation.from_moments(
+            found.square,
+            float(np.clip(found.cube, found.square**2, (3 * found.square**2 - 1) / 2)),
+            found.error,
+        )
     return RowDependence(
         correlation=correlation,
         widest=widest,
@@ -301,28 +304,38 @@ def dependence(documents: Groups, singles: Groups | None, ranks: Ranks | None) -
 
 
 def _beside(found: Moments, single: Moments, tails: float, tails_cube: float) -> Moments:
-    """What is left when single rows show heavy tails: independent norms add to the moments."""
+    """What is left when single rows show heavy tails: independent norms add to the moments.
+
+    The rows of large norm add the same to both, so that the difference is known better than either:
+    its error is what documents scatter more than single rows do, or chance with such norms.
+    """
     if tails == 1:
         return replace(
             found, square_chance=max(found.square_chance, 2**0.5 * single.error / single.square)
         )
     pairs = found.blocks * (found.blocks + 1) // 2
-    chance = np.hypot(found.chance, np.append(single.errors[:pairs], np.zeros(found.blocks + 1)))
     surplus = np.zeros(len(found.values))
     surplus[:pairs] = single.values[:pairs] - 1
     square = found.square - tails + 1
     # tr (D R)^3 / n for free D and R with means 1.
     surplus[-1] = 3 * square * (tails - 1) + tails_cube - 3 * tails + 2
-    error = float(np.hypot(found.error, single.error))
+    spread = 2**0.5 * tails**2  # of what chance does with such norms
+    chance = found.chance * spread
+    own = np.sqrt(np.maximum(found.errors**2 - single.errors**2, chance**2))
+    values = found.values - surplus
+    without = values + (found.without - found.values) * np.minimum(1.0, own / found.errors)
     return replace(
         found,
-        values=found.values - surplus,
-        without=found.without - surplus,
+        values=values,
+        without=without,
         chance=chance,
         square=square,
         cube=found.cube - surplus[-1],
-        error=error,
-        square_chance=max(found.square_chance, 2**0.5 * single.error),
+        error=max(
+            found.square_chance * spread,
+            float(np.sqrt(max(0.0, found.error**2 - single.error**2))),
+        ),
+        square_chance=found.square_chance * spread,
     )
 
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.correlated_rows import (
+    Profile,
     found_from,
     kernel,
     moved_counts,
@@ -120,19 +121,20 @@ def levels(logs: Array, dof: float, edges: NDArray[np.int64]) -> Levels:
 class Start:
     """Where a search for points begins: those of a similar population.
 
-    points: [nodes] w. x, heights: [nodes] and [nodes, levels], of correlated rows: the point, and
-        delta / tau there (see `correlated_rows`); None for independent ones.
+    points: [nodes] w. x, e, form: of correlated rows, see `correlated_rows`; None for independent
+        ones.
     """
 
     points: Complex
     x: Array | None = None
-    heights: Complex | None = None
+    e: Complex | None = None
+    form: Profile | None = None
 
     def scaled(self, factor: Array) -> Start:
         """For a population that is larger by `factor` [nodes] where each node stands."""
-        if self.x is None or self.heights is None:
+        if self.x is None or self.e is None:
             return Start(self.points * factor)
-        return Start(self.points * factor, self.x * factor, self.heights / factor[:, None])
+        return Start(self.points * factor, self.x * factor, self.e / factor[:, None], self.form)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,8 +241,8 @@ def _correlated(
     form = profile(rows, tuple(grouped.ranks.tolist()))
     held, counts = grouped.mean(population), grouped.counts
     found = None
-    if start is not None and start.x is not None and start.heights is not None:
-        found = solve(held, counts, dof, ranks, (start.x, form.terms(start.heights)), form)
+    if start is not None and start.form is form and start.x is not None and start.e is not None:
+        found = solve(held, counts, dof, ranks, (start.x, start.e), form)
     if found is None:
         alone = sample_spectrum(population, dof, ranks, grouped=grouped)
         begin = (alone.values, -1 / alone.points)
@@ -282,7 +284,7 @@ def _correlated(
         log_spacing,
         np.abs(moved) / density,
         (response / counts).max(axis=1),
-        Start(w, found.x, found.e @ form.loadings),
+        Start(w, found.x, found.e, form),
         surplus,
         doubts,
     )
