@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.metrics import Covariance
-from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT
 from polycode_plugins.metrics.spectrum.effective_dimensions import Estimate, effective_dimensions
 from polycode_plugins.metrics.spectrum.first_direction import first_direction
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
+from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT
 from polycode_plugins.metrics.spectrum.row_groups import RowGroups
 
 Array = NDArray[np.float64]

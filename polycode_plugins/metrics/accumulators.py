@@ -8,7 +8,7 @@ product is worth its call). Merges follow Chan, Golub & LeVeque 1983.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -146,6 +146,21 @@ class Covariance(Accumulator):
         total = self._moments()
         assert total._panels is not None
         return triangle.symmetric(total._panels).div_(total._count - 1)
+
+    def multiplier(self) -> Callable[[Tensor], Tensor]:
+        """What multiplies vectors [width, k] by the covariance; float64, on the vectors' device.
+
+        It makes no matrix of width x width where fewer rows are kept.
+
+        Raises:
+            DataError: for fewer than two samples.
+        """
+        self._require(2)
+        if self._mean is None and self.n_samples <= (self.width or 0):
+            rows = self._centred_rows() / (self.n_samples - 1) ** 0.5
+            return lambda vectors: (rows.T @ (rows @ vectors.to(rows))).to(vectors)
+        matrix = self.covariance()
+        return lambda vectors: (matrix @ vectors.to(matrix)).to(vectors)
 
     def total_variance(self) -> float:
         """Trace of the covariance."""

@@ -231,6 +231,9 @@ class Metric(ABC):
     #: The name of the entry point.
     name: ClassVar[str]
     result: ClassVar[type[Result]]
+    #: Whether results of several sites may be computed at the same time, by threads of one process:
+    #: `compute` draws no numbers from a generator that others share, and needs no partner.
+    side_by_side: ClassVar[bool] = False
 
     label: str = dataclasses.field(default="", kw_only=True)
 

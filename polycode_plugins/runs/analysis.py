@@ -7,7 +7,9 @@ record of the run (what made it).
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from polycode_plugins.activations import AXES, Site
 from polycode_plugins.errors import PolycodeError, SiteError, StateError, near
 from polycode_plugins.files import guards, storage
 from polycode_plugins.files.provenance import Rows, same_analysis
-from polycode_plugins.metrics.base import Metric
+from polycode_plugins.metrics.base import Metric, Result
 from polycode_plugins.metrics.site_warnings import SiteWarning, all_warnings
 from polycode_plugins.runs.gathering import (
     Results,
@@ -262,22 +264,38 @@ class Analysis:
 
 
 def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) -> Analysis:
-    """Compute every metric at every site.
+    """Compute every metric at every site, those that allow it on all cores.
 
     Raises:
         PolycodeError: where a result is undefined, with the sites; of many the first ones.
     """
     results: Results = {}
     failures: list[tuple[str, PolycodeError]] = []
-    for site in statistics.sites:
-        results[site] = {}
-        for metric in statistics.metrics:
-            try:
-                results[site][metric.label] = statistics.compute(site, metric)
-            except PolycodeError as error:
-                failures.append((site, error))
-            if progress is not None:
-                progress.update()
+
+    def computed(site: str, metric: Metric) -> Result | PolycodeError:
+        try:
+            return statistics.compute(site, metric)
+        except PolycodeError as error:
+            return error
+
+    def beside(site: str) -> dict[str, Result | PolycodeError]:
+        """What may be computed while other sites are; one after the other within a site, since
+        these share statistics."""
+        return {m.label: computed(site, m) for m in statistics.metrics if m.side_by_side}
+
+    with ThreadPoolExecutor(min(len(statistics.sites), os.cpu_count() or 1) or 1) as pool:
+        begun = {site: pool.submit(beside, site) for site in statistics.sites}
+        for site in statistics.sites:
+            results[site] = {}
+            made = begun[site].result()
+            for metric in statistics.metrics:
+                found = made.get(metric.label) or computed(site, metric)
+                if isinstance(found, PolycodeError):
+                    failures.append((site, found))
+                else:
+                    results[site][metric.label] = found
+                if progress is not None:
+                    progress.update()
     if failures:
         (_, first), *others = failures
         more = list(dict.fromkeys(site for site, _ in others))

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polycode_plugins.metrics.accumulators import Covariance
-from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
     effective_dimensions,
 )
 from polycode_plugins.metrics.spectrum.priority_sample import KeptRow, PrioritySample
+from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 
 Array = NDArray[np.float64]
 

@@ -13,9 +13,9 @@ import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Covariance, Spectrum, SpectrumResult
-from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT
 from polycode_plugins.metrics.spectrum.first_direction import FirstDirection, first_direction
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
+from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT
 from polycode_plugins.runs.gathering import Statistics
 
 WIDTH = 40
