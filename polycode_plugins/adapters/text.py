@@ -107,13 +107,16 @@ def _windows(
 def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
     special = [] if options.include_special else special_ids(tokenizer)
     for batch in tensor_batches(data, options):
-        tokens = batch.inputs
+        tokens, real = batch.inputs, batch.mask
         if isinstance(tokens, dict):
             if "input_ids" not in tokens:
                 raise DataError(
                     "a batch for a language model holds its tokens as 'input_ids', and this one "
                     f"has {', '.join(map(repr, tokens))}"
                 )
+            attention = tokens.get("attention_mask")
+            if real is None and isinstance(attention, Tensor) and attention.dim() == 2:
+                real = attention.bool()
             tokens = tokens["input_ids"]
         if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.dim() != 2:
             what = (
@@ -123,7 +126,6 @@ def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
             )
             raise DataError(f"tokens must be integers [rows, position], and these are {what}")
         mask = regular(tokens, special)
-        real = batch.mask
         if real is None and options.include_special:
             real = ~padding(tokens, tokenizer)
         if real is not None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals, Site, default_axes
+from polycode_plugins.adapters.points import hook_axes
 from polycode_plugins.errors import DataError, SiteError, StateError
 from polycode_plugins.files import guards
 from polycode_plugins.precision import full_precision
@@ -293,10 +294,7 @@ class MetricHook:
         """Take in the activations at `hook`."""
         name = str(hook.name)
         values = tensor.detach()
-        if values.dim() == 4:  # heads: [batch, position, head, feature]
-            axes: tuple[str, ...] = ("batch", "position", "head", "feature")
-        else:
-            axes = default_axes(values.dim())
+        axes = hook_axes(name, values, hook)
         batch = self._arrivals.numbered(name, Activations(values, axes, mask=self.mask))
         check_finite(batch, name)
         if name not in self._accumulators:
