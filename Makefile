@@ -5,22 +5,29 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint format package docs test-tl3 clean
+.PHONY: demo test test-quick test-newer lint format package docs test-tl3 real test-real clean
 
 demo: $(STAMP)
 	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
 	$(BIN)/polycode compare --sites 'blocks.*.mlp.hook_post' --explainer ngram --limit 3000 --n-units 20 --out $(OUT) --fresh
 	@echo "open $(OUT)/report.html"
 
+# A worker for each processor, up to as many as memory is sure to hold.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 # COVERAGE=1 adds the coverage of lines and branches, and fails under 90 %.
 test: $(STAMP)
 ifdef COVERAGE
 	mkdir -p build
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=json:build/coverage.json --cov-fail-under=90
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=json:build/coverage.json --cov-fail-under=90
 	$(BIN)/python -c 'import json; t = json.load(open("build/coverage.json"))["totals"]; print("lines {percent_statements_covered:.1f} %, branches {percent_branches_covered:.1f} %".format(**t))'
 else
-	$(BIN)/python -m pytest
+	$(PYTEST)
 endif
+
+# What takes less than a second each, of everything: for the loop at the desk.
+test-quick: $(STAMP)
+	$(PYTEST) -m 'not slow and not browser and not packaging and not server'
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -41,6 +48,20 @@ docs: $(STAMP)
 test-tl3: $(STAMP)
 	scripts/test_transformer_lens_3.sh $(abspath $(BIN)/python)
 
+# The quick tests under the newest Python beside the one of $(VENV), where the machine has one.
+test-newer:
+	scripts/test_newer_python.sh
+
+# Trained networks, natural text and photographs without a model hub, into build/real or
+# $POLYCODE_CACHE (docs/real-networks.md). GEMMA=1 adds Gemma 3 270M, which has terms of its own.
+real: $(STAMP)
+	$(BIN)/python scripts/real_networks.py $(if $(GEMMA),--gemma)
+
+# The adapters on them. What could not be had is said above, and its tests are skipped by name.
+test-real: $(STAMP)
+	-$(BIN)/python scripts/real_networks.py
+	$(BIN)/python -m pytest -m real -rs tests/real
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -53,4 +74,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) out build dist site .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-newer out build dist site .coverage .pytest_cache .mypy_cache .ruff_cache

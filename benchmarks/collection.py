@@ -24,7 +24,8 @@ import polycode_plugins as pc
 from polycode_plugins.adapters.base import Adapter, DataOptions
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.explainers.records.one_pass import SiteCollector
-from polycode_plugins.explainers.units.base import Units, projections
+from polycode_plugins.explainers.units.base import Units
+from polycode_plugins.explainers.units.projections import projections
 
 SHAPES = {
     "tiny-gpt2 (128 wide, 6 layers)": (128, 6, 4),

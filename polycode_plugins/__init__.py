@@ -25,13 +25,16 @@ from polycode_plugins.errors import (
 )
 
 if TYPE_CHECKING:
-    from polycode_plugins import explainers, information, metrics, theory
+    from polycode_plugins import adapters, explainers, information, metrics, pages, theory
     from polycode_plugins.activations import Activations, Site
-    from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions
+    from polycode_plugins.adapters.base import Adapter, Batch, Capture
+    from polycode_plugins.data_options import DataOptions
+    from polycode_plugins.explainers.base import Explainer
     from polycode_plugins.explainers.comparison.compare import compare
     from polycode_plugins.explainers.comparison.outcome import Comparison
     from polycode_plugins.loading import load
     from polycode_plugins.metrics.base import Accumulator, Metric, Result
+    from polycode_plugins.metrics.pairs import PairMetric
     from polycode_plugins.runs.analysis import Analysis
     from polycode_plugins.runs.analyze import analyze
     from polycode_plugins.runs.attach import Probe, attach, measure
@@ -44,8 +47,10 @@ _HOMES = {
     "Batch": "adapters.base",
     "Capture": "adapters.base",
     "Comparison": "explainers.comparison.outcome",
-    "DataOptions": "adapters.base",
+    "DataOptions": "data_options",
+    "Explainer": "explainers.base",
     "Metric": "metrics.base",
+    "PairMetric": "metrics.pairs",
     "Probe": "runs.attach",
     "Result": "metrics.base",
     "Site": "activations",
@@ -55,7 +60,7 @@ _HOMES = {
     "load": "loading",
     "measure": "runs.attach",
 }
-_MODULES = ("explainers", "information", "metrics", "theory")
+_MODULES = ("adapters", "explainers", "information", "metrics", "pages", "theory")
 
 __all__ = [
     "Accumulator",
@@ -67,8 +72,10 @@ __all__ = [
     "Comparison",
     "DataError",
     "DataOptions",
+    "Explainer",
     "Metric",
     "ModelError",
+    "PairMetric",
     "PluginError",
     "PolycodeError",
     "Probe",
@@ -77,6 +84,7 @@ __all__ = [
     "SiteError",
     "StateError",
     "__version__",
+    "adapters",
     "analyze",
     "attach",
     "compare",
@@ -85,6 +93,7 @@ __all__ = [
     "load",
     "measure",
     "metrics",
+    "pages",
     "theory",
 ]
 

@@ -7,7 +7,8 @@ decision is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -33,7 +34,8 @@ class Site:
 
     Attributes:
         name: the name that was asked for; every result is keyed by it.
-        depth: order in which sites fire in a forward pass, from 0.
+        depth: place in the order in which all sites of the model fire in a forward pass, from 0;
+            the same whichever of them are asked for.
         axes: names of the axes of its tensor, `()` while unknown.
         width: features per sample with positions as samples, None while unknown.
         source: identity of the tensor behind the name; two names of one tensor share it.
@@ -44,6 +46,19 @@ class Site:
     axes: tuple[str, ...] = ()
     width: int | None = None
     source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """What the model read at each position, for naming samples; no statistic depends on it.
+
+    Attributes:
+        ids: int64 [batch, position].
+        text: what one id stands for; None where nobody knows.
+    """
+
+    ids: Tensor
+    text: Callable[[int], str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +74,7 @@ class Activations:
         documents: int64 [batch], the document each row was cut from, or [batch, positions] where a
             row holds several; None when rows are documents. Rows of which it is not known which
             belong together are all of document -1.
+        tokens: what stands at each row and position, where that is known.
     """
 
     values: Tensor
@@ -66,6 +82,7 @@ class Activations:
     mask: Tensor | None = None
     rows: Tensor | None = None
     documents: Tensor | None = None
+    tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.values.shape)
@@ -152,6 +169,19 @@ class Activations:
         if documents.dim() == 1:
             return documents[self.sample_rows()]
         return documents.flatten() if self.mask is None else documents[self._full_mask()]
+
+    def sample_places(self) -> Tensor:
+        """int64 [samples]: where each line of `matrix("samples")` is among all of batch and places.
+
+        Divided by the number of places of a row, it gives the row; what remains is the place.
+        """
+        if self.mask is not None:
+            return self._full_mask().flatten().nonzero().flatten()
+        return torch.arange(math.prod(self._sample_shape()), device=self.values.device)
+
+    def places(self) -> tuple[int, ...]:
+        """Positions of one row: sizes of the axes that are neither batch nor features."""
+        return self._sample_shape()[1:]
 
     def _full_mask(self) -> Tensor:
         assert self.mask is not None

@@ -1,4 +1,4 @@
-"""Discovery of adapters, metrics and explainers through entry points.
+"""Discovery of adapters, metrics, explainers and experiments through entry points.
 
 Listing reads the metadata of installed distributions and imports nothing; a plugin is imported when
 it is used. The built-in plugins are declared in the same entry-point groups and take the same path;
@@ -13,12 +13,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, distributions, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from polycode_plugins.errors import PluginError, near
 
-Kind = Literal["adapters", "metrics", "explainers"]
-KINDS: tuple[Kind, ...] = ("adapters", "metrics", "explainers")
+Kind = Literal["adapters", "metrics", "explainers", "experiments"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 DISTRIBUTION = "polycode-plugins"
 
 
@@ -27,7 +27,7 @@ class Plugin:
     """What the metadata says of one plugin: nothing of it has been imported.
 
     Attributes:
-        kind: "adapters", "metrics" or "explainers".
+        kind: "adapters", "metrics", "explainers" or "experiments".
         name: its entry point's name.
         distribution: the distribution that declares it, normalised ("" when the metadata lacks it).
         version: that distribution's version.
@@ -170,11 +170,12 @@ def load(kind: Kind, name: str) -> Any:
 def _imported(plugin: Plugin) -> Any:
     made = EntryPoint(plugin.name, plugin.target, f"polycode_plugins.{plugin.kind}").load()
     said = getattr(made, "name", plugin.name)
-    if isinstance(made, type) and said != plugin.name:
-        # Results are saved under the class's name and read under the entry point's.
+    if (isinstance(made, type) or plugin.kind == "experiments") and said != plugin.name:
+        # Results are saved under its own name and read under the entry point's.
+        what = "its class" if isinstance(made, type) else "it"
         raise PluginError(
-            f"its class has the name {said!r} and its entry point is {plugin.name!r}; they have "
-            "to be equal"
+            f"{what} has the name {said!r} and its entry point is {plugin.name!r}; they have to "
+            "be equal"
         )
     return made
 

@@ -14,7 +14,7 @@ if [ ! -d "$TRANSFORMER_LENS_3/transformer_lens" ]; then
 fi
 
 # Activations at 16 sites and spectra, computed under 3.9 and 4.x on the same weights, are compared.
-"$python" -m pytest tests/adapters/test_transformer_lens_majors.py -rs | tee "$TRANSFORMER_LENS_3/majors.txt"
+"$python" -m pytest tests/adapters/transformer_lens/test_majors.py -rs | tee "$TRANSFORMER_LENS_3/majors.txt"
 if grep -q SKIPPED "$TRANSFORMER_LENS_3/majors.txt"; then
   echo "the majors were not compared" >&2
   exit 1
@@ -22,5 +22,4 @@ fi
 
 export PYTHONPATH=$TRANSFORMER_LENS_3${PYTHONPATH:+:$PYTHONPATH}
 "$python" -c 'from importlib.metadata import version as v; assert v("transformer-lens")[:2] == "3.", v("transformer-lens")'
-"$python" -m pytest tests/adapters/test_transformer_lens.py \
-  tests/adapters/test_transformer_lens_attach.py tests/adapters/test_transformer_lens_loading.py
+"$python" -m pytest tests/adapters/transformer_lens --ignore-glob='*majors.py'

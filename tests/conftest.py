@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
 
+pytest_plugins = ["gaussian_pairs", "hostile_files"]
+
 # The same examples every time, and none fails because the machine is slow.
 settings.register_profile(
     "seeded", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 OPTIONAL = (
-    "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "openai",
-    "jinja2", "plotly", "torchmetrics", "skimage",
+    "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "aiohttp",
+    "plotly", "torchmetrics", "skimage",
 )  # fmt: skip
 
 SCRIPT = """
@@ -21,6 +23,7 @@ print(*sorted(name for name in {optional!r} if name in sys.modules))
 """
 
 
+@pytest.mark.slow
 def test_no_module_imports_an_optional_library():
     script = SCRIPT.format(optional=OPTIONAL)
     done = subprocess.run(

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.packaging
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "polycode-example"
 EXTRAS = {"transformer-lens", "torchvision", "nnsight", "openai", "torchmetrics", "report"}
-ABSENT = ["transformer_lens", "transformers", "torchvision", "nnsight", "openai", "plotly"]
+ABSENT = ["transformer_lens", "transformers", "torchvision", "nnsight", "aiohttp", "plotly"]
 
 
 def build(source: Path, out: Path) -> list[Path]:
@@ -54,6 +54,7 @@ def about(built: tuple[Path, Path]) -> Message:
     return Parser().parsestr(text)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(inside):
     assert {name.split("/")[0] for name in inside} == {
         "polycode_plugins",

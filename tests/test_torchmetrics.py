@@ -65,11 +65,14 @@ def autoregression(lag: float, rows: int = 96, length: int = 40) -> torch.Tensor
 
 
 def numbers(value: object) -> list[float]:
-    """All numbers of a full result, in the order of its fields."""
+    """All numbers of a full result, in the order of its fields, but those that name rows by the
+    order in which they came."""
     if isinstance(value, dict | list):
         return [
             n
-            for part in (value.values() if isinstance(value, dict) else value)
+            for part in (
+                [v for k, v in value.items() if k != "row"] if isinstance(value, dict) else value
+            )
             for n in numbers(part)
         ]
     return [float(value)] if isinstance(value, int | float) else []
@@ -223,7 +226,8 @@ def test_several_metrics_in_one_share_their_statistics():
     metric = TorchMetric("spectrum", "capacity")
     metric.update(data())
     held = metric._statistics._held["values"]
-    assert sorted(key.partition("(")[0] for key in held) == ["covariance", "row-groups"]
+    kinds = ["covariance", "priority-sample", "row-groups"]
+    assert sorted(key.partition("(")[0] for key in held) == kinds
     assert {k.partition(".")[0] for k in metric.compute()} == {"spectrum", "capacity"}
 
 

@@ -10,15 +10,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from polycode_plugins.activations import Activations, Site
+from polycode_plugins.activations import Activations, Site, Tokens
 from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import SiteError, near
 
 #: Receives each site's activations as soon as they exist; what it wants to keep it must copy.
@@ -35,6 +36,7 @@ class Batch:
         documents: int64 [batch], the document each row was cut from.
         mask: bool [batch] or [batch, position], False where padding or special tokens are.
         labels: int64 [batch], the class of each row, where the data has one.
+        tokens: what stands at each row and position, where rows are of tokens.
     """
 
     inputs: Any
@@ -42,33 +44,10 @@ class Batch:
     documents: Tensor | None = None
     mask: Tensor | None = None
     labels: Tensor | None = None
+    tokens: Tokens | None = None
 
     def __len__(self) -> int:
         return int(self.rows.shape[0])
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How data is read and cut into batches; adapters use what applies to their inputs.
-
-    Attributes:
-        batch_size: rows per forward pass.
-        context: tokens per window of text, the prepended token included.
-        limit: stop after this many rows (windows, images); None reads everything.
-        shard: (index, count): read every count-th row, starting with index.
-        include_special: let special tokens (the prepended one too, padding never) into the
-            statistics.
-        text_field: field of a JSON line or data set that holds the text.
-        seed: of whatever is drawn (image crops).
-    """
-
-    batch_size: int = 16
-    context: int = 64
-    limit: int | None = None
-    shard: tuple[int, int] = (0, 1)
-    include_special: bool = False
-    text_field: str = "text"
-    seed: int = 0
 
 
 class Adapter(ABC):
@@ -235,6 +214,7 @@ class Capture:
         why: str = "",
         documents: Tensor | None = None,
         per_row: int = 1,
+        tokens: Tokens | None = None,
     ) -> None:
         """Pass one tensor on to the sink, with the rows of the batch under way.
 
@@ -247,12 +227,15 @@ class Capture:
             why: where the mask is from.
             documents: int64 [batch] or [batch, position]; None for those of the batch under way.
             per_row: entries of the batch axis for each row, side by side; 0 when unknown.
+            tokens: what is read there, where that is known; those of the batch under way come
+                first.
         """
         batch, size = self.batch, values.shape[0]
         rows = None
         if batch is not None:
             if mask is None and batch.mask is not None:
                 mask, why = batch.mask, "the data"
+            tokens = batch.tokens
             # Else the model has regrouped its rows.
             if per_row == 1 and size == len(batch):
                 rows = batch.rows
@@ -269,8 +252,11 @@ class Capture:
             if missing:
                 tally = self.left_out.setdefault(site.name, {})
                 tally[why] = tally.get(why, 0) + missing
+        if tokens is not None:
+            shape = tuple(values.shape[axes.index(a)] for a in ("batch", "position") if a in axes)
+            tokens = tokens if shape == tuple(tokens.ids.shape) else None
         self.fired[site.name] += 1
-        self.sink(site.name, Activations(values.detach(), axes, mask, rows, documents))
+        self.sink(site.name, Activations(values.detach(), axes, mask, rows, documents, tokens))
 
     def attempt(self, names: Iterable[str], read: Callable[[], None]) -> None:
         """Read something; an error is raised in a pass of our own and kept in another's.
@@ -361,8 +347,7 @@ def choose(
             "no sites were asked for, and this model has none by default; name some, for example "
             f"{available[-1].name!r}"
         )
-    order = sorted(chosen.values(), key=lambda s: s.depth)
-    return [replace(site, depth=i) for i, site in enumerate(order)]
+    return sorted(chosen.values(), key=lambda site: site.depth)
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:

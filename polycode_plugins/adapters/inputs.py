@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polycode_plugins.adapters.base import Batch, DataOptions
+from polycode_plugins.activations import Tokens
+from polycode_plugins.adapters.base import Batch
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError
 
 
@@ -68,6 +70,7 @@ def _head(batch: Batch, count: int) -> Batch:
         documents=cut(batch.documents),
         mask=cut(batch.mask),
         labels=cut(batch.labels),
+        tokens=None if batch.tokens is None else replace(batch.tokens, ids=cut(batch.tokens.ids)),
     )
 
 
@@ -104,7 +107,15 @@ def as_batch(item: Any, start: int) -> Batch:
         inputs,
         rows=torch.arange(start, start + first.shape[0]),
         labels=labels,
+        tokens=tokens_of(inputs.get("input_ids")) if isinstance(inputs, Mapping) else None,
     )
+
+
+def tokens_of(ids: Any) -> Tokens | None:
+    """Tokens without their texts, for integers [batch, position]; None for anything else."""
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.is_floating_point():
+        return None
+    return Tokens(ids.detach())
 
 
 def device_of(model: nn.Module) -> torch.device | None:

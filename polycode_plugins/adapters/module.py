@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters.axes import Axes, Reading, lay, main_leaf, width_of
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, DataOptions, Sink, choose
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, choose
 from polycode_plugins.adapters.calls import Call, Calls
 from polycode_plugins.adapters.hooks import (
     StopForward,
@@ -33,6 +33,7 @@ from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_devic
 from polycode_plugins.adapters.layout import asked_axes
 from polycode_plugins.adapters.reader import Reader, Wanted, around, not_read
 from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
 IN = ":in"  # ends the path in the name of a site that is the input of a module
@@ -312,7 +313,12 @@ class ModuleAdapter(Adapter):
             named=self._axes,
             mask=self.mask,
             handles=handles,
+            **self._reading(),
         )
+
+    def _reading(self) -> dict[str, Any]:
+        """What else a `Reader` is told: tokens that do not count, what tokens stand for."""
+        return {}
 
     def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
         """Run the model on a batch and leave the pass once `stop_after` has fired."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from polycode_plugins.activations import Site, default_axes
+from polycode_plugins.activations import Site, Tokens, default_axes
 from polycode_plugins.adapters.axes import (
     Axes,
     Laid,
@@ -30,6 +30,7 @@ from polycode_plugins.adapters.base import Capture
 from polycode_plugins.adapters.calls import Call, Calls
 from polycode_plugins.adapters.documents import UNKNOWN, Documents, of_rows, packed_rows, past_of
 from polycode_plugins.adapters.hooks import is_fake, move_last, observe, tensor_of
+from polycode_plugins.adapters.inputs import tokens_of
 from polycode_plugins.adapters.layout import asked_axes, axes_of
 from polycode_plugins.adapters.masks import Counted, Mask, asked, counted
 from polycode_plugins.adapters.shadow import proper
@@ -85,6 +86,7 @@ class Reader:
         mask: what counts, see `masks`.
         handles: gets the handles of the hooks.
         special: ids of tokens that do not count, in somebody else's workflow.
+        text: what the id of a token stands for.
         aside: whether what runs is no part of a pass.
     """
 
@@ -99,11 +101,13 @@ class Reader:
         mask: Mask,
         handles: list[RemovableHandle],
         special: Sequence[int] = (),
+        text: Callable[[int], str] | None = None,
         aside: Callable[[], bool] = lambda: False,
     ) -> None:
         self.live = live
         self.calls = Calls(around(root, [w.module for w in wanted]), handles, aside=aside)
         self._special = list(special)
+        self._text = text
         self._aside = aside
         self.calls.begin, self.calls.end = self._begin, self._end
         self._wanted = list(wanted)
@@ -323,7 +327,16 @@ class Reader:
             why=what.why,
             documents=_documents_of(laid, held.documents),
             per_row=laid.per_row,
+            tokens=self._tokens(held.call) if self.live.batch is None else None,
         )
+
+    def _tokens(self, call: Call) -> Tokens | None:
+        """What the stream of a module reads, where that is seen."""
+        for around_it in call.outwards():
+            tokens = tokens_of(around_it.arguments.get("input_ids"))
+            if tokens is not None:
+                return replace(tokens, text=self._text)
+        return None
 
     def _counted(self, laid: Laid, held: _Held) -> Counted:
         rows = laid.values.shape[0] // laid.per_row if laid.per_row else None

@@ -17,21 +17,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Batch, DataOptions
+from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.blocks import block_paths, sites_at
 from polycode_plugins.adapters.inputs import tensor_batches
 from polycode_plugins.adapters.module import ModuleAdapter
 from polycode_plugins.adapters.pretrained import device_named
 from polycode_plugins.adapters.undisturbed import seed_torch, undisturbed
 from polycode_plugins.data.images import image_batches
-from polycode_plugins.data.pictures import Pictures
+from polycode_plugins.data.pictures import PHOTOGRAPH, Pictures
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, near
 from polycode_plugins.plugins import cause, missing_extra
 
 Transform = Callable[[Any], Tensor]
 
 _HOME = "torchvision.models"
-_PHOTOGRAPH = 427  # the shorter side of the embedded photographs: no crop is larger
 _CROPS = 1000  # embedded crops, unless more rows are asked for
 
 _LAST = ("batch", "height", "width", "feature")
@@ -162,7 +162,7 @@ class TorchvisionAdapter(ModuleAdapter):
         if data is None or data == "embedded":
             # Cut at the size they are used at, so that photographs keep their own statistics.
             pictures = {
-                "size": side if side is None else min(side, _PHOTOGRAPH),
+                "size": side if side is None else min(side, PHOTOGRAPH),
                 "seed": options.seed,
                 "crops": max(_CROPS, options.limit or 0),
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.commands.arguments import (
+    adapter_options,
     add_data,
     add_model,
-    assignments,
+    reading_of,
     say,
-    shard_of,
     value_of,
 )
 from polycode_plugins.errors import PluginError, near
@@ -68,28 +69,21 @@ def run(options: argparse.Namespace) -> int:
         metrics_of(options.metrics, options.set),
         options.sites,
         adapter=options.adapter,
-        seed=options.seed,
-        batch_size=options.batch_size,
-        context=options.context,
-        limit=options.limit,
-        shard=shard_of(options.shard),
-        include_special=options.include_special,
-        text_field=options.text_field,
+        **reading_of(options),
         train_mode=options.train_mode,
         out=options.out,
         fresh=options.fresh,
         progress=False if options.quiet else None,
         command=options.command_line,
-        **assignments(options.option, "--option"),
+        **adapter_options(options),
     )
     if int(os.environ.get("RANK", "0")):
         return 0  # one of several processes: the first one speaks
     _print_table(analysis, as_json=options.json)
-    from polycode_plugins.report.analysis_page import doubts
-
-    for label, sentences in doubts(analysis).items():
-        for sentence in sentences:
-            say(shown(f"{label}: {sentence}"))
+    for note in analysis.run["model"].get("notes") or ():
+        say(shown(f"model: {note}"))
+    for warning in analysis.warnings:
+        say(shown(f"{warning.metric}: {warning}"))
     if analysis.run["model"].get("init_seed") is not None:
         say(f"{options.model} had random weights: --option weights=DEFAULT loads trained ones")
     if options.out is not None and not options.no_report:
@@ -129,7 +123,11 @@ def metrics_of(names: str, settings: Sequence[str]) -> list[Any]:
 def _print_table(analysis: Analysis, *, as_json: bool) -> None:
     """One table a metric, of its headline; everything else is in the files."""
     if as_json:
-        print(analysis.to_dataframe().to_json(orient="records"))
+        records = json.loads(analysis.to_dataframe().to_json(orient="records"))
+        for record in records:
+            for label, result in analysis[record["site"]].items():
+                record[f"{label}.warnings"] = list(result.warnings)
+        print(json.dumps(records))
         return
     import pandas as pd
 

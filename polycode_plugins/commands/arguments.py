@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError
 
 
@@ -16,16 +17,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        help="a name (gpt2-xl, resnet18) or a local folder (default: tiny-gpt2); torchvision's "
-        "have random weights unless --option weights=DEFAULT",
+        help="a name (gpt2-xl, resnet18), a local folder or a GGUF file (default: tiny-gpt2); "
+        "torchvision's have random weights unless --option weights=DEFAULT",
     )
     group.add_argument("--adapter", help="by default the one that claims the model")
+    group.add_argument("--device", help="where to put the model: cpu, cuda, cuda:1, mps, ...")
+    group.add_argument("--dtype", help="of the model's weights: float32, bfloat16, float16")
     group.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the adapter, for example device=cuda or weights=DEFAULT",
+        help="an option of the adapter, for example device_map=auto or weights=DEFAULT",
     )
     group.add_argument(
         "--sites",
@@ -48,25 +51,40 @@ def add_data(parser: argparse.ArgumentParser, *, shards: bool = True) -> None:
         help="text: a file, a folder, .jsonl, hf:NAME; images: a folder, cifar10, or "
         "moving-dot[:FRAMES[:RADIUS]], a dot that goes round; default: the embedded data",
     )
-    group.add_argument(
-        "--text-field",
-        default="text",
-        help="field with the text in JSON lines or a data set (default: text)",
-    )
-    group.add_argument("--context", type=int, default=64, help="tokens per window (default: 64)")
-    group.add_argument("--batch-size", type=int, default=16, help="default: 16")
-    group.add_argument("--limit", type=int, help="read at most this many windows or images")
-    group.add_argument(
-        "--shard",
-        default="0/1",
-        metavar="I/N",
-        help="read every N-th row from row I (default: 0/1, all)" if shards else argparse.SUPPRESS,
-    )
-    group.add_argument(
-        "--include-special",
-        action="store_true",
-        help="let special tokens into the statistics",
-    )
+    for option in DataOptions.choices():
+        flag, kind = f"--{option.name.replace('_', '-')}", type(option.default)
+        text = option.metadata["help"]
+        if option.name == "shard":
+            text = text if shards else argparse.SUPPRESS
+            group.add_argument(flag, default="0/1", metavar="I/N", help=text)
+        elif kind is bool:
+            group.add_argument(flag, action="store_true", help=text)
+        else:
+            whole = int if option.default is None else kind
+            group.add_argument(flag, type=whole, default=option.default, help=text)
+
+
+def reading_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments of `add_data` say of reading data, by the names of `DataOptions`."""
+    found = DataOptions.among(vars(options))
+    return found | {"shard": shard_of(found["shard"])}
+
+
+def adapter_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments of `add_model` say to the adapter.
+
+    Raises:
+        PluginError: for an option that is given twice.
+    """
+    found = assignments(options.option, "--option")
+    for name in ("device", "dtype"):
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if name in found:
+            raise PluginError(f"--{name} and --option {name}=... say the same; give one of them")
+        found[name] = value
+    return found
 
 
 def assignments(texts: Sequence[str], flag: str) -> dict[str, Any]:

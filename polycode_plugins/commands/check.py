@@ -10,6 +10,10 @@ from typing import Any
 
 from polycode_plugins.errors import PluginError
 from polycode_plugins.files.guards import made_from
+from polycode_plugins.plugins import Kind
+
+#: Kinds with a contract to check; an experiment has claims of its own.
+CHECKED: tuple[Kind, ...] = ("adapters", "metrics", "explainers")
 
 
 def add(commands: Any) -> None:
@@ -28,7 +32,9 @@ def add(commands: Any) -> None:
         "explainer class that needs no settings",
     )
     check.add_argument(
-        "--kind", choices=["adapter", "metric", "explainer"], help="where a name is of two kinds"
+        "--kind",
+        choices=[kind.removesuffix("s") for kind in CHECKED],
+        help="where a name is of two kinds",
     )
     check.add_argument("--json", action="store_true", help="print the outcomes as JSON")
 
@@ -50,7 +56,7 @@ def find_case(name: str, kind: str | None = None) -> Any:
     """
     from polycode_plugins import plugins
 
-    kinds = [k for k in plugins.KINDS if kind is None or k == f"{kind}s"]
+    kinds = [k for k in CHECKED if kind is None or k == f"{kind}s"]
     known = [
         p
         for k in kinds

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from polycode_plugins.commands.arguments import assignments, say
-from polycode_plugins.errors import DataError, PolycodeError
+from polycode_plugins.errors import DataError, PluginError, PolycodeError
+from polycode_plugins.files.guards import shown
 
 
 def add(commands: Any) -> None:
@@ -46,16 +47,16 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from polycode_plugins.experiments import NAMES, get, page, reproduce
+    from polycode_plugins.experiments import available, get, page, reproduce
 
     if options.list:
         _list(as_json=options.json)
         return 0
-    names = list(NAMES) if options.names == ["all"] else list(dict.fromkeys(options.names))
+    names = available() if options.names == ["all"] else list(dict.fromkeys(options.names))
     if not names:
         raise DataError("name a figure, or all; 'polycode reproduce --list' shows them")
-    for name in names:
-        get(name)
+    for name in options.names if options.names != ["all"] else ():
+        get(name)  # a wrong name ends the command before anything is computed
     changes = assignments(options.set, "--set")
     if changes and len(names) > 1:
         raise DataError("--set changes the settings of one figure; name one")
@@ -96,20 +97,30 @@ def _run(options: argparse.Namespace) -> int:
 
 def _all_there(made: list[Any], options: argparse.Namespace) -> list[Any]:
     """What was made, and what earlier runs into the same folder made, in the papers' order."""
-    from polycode_plugins.experiments import NAMES, finished
+    from polycode_plugins.experiments import available, finished
 
-    ours = {one.experiment.name: one for one in made}
-    found = (
-        ours.get(name) or finished(name, scale=options.scale, seed=options.seed, out=options.out)
-        for name in NAMES
-    )
-    return [one for one in found if one is not None]
+    found = {one.experiment.name: one for one in made}
+    for name in available():
+        if name not in found:
+            try:
+                one = finished(name, scale=options.scale, seed=options.seed, out=options.out)
+            except PluginError:  # of another package, and it does not import
+                continue
+            if one is not None:
+                found[name] = one
+    order = [*available(), *found]
+    return [found[name] for name in dict.fromkeys(order) if name in found]
 
 
 def _list(*, as_json: bool) -> None:
-    from polycode_plugins.experiments import NAMES, get
+    from polycode_plugins.experiments import available, get
 
-    found = [get(name) for name in NAMES]
+    found = []
+    for name in available():
+        try:
+            found.append(get(name))
+        except PluginError as error:
+            say(f"not listed: {shown(str(error))}")
     if as_json:
         rows = [{"name": e.name, "title": e.title, "source": e.source} for e in found]
         print(json.dumps(rows, indent=1))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from polycode_plugins.data.pictures import Picture, Pictures, image_pictures
@@ -122,4 +123,5 @@ def _dimensions(shape: tuple[int, ...]) -> str:
 
 
 def _to_tensor(image: Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    levels = torch.from_numpy(np.array(image))
+    return rearrange(levels, "height width colour -> colour height width").float() / 255

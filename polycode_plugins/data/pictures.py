@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
+from einops import rearrange
 
 from polycode_plugins.data.digest import ContentDigest
 from polycode_plugins.data.files import files_in
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What a folder is searched for."""
+
+PHOTOGRAPH = 427
+"""The shorter side of the embedded photographs, in pixels: no crop of them is larger."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +224,8 @@ def _dot(name: str, size: int) -> MovingDot:
 def _moving_dot(dot: MovingDot) -> Iterator[_Raw]:
     pillow = _pillow()
     for index, frame in enumerate(dot.frames):
-        pixels = (frame * 255).round().byte().permute(1, 2, 0).numpy()
+        levels = rearrange(frame * 255, "colour height width -> height width colour")
+        pixels = levels.round().byte().contiguous().numpy()
         yield f"moving-dot[{index}]", None, pixels.tobytes(), partial(pillow.fromarray, pixels)
 
 

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from einops import repeat
 from torch import Tensor
 
 from polycode_plugins.errors import DataError
@@ -78,5 +79,5 @@ def moving_dot(
     for dot, (x, y) in zip(dots, (positions * orbit).tolist(), strict=True):
         distance = torch.hypot(at[None, :] - x, at[:, None] + y)
         dot.copy_((radius + 0.5 - distance).clamp(0, 1))
-    stack = dots[:, None].expand(-1, channels, -1, -1).contiguous()
+    stack = repeat(dots, "frame height width -> frame channel height width", channel=channels)
     return MovingDot(stack, positions, radius, orbit)

@@ -2,20 +2,31 @@
 
     reproduce("superposition-ratio", scale="laptop") -> Reproduction: numbers, figure, verdicts
 
-`polycode reproduce` is the command for it. Each experiment is one module with an `EXPERIMENT`.
+`polycode reproduce` is the command for it. Each experiment is one module with an `EXPERIMENT`, a
+plugin of the group `polycode_plugins.experiments`, in which other packages register theirs.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-
-from polycode_plugins.errors import PolycodeError, near
+from polycode_plugins import plugins
+from polycode_plugins.errors import PluginError, near
 from polycode_plugins.experiments.base import SCALES, Experiment, Scale
-from polycode_plugins.experiments.claims import Claim, Criterion, Effect, Verdict
+from polycode_plugins.experiments.claims import (
+    CannotJudge,
+    Claim,
+    Criterion,
+    Effect,
+    Verdict,
+    at_least,
+    at_most,
+    bootstrap_effect,
+    mean_effect,
+    share_effect,
+)
 from polycode_plugins.experiments.reproducing import Reproduction, finished, reproduce
 
-#: In the order of the papers.
-NAMES = (
+#: The built-in ones, in the order of the papers.
+PAPERS = (
     "superposition-ratio",
     "dropout-codes",
     "autoencoder-spectra",
@@ -31,8 +42,8 @@ NAMES = (
 )
 
 __all__ = [
-    "NAMES",
     "SCALES",
+    "CannotJudge",
     "Claim",
     "Criterion",
     "Effect",
@@ -40,23 +51,40 @@ __all__ = [
     "Reproduction",
     "Scale",
     "Verdict",
+    "at_least",
+    "at_most",
+    "available",
+    "bootstrap_effect",
     "finished",
     "get",
+    "mean_effect",
     "reproduce",
+    "share_effect",
 ]
+
+
+def available() -> list[str]:
+    """The names of all experiments: those of the papers in their order, then other packages'."""
+    found = [plugin.reference for plugin in plugins.find("experiments")]
+    return sorted(found, key=lambda name: PAPERS.index(name) if name in PAPERS else len(PAPERS))
 
 
 def get(name: str) -> Experiment:
     """The experiment of that name.
 
     Raises:
-        PolycodeError: for an unknown one.
+        PluginError: for an unknown one, one that does not import, or something else.
     """
-    if name not in NAMES:
-        raise PolycodeError(
-            f"no experiment is called {name!r}{near(name, NAMES)}; "
-            "'polycode reproduce --list' shows them"
+    known = available()
+    if name not in known:
+        raise PluginError(
+            f"no experiment is called {name!r}{near(name, known)}; 'polycode reproduce --list' "
+            "shows them"
         )
-    module = import_module(f"{__name__}.{name.replace('-', '_')}")
-    experiment: Experiment = module.EXPERIMENT
+    experiment = plugins.load("experiments", name)
+    if not isinstance(experiment, Experiment):
+        raise PluginError(
+            f"the plugin {name!r} is a {type(experiment).__name__} and no experiment; its entry "
+            "point has to name an object of polycode_plugins.experiments.Experiment"
+        )
     return experiment

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -120,7 +121,9 @@ def pictures(data: str, count: int, size: int, seed: int, split: str = "train") 
 
     def scaled(image: Any) -> Tensor:
         small = np.array(image.resize((size, size)))
-        return torch.from_numpy(small).permute(2, 0, 1).float()
+        return rearrange(
+            torch.from_numpy(small), "height width colour -> colour height width"
+        ).float()
 
     parts = []
     for number, zoom in enumerate(ZOOMS):

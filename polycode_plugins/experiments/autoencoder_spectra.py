@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
@@ -179,10 +180,21 @@ def _filters(model: ResNetVAE, pixels: Tensor, settings: Settings, seed: int) ->
     vectors = torch.from_numpy(found[HIDDEN[0], "spectrum"].eigenvectors)
     side = round((vectors.shape[1] / settings.channels) ** 0.5)
     # Features run over rows, columns and then channels.
-    maps = vectors.reshape(len(vectors), side, side, settings.channels).permute(0, 3, 1, 2)
+    maps = rearrange(
+        vectors,
+        "vector (row column channel) -> vector channel row column",
+        row=side,
+        channel=settings.channels,
+    )
     maps = functional.adaptive_avg_pool2d(maps[:, :CHANNELS], min(side, SIDE))
     names = ("vector", "channel", "row", "column")
-    table = dict(zip(names, np.indices(maps.shape).reshape(4, -1), strict=True))
+    table = dict(
+        zip(
+            names,
+            rearrange(np.indices(maps.shape), "coordinate ... -> coordinate (...)"),
+            strict=True,
+        )
+    )
     return pd.DataFrame({**table, "weight": maps.numpy().ravel()})
 
 
@@ -195,10 +207,10 @@ def _examples(model: ResNetVAE, pixels: Tensor, size: int) -> pd.DataFrame:
     for kind, images in (("picture", x), ("reconstruction", reconstructed(model, x))):
         small = functional.adaptive_avg_pool2d(images, min(size, 32)).mul(255).round().int()
         number, _, height, width = small.shape
-        place = np.indices((number, height, width)).reshape(3, -1)
+        place = rearrange(np.indices((number, height, width)), "coordinate ... -> coordinate (...)")
         table = pd.DataFrame(dict(zip(("picture", "row", "column"), place, strict=True)))
-        colours = small.permute(0, 2, 3, 1).reshape(-1, 3).numpy()
-        table[["red", "green", "blue"]] = colours
+        colours = rearrange(small, "picture colour row column -> (picture row column) colour")
+        table[["red", "green", "blue"]] = colours.numpy()
         tables.append(table.assign(kind=kind))
     return pd.concat(tables, ignore_index=True)
 
@@ -287,7 +299,13 @@ def _mosaic(table: pd.DataFrame) -> Any:
     sheet = np.full((2 * side + gap, count * (side + gap) - gap, 3), 255, dtype=np.uint8)
     for row, kind in enumerate(("picture", "reconstruction")):
         one = table[table["kind"] == kind].sort_values(["picture", "row", "column"])
-        tiles = one[["red", "green", "blue"]].to_numpy().reshape(count, side, side, 3)
+        pixels = one[["red", "green", "blue"]].to_numpy()
+        tiles = rearrange(
+            pixels,
+            "(picture row column) colour -> picture row column colour",
+            picture=count,
+            row=side,
+        )
         for i, tile in enumerate(tiles):
             top, left = row * (side + gap), i * (side + gap)
             sheet[top : top + side, left : left + side] = tile

@@ -157,11 +157,10 @@ def share_effect(hits: int, total: int) -> Effect:
     """A share with Wilson's 95% interval."""
     if total < 1:
         raise CannotJudge("there is nothing to count")
-    z = 1.959964
-    p, n = hits / total, total
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Effect(p, max(middle - half, 0.0), min(middle + half, 1.0))
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, total).proportion_ci(method="wilson")
+    return Effect(hits / total, float(interval.low), float(interval.high))
 
 
 def bootstrap_effect(
@@ -176,7 +175,15 @@ def bootstrap_effect(
     """
     if units < 2:
         raise CannotJudge("a single run has no interval")
-    generator = np.random.default_rng(0)
-    drawn = [statistic(generator.integers(0, units, units)) for _ in range(draws)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Effect(float(statistic(np.arange(units))), float(low), float(high))
+    from scipy.stats import bootstrap
+
+    numbers = np.arange(units)
+    interval = bootstrap(
+        (numbers,),
+        statistic,
+        vectorized=False,
+        n_resamples=draws,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Effect(float(statistic(numbers)), float(interval.low), float(interval.high))

@@ -6,16 +6,28 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from polycode_plugins.pages.palette import COLOURS, FAINT, INK, MARKERS, SCALE_END
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Okabe & Ito's colours, darkened where they are pale on white: blue, orange, green, purple, ...
-COLOURS = ("#0072b2", "#b65200", "#007f5f", "#a9507f", "#2f84b8", "#7a6a00")
-INK, FAINT = "#1d2430", "#8a929e"
-MARKERS = ("o", "s", "D", "^", "v", "*")
+__all__ = [
+    "COLOURS",
+    "FAINT",
+    "INK",
+    "MARKERS",
+    "ONE",
+    "TWO",
+    "letter",
+    "panels",
+    "save",
+    "shade",
+    "style",
+]
+
 #: One and two columns of a paper, in inches.
 ONE, TWO = 3.4, 7.0
 
@@ -69,7 +81,7 @@ def shade(place: float) -> Any:
     """A colour of viridis for a place from 0 to 1, without its palest fifth."""
     import matplotlib
 
-    return matplotlib.colormaps["viridis"](0.85 * place)
+    return matplotlib.colormaps["viridis"](SCALE_END * place)
 
 
 def save(figure: Figure, stem: Any) -> None:

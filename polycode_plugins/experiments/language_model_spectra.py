@@ -103,10 +103,10 @@ def _layers(
         adapter, texts, metrics, settings.sites, context=settings.context, progress=False
     )
     layers, spectra = [], []
-    for site in found.sites:
+    for depth, site in enumerate(found.sites):
         spectrum, action = found[site.name, "spectrum"], found[site.name, "action"]
         low, high = spectrum.interval or (np.nan, np.nan)
-        place = {"group": group, "depth": site.depth, "site": site.name}
+        place = {"group": group, "depth": depth, "site": site.name}
         layers.append(
             {
                 **place,

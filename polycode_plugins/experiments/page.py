@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from polycode_plugins._version import __version__
 from polycode_plugins.experiments.claims import Verdict
 from polycode_plugins.experiments.reproducing import Reproduction
+from polycode_plugins.pages.escaping import data_uri
+from polycode_plugins.pages.pages import Figure, Page, Part, Prose, Section, Warnings, render
+from polycode_plugins.pages.tables import Cell, Column, Table
 
 _SIGNS = {"holds": "✓", "does not hold": "✗", "cannot be judged at this scale": "?"}
-_KINDS = {"holds": "yes", "does not hold": "no", "cannot be judged at this scale": "open"}
 
 RULE = (
     "A claim holds where the whole 95% interval of its effect meets the criterion, does not hold "
@@ -23,23 +23,6 @@ CAUTION = (
     "settled after a first look at runs of this size: read a verdict as evidence from this "
     "reproduction, with its settings, and not as a registered test."
 )
-
-_CSS = """
-:root { color-scheme: light dark; --ink: #1d2430; --paper: #fff; --line: #dfe3e8; --soft: #5b6573;
-  --yes: #006b4f; --no: #b3261e; --open: #7a5b00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --paper: #14181f; --line: #333b47;
-  --soft: #a4adba; --yes: #5fd0a8; --no: #ff8a80; --open: #e3c265; } }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem; color: var(--ink);
-  background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
-img { max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
-  border-radius: 4px; padding: .5rem; box-sizing: border-box; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .875rem; }
-th, td { text-align: left; vertical-align: top; padding: .4rem .6rem;
-  border-bottom: 1px solid var(--line); }
-td.verdict { font-weight: 600; white-space: nowrap; }
-.yes { color: var(--yes); } .no { color: var(--no); } .open { color: var(--open); }
-small, .soft { color: var(--soft); } nav li { margin: .2rem 0; }
-"""
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
@@ -53,48 +36,41 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 def html(made: Sequence[Reproduction], failed: Sequence[tuple[str, str]] = ()) -> str:
     """One page of figures and verdicts; `failed` are (name, what went wrong)."""
     every = [verdict for one in made for verdict in one.verdicts]
-    links = "".join(
-        f'<li><a href="#{one.experiment.name}">{escape(one.experiment.title)}</a> '
-        f"<small>{escape(summary(one.verdicts))}</small></li>"
-        for one in made
-    )
-    gone = "".join(
-        f'<li class="no">{escape(name)} was not made: {escape(why)}</li>' for name, why in failed
-    )
-    body = "\n".join(_section(one) for one in made)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>The papers' figures</title><style>{_CSS}</style></head><body>\n"
-        f"<h1>The papers' figures</h1><p>{escape(summary(every))}</p>\n"
-        f'<p class="soft">{RULE} {CAUTION} Made with polycode-plugins {__version__}.</p>\n'
-        f"<nav><ul>{links}{gone}</ul></nav>\n{body}\n</body></html>\n"
-    )
+    first: list[Part] = [Prose([summary(every), RULE, CAUTION])]
+    if failed:
+        first.append(Warnings([f"{name} was not made: {why}" for name, why in failed]))
+    sections = [Section("verdicts", "How to read the verdicts", first), *map(_section, made)]
+    return render(Page("The papers' figures", f"polycode-plugins {__version__}", sections))
 
 
-def _section(one: Reproduction) -> str:
+def _section(one: Reproduction) -> Section:
     experiment = one.experiment
-    picture = base64.b64encode(one.png.read_bytes()).decode("ascii")
-    rows = "".join(
-        f"<tr><td>{escape(v.claim.text)}<br><small>{escape(v.claim.source)}</small></td>"
-        f"<td>{escape(v.claim.statistic)}</td><td>{escape(v.measured)}</td>"
-        f"<td>{escape(str(v.claim.criterion))}</td>"
-        f'<td class="verdict {_KINDS[v.outcome]}">{_SIGNS[v.outcome]} {v.outcome}'
-        + (f"<br><small>{escape(v.reason)}</small>" if v.reason else "")
-        + "</td></tr>"
+    source = f"{experiment.source} · scale {one.scale}, seed {one.seed}, {one.seconds:,.0f} s"
+    claims = [f"{v.claim.text} ({v.claim.source})" for v in one.verdicts]
+    outcomes = [
+        Cell(
+            f"{_SIGNS[v.outcome]} {v.outcome}" + (f": {v.reason}" if v.reason else ""),
+            v.outcome,
+            v.outcome == "does not hold",
+        )
         for v in one.verdicts
-    )
-    remarks = "".join(f"<li>{escape(remark)}</li>" for remark in experiment.remarks)
-    return (
-        f'<section id="{experiment.name}"><h2>{escape(experiment.title)}</h2>\n'
-        f'<p class="soft">{escape(experiment.source)} · scale {one.scale}, seed {one.seed}, '
-        f"{one.seconds:,.0f} s</p>\n"
-        f'<img alt="{escape(experiment.title)}" src="data:image/png;base64,{picture}">\n'
-        '<div class="scroll"><table><thead><tr><th>Claim</th><th>Statistic</th>'
-        "<th>Measured (95% interval)</th><th>Criterion</th><th>Verdict</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>\n<ul>{remarks}</ul></section>"
+    ]
+    columns = [
+        Column("claim", [Cell(c, c) for c in claims], prose=True),
+        Column("statistic", [Cell(v.claim.statistic, "-") for v in one.verdicts], prose=True),
+        Column("measured (95% interval)", [Cell(v.measured, v.measured) for v in one.verdicts]),
+        Column("criterion", [Cell(str(v.claim.criterion), "-") for v in one.verdicts]),
+        Column("verdict", outcomes, prose=True),
+    ]
+    return Section(
+        experiment.name,
+        experiment.title,
+        [
+            Prose([source, summary(one.verdicts)]),
+            Figure(experiment.title, data_uri(one.png.read_bytes(), "image/png")),
+            Table(f"{experiment.name}-verdicts", "Claims and verdicts", columns),
+            *([Prose(list(experiment.remarks))] if experiment.remarks else []),
+        ],
     )
 
 

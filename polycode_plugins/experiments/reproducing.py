@@ -108,13 +108,13 @@ def finished(name: str, *, scale: Scale, seed: int, out: str | Path) -> Reproduc
     """The figure as it is in `out`, with the scale's own settings; None where it is not finished.
 
     Raises:
-        PolycodeError: for an unknown name.
+        PluginError: for an unknown name, or one that does not import.
     """
     from polycode_plugins.experiments import get
 
     experiment = get(name)
-    folder, settings = Path(out) / name, experiment.settings[scale]
-    if not (folder / f"{name}.png").is_file() or not (folder / RECORD).is_file():
+    folder, settings = Path(out) / experiment.name, experiment.settings[scale]
+    if not (folder / f"{experiment.name}.png").is_file() or not (folder / RECORD).is_file():
         return None
     try:
         record = _record(folder, _asked(experiment, scale, seed, settings))

@@ -7,6 +7,7 @@ and dropout of adjustable rate after every ReLU. Here at any size of image and n
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -120,7 +121,9 @@ class ResNetVAE(nn.Module):
     def decode(self, code: Tensor) -> Tensor:
         """Pixels as logits, [batch, 3, size, size]."""
         x: Tensor = self.decode2(self.decode1(code))
-        x = self.up(x.reshape(len(x), -1, 4, 4))
+        x = self.up(
+            rearrange(x, "batch (channel row column) -> batch channel row column", row=4, column=4)
+        )
         scaled: Tensor = functional.interpolate(x, (self.size, self.size), mode="bilinear")
         return scaled
 

@@ -5,11 +5,13 @@ print(comparison.contrasts[-1])
 """
 
 from polycode_plugins.explainers.base import (
-    Cost,
     Explainer,
     Explanation,
     Judge,
     JudgeTask,
+    PaidExplainer,
+    PaidJudge,
+    PaidSimulator,
     Record,
     RecordSet,
     Simulation,
@@ -22,13 +24,17 @@ from polycode_plugins.explainers.base import (
 from polycode_plugins.explainers.comparison import contrasts
 from polycode_plugins.explainers.comparison.compare import compare, make_explainer
 from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
+from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.lookup import TokenLookupExplainer, TokenLookupSimulator
 from polycode_plugins.explainers.ngram import NgramExplainer, NgramSimulator
 from polycode_plugins.explainers.records.openai_records import read_neuron_records
 from polycode_plugins.explainers.records.protocols import MARSHALL_KIRCHNER, OPENAI, Protocol
-from polycode_plugins.explainers.scoring.evaluation import Evaluation, evaluate
-from polycode_plugins.explainers.units.base import Units, directions, neurons, projections
+from polycode_plugins.explainers.scoring.evaluation import Evaluation, Scoring, evaluate
+from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal
+from polycode_plugins.explainers.units.directions import directions
+from polycode_plugins.explainers.units.neurons import neurons
+from polycode_plugins.explainers.units.projections import projections
 from polycode_plugins.explainers.units.random_weights import random_weights
 
 __all__ = [
@@ -44,9 +50,13 @@ __all__ = [
     "JudgeTask",
     "NgramExplainer",
     "NgramSimulator",
+    "PaidExplainer",
+    "PaidJudge",
+    "PaidSimulator",
     "Protocol",
     "Record",
     "RecordSet",
+    "Scoring",
     "Simulation",
     "SimulationTask",
     "Simulator",

@@ -16,13 +16,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from polycode_plugins.explainers.language_model.answer_store import Spent
+from polycode_plugins.explainers.costs import FREE, Cost, Spent
 
 Floats = NDArray[np.float64]
 State = Literal["ok", "failed"]
@@ -126,34 +125,6 @@ def levels_of(activations: NDArray[Any], maximum: float) -> NDArray[np.int64]:
 
 
 # -- what explainers and simulators answer ---------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What an answer took; zero for what is computed here. Costs add up.
-
-    Attributes:
-        requests: requests that were sent (not those answered out of a store).
-        stored: requests answered out of a store.
-        prompt_tokens: tokens sent.
-        completion_tokens: tokens received.
-    """
-
-    requests: int = 0
-    stored: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.requests + other.requests,
-            self.stored + other.stored,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-        )
-
-
-FREE = Cost()
 
 
 @dataclass(frozen=True)
@@ -267,10 +238,6 @@ class Simulator(ABC):
         """JSON values that decide its answers (model, prompt version, method); never a key."""
         return {"simulator": self.name}
 
-    def estimate(self, tasks: Sequence[SimulationTask]) -> Cost:
-        """What `simulate_many` would take at most, without sending anything."""
-        return Cost()
-
 
 class Judge(ABC):
     """Answers yes or no by an explanation: for models that cannot simulate."""
@@ -284,10 +251,6 @@ class Judge(ABC):
     def describe(self) -> dict[str, Any]:
         """JSON values that decide its answers; never a key."""
         return {"judge": self.name}
-
-    def estimate(self, tasks: Sequence[JudgeTask]) -> Cost:
-        """What `judge_many` would take at most, without sending anything."""
-        return Cost()
 
 
 class Explainer(ABC):
@@ -326,9 +289,27 @@ class Explainer(ABC):
         """JSON values that decide its answers (options, model, prompt version); never a key."""
         return {"explainer": self.name}
 
+    def warnings(self) -> list[str]:
+        """Sentences that a reader of the scores should know; asked for when all is answered."""
+        return []
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Give back files and connections, when nothing more is asked; may be called twice."""
+
+
+# -- what may be had beside: costs -----------------------------------------------------------------
+
+
+class PaidExplainer(Explainer):
+    """An explainer whose answers are paid for, or kept.
+
+    It gets dry runs, and the record of a comparison says what it took. A dry run sends nothing at
+    all: not even what would find out what a backend can do.
+    """
+
+    @abstractmethod
     def estimate(self, units: Sequence[UnitRecords], *, seed: int = 0) -> Cost:
         """What `explain_many` would take at most, without sending anything."""
-        return Cost()
 
     def known(self, units: Sequence[UnitRecords], *, seed: int = 0) -> list[Explanation | None]:
         """What `explain_many` would give without asking, as after a run that was cut short.
@@ -340,9 +321,13 @@ class Explainer(ABC):
     def estimators(self) -> tuple[Simulator, Judge | None]:
         """Its simulator and judge for `estimate` alone; a backend that is not known is guessed.
 
-        Override where `simulator` or `judge` probe a backend: a dry run sends nothing at all.
+        To be written where `simulator` or `judge` ask a backend what it can do.
         """
         return self.simulator(), self.judge()
+
+    def unknown(self) -> str:
+        """What `estimate` could not know, in half a sentence; "" where it knew all."""
+        return ""
 
     def dollars(self, cost: Cost) -> float | None:
         """The price of `cost` at most, in US dollars; None where no prices are known."""
@@ -352,5 +337,18 @@ class Explainer(ABC):
         """What all the answers that it keeps have taken; None where it keeps none."""
         return None
 
-    def close(self) -> None:  # noqa: B027 - most hold nothing
-        """Give back files and connections, when nothing more is asked; may be called twice."""
+
+@runtime_checkable
+class PaidSimulator(Protocol):
+    """A simulator that says beforehand what it takes."""
+
+    def estimate(self, tasks: Sequence[SimulationTask]) -> Cost:
+        """What `simulate_many` would take at most, without sending anything."""
+
+
+@runtime_checkable
+class PaidJudge(Protocol):
+    """A judge that says beforehand what it takes."""
+
+    def estimate(self, tasks: Sequence[JudgeTask]) -> Cost:
+        """What `judge_many` would take at most, without sending anything."""

@@ -58,6 +58,7 @@ _PARTS: dict[str, dict[str, Any]] = {
         "dtype": str | None,
         "fingerprint": str | None,
         "name": str | None,
+        "notes": list | None,
         "parameters": int | None,
         "type": str | None,
     },

@@ -6,14 +6,17 @@ from polycode_plugins.metrics.action.power_law import PowerLawAction, power_law_
 from polycode_plugins.metrics.action.result import ActionResult
 from polycode_plugins.metrics.action.stimulus import StimulusCorrelation, stimulus_correlation
 from polycode_plugins.metrics.action.trajectory import Trajectories, trajectories
-from polycode_plugins.metrics.base import Accumulator, Metric, MetricHook, Result
+from polycode_plugins.metrics.base import Accumulator, Grave, Metric, Result
 from polycode_plugins.metrics.capacity.feature_capacity import FeatureCapacity
 from polycode_plugins.metrics.capacity.metric import Capacity
 from polycode_plugins.metrics.capacity.result import CapacityResult
 from polycode_plugins.metrics.capacity.weight_capacity import capacity_of_weights
+from polycode_plugins.metrics.chapter import View
+from polycode_plugins.metrics.hook import MetricHook
 from polycode_plugins.metrics.mine.joint import Reservoir
 from polycode_plugins.metrics.mine.metric import MINE
 from polycode_plugins.metrics.mine.result import MINEResult
+from polycode_plugins.metrics.pairs import PairMetric, Partner
 from polycode_plugins.metrics.spectrum.cross_validated import (
     CrossValidatedSpectrum,
     cross_validated_spectrum,
@@ -30,9 +33,12 @@ __all__ = [
     "Covariance",
     "CrossValidatedSpectrum",
     "FeatureCapacity",
+    "Grave",
     "MINEResult",
     "Metric",
     "MetricHook",
+    "PairMetric",
+    "Partner",
     "PowerLawAction",
     "Reservoir",
     "Result",
@@ -40,6 +46,7 @@ __all__ = [
     "SpectrumResult",
     "StimulusCorrelation",
     "Trajectories",
+    "View",
     "capacity_of_weights",
     "cross_validated_spectrum",
     "power_law_action",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -17,13 +17,16 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals, Site, default_axes
-from polycode_plugins.adapters.points import hook_axes
 from polycode_plugins.errors import DataError, SiteError, StateError
 from polycode_plugins.files import guards
 from polycode_plugins.precision import full_precision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from polycode_plugins.metrics.chapter import View
+    from polycode_plugins.metrics.hook import MetricHook
+    from polycode_plugins.pages.pages import Part
 
 
 class Accumulator(ABC):
@@ -36,6 +39,9 @@ class Accumulator(ABC):
 
     #: Stable name of the statistic, written into saved state.
     name: ClassVar[str]
+    #: Whether states saved before the metric gathered it are read without it: it then has seen
+    #: nothing, fewer samples than its neighbours, which the metric has to notice.
+    optional: ClassVar[bool] = False
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -85,9 +91,27 @@ class Accumulator(ABC):
         return type(self)(**self.options())
 
 
+class Grave(str):
+    """A warning after which the first number of a result is not to be read at all.
+
+    Other warnings are plain strings: their numbers are to be read with care.
+    """
+
+    __slots__ = ()
+
+
+class _NoWarnings:
+    """The warnings of a result that has none: its class may make them a field or a property."""
+
+    def __get__(self, result: object, kind: type) -> tuple[str, ...]:
+        if result is None:  # so that a field of that name has no default
+            raise AttributeError("warnings")
+        return ()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """Base of all results: frozen, with `to_dict`, `plot`, and scalars for tables."""
+    """Base of all results: frozen, with `to_dict`, `plot`, `warnings`, and scalars for tables."""
 
     #: One plain sentence on how to read the result, shown in reports.
     reading: ClassVar[str] = ""
@@ -102,6 +126,23 @@ class Result:
     names: ClassVar[Mapping[str, str]] = {}
     #: One plain sentence on how to read what `plot` draws, shown above the plots.
     picture: ClassVar[str] = ""
+    #: Fields of `scalars()` in the picture over layers that the report begins with; the first
+    #: number of `headline` unless given.
+    mapped: ClassVar[tuple[str, ...]] = ()
+    #: Fields of `scalars()` that a comparison sets beside how well a layer's units are explained.
+    related: ClassVar[tuple[str, ...]] = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def warnings(self) -> tuple[str, ...]:
+            """Sentences on what keeps the numbers from meaning what they seem to; () is good.
+
+            A field or a property of that name. Whatever shows the result shows them: begin each in
+            lower case, since it stands after the site's name. `Grave` ones come first.
+            """
+    else:
+        warnings = _NoWarnings()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; arrays become lists, undefined numbers become None."""
@@ -123,6 +164,33 @@ class Result:
             for k, v in self.to_dict().items()
             if v is None or isinstance(v, float | int | str | bool)
         }
+
+    @classmethod
+    def findings(cls, view: View) -> Sequence[str]:
+        """What was found, in a sentence or two with their uncertainty: the report begins with them.
+
+        By default from where to where the first number of the headline runs.
+
+        Args:
+            view: the results of all sites, in depth order.
+        """
+        from polycode_plugins.metrics.chapter import generic_findings
+
+        return generic_findings(view)
+
+    @classmethod
+    def chapter(cls, view: View) -> Sequence[Part]:
+        """What the report says of a metric with such results, one for each site.
+
+        By default how to read it, the first of its headline by depth, a table of all scalars, and
+        the plots. `polycode_plugins.pages` has what chapters are built of.
+
+        Args:
+            view: the results of all sites, in depth order.
+        """
+        from polycode_plugins.metrics.chapter import generic_parts
+
+        return generic_parts(view)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the result into `ax`, or into a new figure, and return the axes."""
@@ -186,36 +254,6 @@ class Metric(ABC):
         """
         return
 
-    def partner_of(self, site: Site, sites: Sequence[Site]) -> Site | None:
-        """The other one of `sites` that the result at `site` needs; None for metrics of one site.
-
-        Raises:
-            SiteError: for a partner that is not among `sites`.
-        """
-        return None
-
-    def compute_pair(
-        self,
-        accumulators: Mapping[str, Accumulator],
-        partners: Mapping[str, Accumulator],
-        site: Site,
-        partner: Site,
-    ) -> Result:
-        """The result at one site from its own accumulators and its partner's; see `partner_of`."""
-        raise NotImplementedError(f"{type(self).__name__} names a partner and computes no pair")
-
-    def compute_among(
-        self,
-        site: Site,
-        sites: Sequence[Site],
-        accumulators: Callable[[str], Mapping[str, Accumulator]],
-    ) -> Result:
-        """The result at `site`, one of `sites`, given every site's accumulators by name."""
-        partner = self.partner_of(site, sites)
-        if partner is None:
-            return self.compute(accumulators(site.name), site)
-        return self.compute_pair(accumulators(site.name), accumulators(partner.name), site, partner)
-
     def options(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return {f.name: _to_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
@@ -278,51 +316,9 @@ class Metric(ABC):
         Every position counts unless `mask` [batch, position] says otherwise, the beginning-of-text
         token too: `pc.attach` and `pc.analyze` leave padding and special tokens out by themselves.
         """
+        from polycode_plugins.metrics.hook import MetricHook
+
         return MetricHook(self, mask)
-
-
-class MetricHook:
-    """One metric as a hook: gathers at every hook point it is called from, changes nothing."""
-
-    def __init__(self, metric: Metric, mask: Tensor | None = None) -> None:
-        self.metric = metric
-        self.mask = mask
-        self._accumulators: dict[str, Mapping[str, Accumulator]] = {}
-        self._arrivals = Arrivals()
-
-    def __call__(self, tensor: Tensor, *, hook: Any) -> None:
-        """Take in the activations at `hook`."""
-        name = str(hook.name)
-        values = tensor.detach()
-        axes = hook_axes(name, values, hook)
-        batch = self._arrivals.numbered(name, Activations(values, axes, mask=self.mask))
-        check_finite(batch, name)
-        if name not in self._accumulators:
-            self._accumulators[name] = self.metric.accumulators()
-        with full_precision():
-            for accumulator in self._accumulators[name].values():
-                accumulator.update(batch)
-
-    def compute(self) -> dict[str, Any]:
-        """The results, keyed by the name each hook point reports.
-
-        That is TransformerLens's own name. Where it has several for one point, it may be another
-        than the one given to `fwd_hooks`: a TransformerBridge reports `blocks.1.hook_out` where
-        `blocks.1.hook_resid_post` was given. `pc.attach` keys by the names asked for.
-
-        Raises:
-            DataError: when the hook was never called.
-        """
-        if not self._accumulators:
-            raise DataError(
-                "the hook was never called; pass it as fwd_hooks=[(name, hook)] and run the model"
-            )
-        sites = [Site(name, depth) for depth, name in enumerate(self._accumulators)]
-        with full_precision():
-            return {
-                site.name: self.metric.compute_among(site, sites, self._accumulators.__getitem__)
-                for site in sites
-            }
 
 
 def as_activations(

@@ -6,10 +6,12 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from polycode_plugins.activations import Site
 from polycode_plugins.metrics.base import Metric, Result
+from polycode_plugins.metrics.site_warnings import site_warnings
 from polycode_plugins.pages.charts import Axis
 from polycode_plugins.pages.depth_charts import Quantity, by_depth
 from polycode_plugins.pages.pages import Part, Pictures, Prose, Warnings
@@ -25,7 +27,6 @@ from polycode_plugins.pages.tables import (
     titled,
 )
 
-_NUMBER = re.compile(r"\d[\d.,]*")
 # "first, second: what they are", and what is indented deeper, under "Attributes:" in a docstring.
 _ATTRIBUTES = re.compile(r"^Attributes:\n((?:(?: +.*)?(?:\n|$))*)", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^ {4}(\w+(?:, \w+)*): (.+(?:\n {5,}.+)*)", re.MULTILINE)
@@ -60,11 +61,29 @@ class View:
         return self.label[:1].upper() + self.label[1:]
 
 
+def chapter_of(view: View) -> list[Part]:
+    """The chapter that the results bring, see `Result.chapter`.
+
+    It may be a third party's: whatever it raises becomes a sentence in the report, above what every
+    metric has.
+    """
+    kind = type(view.results[0])
+    try:
+        parts = list(kind.chapter(view))
+        for part in parts:
+            if not isinstance(getattr(part, "template", None), str):
+                raise TypeError(f"{part!r} is no part of a page")
+        return parts
+    except Exception as error:  # a plugin may raise anything
+        said = f"The chapter of {kind.__name__} failed with {type(error).__name__}: {error}"
+        return [Warnings([said]), *generic_parts(view)]
+
+
 def generic_parts(view: View) -> list[Part]:
     """How to read it, the first of its headline by depth, a table of all scalars, the plots.
 
     A result class may say more than its base asks for: `interval` (low, high) around its first
-    scalar, `warnings` (sentences).
+    scalar. Its `warnings` stand at the beginning of the page.
     """
     units: Mapping[str, str] = view.results[0].units
     called: Mapping[str, str] = view.results[0].names
@@ -78,8 +97,8 @@ def generic_parts(view: View) -> list[Part]:
     parts: list[Part] = []
     if view.results[0].reading:
         parts.append(Prose([view.results[0].reading]))
-    if warnings := [*own_warnings(view), *failures]:
-        parts.append(Warnings(warnings))
+    if failures:
+        parts.append(Warnings(failures))
     main = main_scalar(rows, view.results[0].headline)
     if main is not None:
         known = [interval_of(result) for result in view.results]
@@ -100,7 +119,7 @@ def generic_parts(view: View) -> list[Part]:
     if any(rows):
         columns = [
             names("site", [s.name for s in view.sites]),
-            column("depth", [s.depth for s in view.sites]),
+            column("depth", range(len(view.sites))),
             *scalar_columns(rows, units, called, meanings(type(view.results[0]))),
         ]
         parts.append(Table(f"{view.id}-table", "All sites", columns))
@@ -108,6 +127,34 @@ def generic_parts(view: View) -> list[Part]:
         which = "each site" if step == 1 else f"one site in {step}"
         parts.append(Pictures(f"Plots of {which}", images, view.results[0].picture))
     return parts
+
+
+def generic_findings(view: View) -> list[str]:
+    """From where to where the first number of the headline runs, with the intervals there."""
+    kind = type(view.results[0])
+    rows = [_plain(result.scalars()) for result in view.results]
+    main = main_scalar(rows, kind.mapped or kind.headline)
+    if main is None:
+        return []
+    name = kind.names.get(main, main.replace("_", " "))
+    known = [(float(v), i) for i, row in enumerate(rows) if is_number(v := row.get(main))]  # type: ignore[arg-type]
+    bounds = main == main_scalar(rows)  # an interval is of the first scalar
+
+    def at(value: float, i: int) -> str:
+        interval = interval_of(view.results[i]) if bounds else None
+        said = f"{value:.3g} at {view.sites[i].name}"
+        return said + (f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else "")
+
+    low, high = min(known), max(known)
+    if len(known) == 1:
+        return [f"The {name} is {at(*low)}."]
+    middle = median(value for value, _ in known)
+    several = (
+        f"over {len(known)} of {len(rows)} sites" if len(known) < len(rows) else "over all sites"
+    )
+    return [
+        f"The {name} runs from {at(*low)} to {at(*high)}; its median {several} is {middle:.3g}."
+    ]
 
 
 def _images(results: Sequence[tuple[str, Result]]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -198,24 +245,7 @@ def interval_of(result: Result) -> tuple[float, float] | None:
 
 
 def own_warnings(view: View) -> list[str]:
-    """What results say in a field `warnings`, with the sites that say it."""
-    said: dict[str, dict[str, str]] = {}  # by the text without its numbers: sites and their texts
-    for site, result in zip(view.sites, view.results, strict=True):
-        warnings = getattr(result, "warnings", ())
-        for text in [warnings] if isinstance(warnings, str) else warnings or ():
-            said.setdefault(_NUMBER.sub("#", str(text)), {})[site.name] = str(text)
-    found = []
-    for texts in said.values():
-        first, text = next(iter(texts.items()))
-        example = f" (with the numbers of {first})" if len(set(texts.values())) > 1 else ""
-        found.append(f"{where(list(texts), len(view.sites))}{example}: {text}")
-    return found
-
-
-def where(sites: Sequence[str], total: int, most: int = 3) -> str:
-    """The sites by name, or by number where they are many."""
-    if len(sites) == total:
-        return "At every site" if total > 1 else f"At {sites[0]}"
-    if len(sites) <= most:
-        return f"At {', '.join(sites)}"
-    return f"At {len(sites)} of {total} sites ({', '.join(sites[:most])}, ...)"
+    """What the results warn of, each sentence with the sites that say it."""
+    sites = [site.name for site in view.sites]
+    held = dict(zip(sites, view.results, strict=True))
+    return [str(warning) for warning in site_warnings(view.label, held)]

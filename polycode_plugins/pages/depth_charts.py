@@ -48,7 +48,7 @@ def by_depth(
     Args:
         id, title, caption: of the chart.
         axis: the vertical one.
-        sites: the sites, in depth order.
+        sites: the sites, in depth order: the place of a site among them is its depth here.
         quantities: each with one number for every site.
         level: a horizontal line to compare with, as (height, name); left out where it is so far
             off that it would squeeze the points together.
@@ -64,7 +64,7 @@ def by_depth(
             series.append(
                 Series(
                     " · ".join(parts),
-                    x=[sites[i].depth for i in members],
+                    x=list(members),
                     y=[quantity.values[i] for i in members],
                     colour=f"c{colour}",
                     line="solid" if family else None,
@@ -72,14 +72,11 @@ def by_depth(
                     low=_pick(quantity.low, members),
                     high=_pick(quantity.high, members),
                     broken=[bool(quantity.broken and quantity.broken[i]) for i in members],
-                    hover=[
-                        [sites[i].name, f"depth {sites[i].depth}", *quantity.texts[i]]
-                        for i in members
-                    ],
+                    hover=[[sites[i].name, f"depth {i}", *quantity.texts[i]] for i in members],
                 )
             )
     if level is not None and len(sites) > 1 and _near(level[0], quantities):
-        ends = [min(s.depth for s in sites), max(s.depth for s in sites)]
+        ends = [0, len(sites) - 1]
         height, name = level
         series.insert(0, Series(name, ends, [height] * 2, "ink", "dash", hover=[[name]] * 2))
     return Chart(id, title, caption, DEPTH, axis, series, notes=notes)

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from polycode_plugins.pages.charts import plotly_figure
+from polycode_plugins.pages.charts import Chart, plotly_figure
 from polycode_plugins.pages.escaping import breakable, csp_hash, data_uri, printable, script_json
+from polycode_plugins.pages.palette import shades, variables
 from polycode_plugins.pages.pictures import chart_image
 from polycode_plugins.plugins import missing_extra
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+# Shares of the paper that columns of tables have, as classes: the page has no styles of elements.
+_WIDTHS = f"@media print {{ {' '.join(f'.w{i} {{ width: {i}%; }}' for i in range(101))} }}\n"
 
 
 class Part(Protocol):
@@ -59,6 +63,16 @@ class Pictures:
     template: ClassVar[str] = "pictures.html.j2"
     title: str
     images: Sequence[tuple[str, str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture as a data URI, over the width of the page."""
+
+    template: ClassVar[str] = "figure.html.j2"
+    title: str
+    image: str
     caption: str = ""
 
 
@@ -108,22 +122,22 @@ def render(page: Page) -> str:
     environment = _environment()
     source = environment.loader.get_source  # type: ignore[union-attr]
     scripts = {name: source(environment, f"{name}.js")[0] for name in ("boot", "report")}
-    packed, plotly = _plotly()
+    # What draws charts is 2 MB: a page without one does without.
+    drawn = any(isinstance(part, Chart) for section in page.sections for part in section.parts)
+    packed, plotly = _plotly() if drawn else ("", "")
     html = environment.get_template("page.html.j2").render(
         page=page,
-        style=source(environment, "style.css")[0],
+        style=variables() + shades() + source(environment, "style.css")[0] + _WIDTHS,
         scripts=scripts,
         plotly=packed,
-        hashes=[*(csp_hash(script) for script in scripts.values()), plotly],
+        hashes=[h for h in [*(csp_hash(script) for script in scripts.values()), plotly] if h],
     )
     return printable(html)
 
 
 def _environment() -> Environment:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise missing_extra("jinja2", "report", "the report") from error
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader(__package__, "templates"),
         autoescape=True,

@@ -13,23 +13,17 @@ import numpy as np
 
 from polycode_plugins.pages.charts import Axis, Chart, Series, whole_ticks
 from polycode_plugins.pages.escaping import data_uri
+from polycode_plugins.pages.palette import COLOURS, GRID, INK, SCALE_END, WARNING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _GRID = "#1d2430", "#dfe3e8"
-# The light half of the style sheet's palette (Okabe & Ito's colours, darkened where they are pale).
-_COLOURS = {
-    "c0": "#0072b2", "c1": "#b65200", "c2": "#007f5f", "c3": "#a9507f", "c4": "#2f84b8",
-    "c5": "#7a6a00", "ink": _INK, "warn": "#c2261c",
-}  # fmt: skip
+_TOKENS = {f"c{i}": colour for i, colour in enumerate(COLOURS)} | {"ink": INK, "warn": WARNING}
 _MARKS = {
     "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v",
     "star": "*",
 }  # fmt: skip
-# Viridis's last fifth is too pale for lines on white; the script leaves it out as well.
-_SCALE_END = 0.85
 
 
 def chart_image(chart: Chart) -> str:
@@ -102,15 +96,15 @@ def _draw(ax: Axes, series: Series) -> None:
         ax.errorbar(x[known], y[known], ends, fmt="none", ecolor=colour, elinewidth=1, capsize=2)
     broken = np.asarray(series.broken or [False] * x.size, dtype=bool)
     ax.plot(x[~broken], y[~broken], _MARKS[series.symbol], color=colour, ms=5, mec="white", mew=0.5)
-    ax.plot(x[broken], y[broken], "X", color=_COLOURS["warn"], ms=6.5, mec="white", mew=0.5)
+    ax.plot(x[broken], y[broken], "X", color=_TOKENS["warn"], ms=6.5, mec="white", mew=0.5)
 
 
 def _colour(token: str) -> Any:
     if token.startswith("scale:"):
         import matplotlib
 
-        return matplotlib.colormaps["viridis"](float(token[6:]) * _SCALE_END)
-    return _COLOURS[token]
+        return matplotlib.colormaps["viridis"](float(token[6:]) * SCALE_END)
+    return _TOKENS[token]
 
 
 def _style(ax: Axes, x: Axis, y: Axis) -> None:
@@ -124,9 +118,9 @@ def _style(ax: Axes, x: Axis, y: Axis) -> None:
             axis.set_minor_formatter(NullFormatter())
     if y.zero:
         ax.set_ylim(bottom=0)
-    ax.grid(True, color=_GRID, lw=0.7)
+    ax.grid(True, color=GRID, lw=0.7)
     ax.set_axisbelow(True)
-    ax.tick_params(which="both", length=0, colors=_INK)
+    ax.tick_params(which="both", length=0, colors=INK)
     ax.spines[:].set_visible(False)
 
 

@@ -10,6 +10,8 @@ from typing import ClassVar
 
 UNDEFINED = "undefined"
 PAPER_COLUMNS = 11  # of a table that a printed page can hold
+PAPER_CHARACTERS = 116  # beside each other, at the size of print, in a wide font
+NAME_CHARACTERS = 18  # of a name or a sentence before it goes on in the next line
 Scalar = float | int | str | bool | None
 
 
@@ -38,6 +40,7 @@ class Column:
         numeric: right-aligned and sorted by value.
         help: what the column means, in one sentence; shown under the table.
         name: whether it holds names of sites or units, which are set as code and may break.
+        prose: whether it holds sentences, which go over several lines.
     """
 
     title: str
@@ -45,6 +48,15 @@ class Column:
     numeric: bool = False
     help: str = ""
     name: bool = False
+    prose: bool = False
+
+    @property
+    def breadth(self) -> int:
+        """Characters it needs beside each other, with two for the gap to the next column."""
+        cells = max((len(c.text) for c in self.cells), default=0)
+        if self.name or self.prose:
+            cells = min(cells, NAME_CHARACTERS)
+        return 2 + max(cells, *map(len, self.title.split()), 1)
 
 
 @dataclass(frozen=True)
@@ -65,12 +77,24 @@ class Table:
     def sheets(self) -> list[Table]:
         """The table in parts that fit on paper, each with the names; none where it fits whole."""
         first, *others = self.columns
-        if len(self.columns) <= PAPER_COLUMNS:
-            return []
-        starts = range(0, len(others), PAPER_COLUMNS - 1)
-        return [
-            Table("", self.caption, [first, *others[i : i + PAPER_COLUMNS - 1]]) for i in starts
-        ]
+        sheets, room = [[first]], PAPER_CHARACTERS - first.breadth
+        for column in others:
+            if len(sheets[-1]) > 1 and (len(sheets[-1]) == PAPER_COLUMNS or column.breadth > room):
+                sheets.append([first])
+                room = PAPER_CHARACTERS - first.breadth
+            sheets[-1].append(column)
+            room -= column.breadth
+        return [Table("", self.caption, columns) for columns in sheets] if len(sheets) > 1 else []
+
+    @property
+    def shares(self) -> list[float]:
+        """The part of the paper's width that is each column's; they sum to 1."""
+        return shared([c.breadth for c in self.columns])
+
+
+def shared(breadths: Sequence[int]) -> list[float]:
+    """Each breadth as a part of all."""
+    return [breadth / sum(breadths) for breadth in breadths]
 
 
 def names(title: str, values: Sequence[str]) -> Column:

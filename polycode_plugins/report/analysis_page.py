@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from polycode_plugins.metrics.base import Result
-from polycode_plugins.metrics.chapter import View, generic_parts, own_warnings
-from polycode_plugins.metrics.spectrum.chapter import spectrum_parts, spectrum_warnings
-from polycode_plugins.metrics.spectrum.metric import SpectrumResult
-from polycode_plugins.pages.pages import Page, Part, Section
+from polycode_plugins.metrics.chapter import View, chapter_of
+from polycode_plugins.pages.pages import Page, Section
 from polycode_plugins.report.record import made, overview, record_section, title
+from polycode_plugins.report.summary import summary
 
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
 
-#: Results with a section of their own; every other result has the generic one.
-SPECIAL: dict[type[Result], Callable[[View], Sequence[Part]]] = {SpectrumResult: spectrum_parts}
-
 
 def page_of(analysis: Analysis) -> Page:
     """The page that reports an analysis."""
+    views = views_of(analysis)
     sections = [
+        summary(analysis, views),
         overview(analysis),
-        *(Section(view.id, view.title, parts_of(view)) for view in views_of(analysis)),
+        *(Section(view.id, view.title, chapter_of(view)) for view in views),
         record_section(analysis),
     ]
     return Page(title(analysis), made(analysis), sections)
@@ -41,23 +37,3 @@ def views_of(analysis: Analysis) -> list[View]:
         )
         for number, metric in enumerate(analysis.statistics.metrics)
     ]
-
-
-def doubts(analysis: Analysis) -> dict[str, list[str]]:
-    """What keeps the numbers from meaning what they seem to: {metric label: sentences}."""
-    found = {}
-    for view in views_of(analysis):
-        said = own_warnings(view)
-        if isinstance(view.results[0], SpectrumResult):
-            said = [*spectrum_warnings(view.sites, view.results), *said]
-        if said:
-            found[view.label] = said
-    return found
-
-
-def parts_of(view: View) -> Sequence[Part]:
-    """The section's parts for one metric: those of the nearest base class that has special ones."""
-    for kind in type(view.results[0]).__mro__:
-        if kind in SPECIAL:
-            return SPECIAL[kind](view)
-    return generic_parts(view)

@@ -37,6 +37,7 @@ def made(analysis: Analysis) -> str:
 def overview(analysis: Analysis) -> Section:
     """What was measured and how to read the page."""
     run, sites = analysis.run, analysis.sites
+    notes = (run.get("model") or {}).get("notes")  # what the adapter has to say of its model
     facts = [
         ("Model", model_text(run)),
         ("Data", data_text(run)),
@@ -46,6 +47,7 @@ def overview(analysis: Analysis) -> Section:
     ]
     parts: list[Part] = [
         Facts(facts),
+        *([Prose(list(map(str, notes)))] if notes else []),
         Prose(
             [
                 "A site is a place in the network where activations were recorded. Its depth is "

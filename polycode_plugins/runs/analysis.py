@@ -15,6 +15,7 @@ from polycode_plugins.activations import AXES, Site
 from polycode_plugins.errors import PolycodeError, SiteError, StateError, near
 from polycode_plugins.files import guards, storage
 from polycode_plugins.files.provenance import Rows, same_analysis
+from polycode_plugins.metrics.site_warnings import SiteWarning, all_warnings
 from polycode_plugins.runs.gathering import (
     Results,
     Statistics,
@@ -79,13 +80,24 @@ class Analysis:
         left_out = f"; {most} positions left out" if most else ""
         return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)}{left_out})"
 
+    @property
+    def warnings(self) -> tuple[SiteWarning, ...]:
+        """What keeps results from meaning what they seem to: each sentence once, with its sites.
+
+        `str` of one begins with the sites. `result.warnings` has those of one result.
+        """
+        return all_warnings(self.metrics, self.results)
+
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per site: its depth, and a column `metric.field` for every scalar result."""
+        """One row per site, and a column `metric.field` for every scalar result.
+
+        `depth` is the place of the site among those of this analysis, from 0.
+        """
         import pandas as pd
 
         rows = []
-        for site in self.sites:
-            row: dict[str, Any] = {"site": site.name, "depth": site.depth}
+        for depth, site in enumerate(self.sites):
+            row: dict[str, Any] = {"site": site.name, "depth": depth}
             for label, result in self.results[site.name].items():
                 row |= {f"{label}.{k}": v for k, v in result.scalars().items()}
             rows.append(row)
@@ -182,8 +194,8 @@ class Analysis:
 
     def _table(self) -> list[tuple[str, int, str, dict[str, Any], dict[str, Any]]]:
         return [
-            (site.name, site.depth, label, result.scalars(), result.to_dict())
-            for site in self.sites
+            (site.name, depth, label, result.scalars(), result.to_dict())
+            for depth, site in enumerate(self.sites)
             for label, result in self.results[site.name].items()
         ]
 

@@ -6,14 +6,15 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
+from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.adapters.undisturbed import modules_of, undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PolycodeError, StateError
 from polycode_plugins.files import storage
 from polycode_plugins.files.provenance import FORMAT, Rows, environment, fingerprint, same_analysis
@@ -87,10 +88,10 @@ def analyze(
     for metric in made:
         metric.admit(source.model, train_mode=train_mode)
     data_options = DataOptions(
-        batch_size=_positive("batch_size", batch_size),
-        context=_positive("context", context),
-        limit=None if limit is None else _positive("limit", limit),
-        shard=_shard(shard),
+        batch_size=batch_size,
+        context=context,
+        limit=limit,
+        shard=shard,
         include_special=include_special,
         text_field=text_field,
         seed=seed,
@@ -99,7 +100,7 @@ def analyze(
         "model": {**source.describe(), "fingerprint": fingerprint(source.model)},
         "data": _describe_data(data),
         "seed": seed,
-        "options": _lasting(data_options) | {"train_mode": train_mode},
+        "options": data_options.lasting() | {"train_mode": train_mode},
     }
     folder = Path(out) if out is not None else None
     if distributed.launched() and shard == (0, 1):
@@ -302,13 +303,6 @@ def _floats(batch: Batch) -> Tensor | None:
     return inputs if inputs.dim() > 1 and len(inputs) == len(batch) else None
 
 
-def _lasting(options: DataOptions) -> dict[str, Any]:
-    """The options two parts of one analysis share."""
-    kept = asdict(replace(options, shard=(0, 1)))
-    del kept["shard"], kept["seed"]
-    return kept
-
-
 def _describe_data(data: Any) -> str:
     if data is None:
         return "embedded"
@@ -316,16 +310,3 @@ def _describe_data(data: Any) -> str:
         return str(data)
     shape = getattr(data, "shape", None)
     return f"{type(data).__name__}{tuple(shape) if shape is not None else ''}"
-
-
-def _positive(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise DataError(f"{name} must be a whole number above 0, and it is {value!r}")
-    return value
-
-
-def _shard(shard: tuple[int, int]) -> tuple[int, int]:
-    index, count = shard
-    if not 0 <= index < count:
-        raise DataError(f"shard is (index, count) with 0 <= index < count, and it is {shard!r}")
-    return index, count

@@ -18,6 +18,7 @@ from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
 from polycode_plugins.files import guards
 from polycode_plugins.metrics.base import Accumulator, Metric, Result, check_finite
+from polycode_plugins.metrics.pairs import PairMetric, result_at
 from polycode_plugins.precision import full_precision
 
 Results = dict[str, dict[str, Result]]  # by site, then by the metric's label
@@ -46,7 +47,8 @@ class Statistics:
             held = self._held.setdefault(site.name, {})
             keys = self._keys.setdefault(site.name, {})
             for metric in self.metrics:
-                metric.partner_of(site, sites)  # refuses a missing one before any data is read
+                if isinstance(metric, PairMetric):
+                    metric.partners_of(site, sites)  # refuses a missing one before data is read
                 keys[metric.label] = {}
                 for name, accumulator in metric.accumulators().items():
                     held.setdefault(accumulator.key(), accumulator)
@@ -130,7 +132,8 @@ class Statistics:
         """
         try:
             with full_precision():
-                return metric.compute_among(
+                return result_at(
+                    metric,
                     self.sites[site],
                     list(self.sites.values()),
                     lambda name: self.accumulators(name, metric.label),
@@ -176,13 +179,19 @@ class Statistics:
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise StateError(f"the saved statistics hold NaN or infinity in {path!r}")
             grouped.setdefault((int(index), key), {})[name] = tensor
-        expected = {(i, k) for i, held in enumerate(self._held.values()) for k in held}
-        if set(grouped) != expected:
+        expected = {
+            (i, k): accumulator
+            for i, held in enumerate(self._held.values())
+            for k, accumulator in held.items()
+        }
+        missing = {place for place in expected if place not in grouped}
+        if not set(grouped) <= set(expected) or not all(expected[m].optional for m in missing):
             raise StateError("the saved statistics are of other sites or metrics")
         for i, held in enumerate(self._held.values()):
             for key, accumulator in held.items():
                 try:
-                    accumulator.load_state(grouped[i, key])
+                    state = grouped.get((i, key))
+                    accumulator.load_state(accumulator.fresh().state() if state is None else state)
                     counted = accumulator.n_samples
                 except Exception as error:  # somebody's accumulator, and a file of somebody's
                     what = f"the saved statistics of {key!r} cannot be used"

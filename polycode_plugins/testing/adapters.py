@@ -145,7 +145,7 @@ def repeated_modules_are_told_apart(case: AdapterCase) -> None:
     with undisturbed(adapter.model):
         together = _captured(adapter, batch, sites)
         for site in sites:
-            alone = _captured(adapter, batch, [replace(site, depth=0)])
+            alone = _captured(adapter, batch, [site])
             require(
                 torch.equal(alone[site.name].values, together[site.name].values),
                 f"{site.name!r} alone has other values than beside the other calls",
@@ -258,7 +258,7 @@ def early_stop_changes_nothing(case: AdapterCase) -> None:
         before = _outputs(adapter, batch)
         whole = _captured(adapter, batch, sites, whole_pass=True)
         for site in dict.fromkeys((sites[0], sites[-1])):
-            stopped = _captured(adapter, batch, [replace(site, depth=0)])[site.name].values
+            stopped = _captured(adapter, batch, [site])[site.name].values
             require(
                 torch.equal(stopped, whole[site.name].values),
                 f"{site.name!r} has other values when the pass ends after it",

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
+from polycode_plugins.adapters.base import Adapter, Batch
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.explainers.base import Explainer
 from polycode_plugins.metrics.base import Metric
 

@@ -9,50 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from polycode_plugins.errors import DataError, ModelError, PluginError
+from polycode_plugins.errors import DataError, ModelError
 from polycode_plugins.experiments import autoencoder, training
 from polycode_plugins.experiments.autoencoder import SMOKE, Inputs, Training
-from polycode_plugins.experiments.resnet_vae import HIDDEN, ResNetVAE, negative_elbo
+from polycode_plugins.experiments.resnet_vae import negative_elbo
 
 TINY = Training(**{**SMOKE, "images": 40, "epochs": 3})
-
-
-def test_every_relu_is_followed_by_dropout():
-    model = ResNetVAE(size=16, channels=4, hidden=8, latent=4, dropout=0.3)
-    fired = []
-    for module in model.modules():
-        if isinstance(module, nn.ReLU | nn.Dropout):
-            module.register_forward_hook(lambda m, *_: fired.append(type(m)))
-    model(torch.rand(2, 3, 16, 16))
-    assert fired == [nn.ReLU, nn.Dropout] * (1 + 16 + 2 + 2 + 2)
-    assert all(m.p == 0.3 for m in model.modules() if isinstance(m, nn.Dropout))
-    assert set(HIDDEN) < {name for name, _ in model.named_modules()}
-
-
-def test_the_encoder_is_a_resnet18():
-    torchvision = pytest.importorskip("torchvision")
-    theirs = torchvision.models.resnet18().eval()
-    ours = ResNetVAE(size=64, channels=64, hidden=8, latent=4).eval()
-    state = {k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
-    assert not ours.load_state_dict(state, strict=False).unexpected_keys
-    seen = {}
-    ours.layer4.register_forward_hook(lambda *a: seen.update(ours=a[2]))
-    theirs.layer4.register_forward_hook(lambda *a: seen.update(theirs=a[2]))
-    x = torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        ours(x)
-        theirs(2 * x - 1)
-    torch.testing.assert_close(seen["ours"], seen["theirs"])
-
-
-def test_the_loss_is_that_of_a_variational_autoencoder():
-    class Fixed(nn.Module):
-        def forward(self, x):
-            return torch.zeros_like(x), torch.full((len(x), 2), 3.0), torch.zeros(len(x), 2)
-
-    x = torch.rand(5, 3, 4, 4)
-    expected = 3 * 4 * 4 * np.log(2) + 2 * 9 / 2
-    assert negative_elbo(Fixed(), x).numpy() == pytest.approx(np.full(5, expected), rel=1e-5)
 
 
 def test_pictures_come_from_a_seed():
@@ -72,6 +34,7 @@ def test_too_small_a_folder_is_an_error(tmp_path):
         autoencoder.pictures(str(tmp_path), 2, 16, 0)
 
 
+@pytest.mark.slow
 def test_training_learns_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_SECONDS", -1.0)
     pixels = autoencoder.pictures("embedded", TINY.images, TINY.size, 0)
@@ -132,43 +95,3 @@ def test_what_comes_through_dropout_is_measured_and_nothing_stays_changed():
     assert autoencoder.explained(model, pixels, 0.5) == lossy
     assert model.drop.p == 0.1
     assert not model.drop.training
-
-
-def test_losses_are_logged_only_when_asked_and_a_missing_package_is_named(tmp_path, monkeypatch):
-    assert autoencoder.loss_log("", tmp_path, "a") is None
-    with pytest.raises(PluginError, match="tensorboard or wandb"):
-        autoencoder.loss_log("tensorbord", tmp_path, "a")
-    written = []
-
-    class Writer:
-        def __init__(self, folder):
-            assert folder == str(tmp_path / "a")
-
-        def add_scalar(self, *args):
-            written.append(args)
-
-        def flush(self):
-            pass
-
-    class Library:
-        SummaryWriter = Writer
-
-        @staticmethod
-        def init(**_):
-            class Run:
-                def log(self, values, step):
-                    written.append((*values.items(), step))
-
-            return Run()
-
-    monkeypatch.setattr(autoencoder, "import_module", lambda name: Library)
-    autoencoder.loss_log("tensorboard", tmp_path, "a")(3, 1.5)
-    autoencoder.loss_log("wandb", tmp_path, "a")(4, 2.5)
-    assert written == [("loss", 1.5, 3), (("loss", 2.5), 4)]
-
-    def missing(name):
-        raise ImportError("No module named 'wandb'")
-
-    monkeypatch.setattr(autoencoder, "import_module", missing)
-    with pytest.raises(PluginError, match="pip install wandb"):
-        autoencoder.loss_log("wandb", tmp_path, "a")

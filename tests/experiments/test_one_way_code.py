@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from verdicts import outcome, verdict
 
-from polycode_plugins.errors import DataError
 from polycode_plugins.experiments import one_way_code as module
-from polycode_plugins.experiments.digit_networks import fit, held_out
-from polycode_plugins.experiments.discrete_log import Group, digits, group, is_prime
+from polycode_plugins.experiments.discrete_log import digits, group
 
 SETTINGS = module.EXPERIMENT.settings["smoke"]
 
@@ -66,39 +63,7 @@ def test_small_primes_alone_are_not_judged():
     assert "saw most exponents" in found.reason
 
 
-@pytest.mark.parametrize("bits", [5, 9, 16, 31])
-def test_groups_are_safe_and_their_powers_exact(bits):
-    g = group(bits)
-    assert g.bits == bits
-    assert is_prime(g.prime)
-    assert is_prime((g.prime - 1) // 2)
-    x = np.random.default_rng(0).integers(1, g.prime, 50)
-    y = g.power(x)
-    assert y.tolist() == [pow(g.root, int(e), g.prime) for e in x]
-    assert ((x % 2 == 0) == g.is_square(y)).all()
-    if bits < 20:
-        assert [g.logarithm(int(v))[0] for v in y] == x.tolist()
-
-
-def test_every_residue_has_its_logarithm():
-    g = group(7)
-    every = np.arange(1, g.prime)
-    assert sorted(g.power(every).tolist()) == every.tolist()
-    found = [g.logarithm(int(v)) for v in g.power(every)]
-    assert [x for x, _ in found] == every.tolist()
-    assert max(steps for _, steps in found) < 2 * g.prime**0.5 + 3
-    with pytest.raises(DataError, match="between 1 and"):
-        g.logarithm(0)
-    with pytest.raises(DataError, match="3 to 31"):
-        group(40)
-    assert Group(23, 5).power(np.array([22])).tolist() == [1]
-
-
-def test_digits_are_the_number_again():
-    numbers = np.array([0, 5, 1023])
-    assert (digits(numbers, 10) @ 2 ** np.arange(10)).tolist() == numbers.tolist()
-
-
+@pytest.mark.slow
 def test_decoders_read_what_can_be_read_and_nothing_else(tmp_path):
     numbers = module.run(SETTINGS, 0, tmp_path)
     skill = numbers["decoders"].groupby(["bits", "code"])["skill"].mean()
@@ -114,27 +79,6 @@ def test_decoders_read_what_can_be_read_and_nothing_else(tmp_path):
     assert (exact["correct"] == exact["logarithms"]).all()
     assert (exact["even_correct"] == exact["logarithms"]).all()
     assert module.figure(numbers).axes
-
-
-def test_the_same_seed_trains_the_same_network():
-    x = torch.rand(2, 30, 4)
-    first, again, other = (
-        fit(x, (x > 0.5).float(), width=16, batch=16, steps=50, rate=1e-2, seed=seed)
-        for seed in (0, 0, 1)
-    )
-    assert torch.equal(first(x), again(x))
-    assert not torch.equal(first(x), other(x))
-
-
-def test_held_out_digits_are_told_where_they_can_be():
-    generator = np.random.default_rng(0)
-    y = (generator.random((400, 3)) < [0.5, 0.5, 0.9]).astype(np.float32)
-    x = np.stack([3 * y[:, 0] + 1, generator.normal(size=400), np.zeros(400)], axis=1)
-    told = held_out(x.astype(np.float32), y, width=16, batch=64, steps=200, rate=1e-2, seed=0)
-    assert told.shape == (4, 100, 3)
-    share = told.float().mean((0, 1)).tolist()
-    assert share[0] == 1
-    assert share[1] == pytest.approx(0.5, abs=0.1)
 
 
 def test_guessing_knows_how_frequent_digits_are():

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browsing import FLAGS
 from report_samples import BROKEN, FEW, HOSTILE, Spread, planted
 
 import polycode_plugins as pc
@@ -52,3 +57,20 @@ def report(analysis: pc.Analysis, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def hostile_report(hostile: pc.Analysis, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hostile.report(tmp_path_factory.mktemp("hostile") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium of the system: without it tests are skipped, but fail where CI is set."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI must install Chromium (apt-get install chromium)")
+        pytest.skip("Chromium is not installed (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        # Playwright gives every launch a fresh profile of its own.
+        launched = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        yield launched
+        launched.close()

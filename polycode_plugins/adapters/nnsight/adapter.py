@@ -18,17 +18,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Batch, Capture, DataOptions, Sink
+from polycode_plugins.adapters.base import Batch, Capture, Sink
 from polycode_plugins.adapters.blocks import block_paths, sites_at
 from polycode_plugins.adapters.inputs import tensor_batches
 from polycode_plugins.adapters.module import ModuleAdapter
 from polycode_plugins.adapters.nnsight.loading import load_model, load_weights, nnsight_library
 from polycode_plugins.adapters.pretrained import short
-from polycode_plugins.adapters.reader import Reader, Wanted
-from polycode_plugins.adapters.text import language_batches, special_ids
+from polycode_plugins.adapters.text import language_batches, special_ids, token_text, usual_frame
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import ModelError
 from polycode_plugins.plugins import cause
 
@@ -43,14 +42,18 @@ class NNsightAdapter(ModuleAdapter):
 
     Args:
         model: a live NNsight or TransformersModel, a plain nn.Module to wrap, the name of a model
-            on the Hugging Face hub, or a folder in Hugging Face format with its tokenizer.
+            on the Hugging Face hub, a folder in Hugging Face format with its tokenizer, or a GGUF
+            file (its weights are dequantised, which the record says).
         remote: True runs on NDIF (or the host nnsight is configured for), a URL on that host, and
             "local" is nnsight's dry run of it. Only for models that nnsight knows by name.
         tokenizer: of a model that brings none.
-        prepend_bos: put the beginning-of-text token before each window of text. It never enters the
-            statistics unless special tokens are asked for.
+        prepend_bos: put the beginning-of-text token before each window of text; by default where
+            the tokenizer has one. Where it also ends a text, or has no such token, what stands
+            around a text is what the tokenizer puts there. None of it enters the statistics unless
+            special tokens are asked for.
         device: where to load a model given by name or folder.
         dtype: of a model given by name or folder, as a name such as "float32" or "bfloat16".
+        device_map: how to spread a model given by name or folder over devices ("auto", ...).
         axes: as for the `module` adapter.
 
     A model that nnsight has not loaded yet is loaded, unless it runs on a server.
@@ -69,19 +72,25 @@ class NNsightAdapter(ModuleAdapter):
         *,
         remote: bool | str = False,
         tokenizer: Any = None,
-        prepend_bos: bool = True,
+        prepend_bos: bool | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        device_map: Any = None,
         axes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
     ) -> None:
         self._remote = remote
         self._away = bool(remote) and remote != "local"
         self._prepend_bos = prepend_bos
         self._name = str(model) if isinstance(model, str | Path) else None
+        self._file: dict[str, Any] = {}
         if self._name is not None:
-            model = load_model(self._name, tokenizer, device, dtype, weights=not self._away)
-        elif device is not None or dtype is not None:
-            raise ModelError("device= and dtype= are for models given by name or folder")
+            model, self._file = load_model(
+                self._name, tokenizer, device, dtype, device_map, weights=not self._away
+            )
+        elif (device, dtype, device_map) != (None, None, None):
+            raise ModelError(
+                "device=, dtype= and device_map= are for models given by name or folder"
+            )
         elif isinstance(model, nn.Module):
             model = nnsight_library().NNsight(model)
         if not self.accepts(model):
@@ -169,22 +178,14 @@ class NNsightAdapter(ModuleAdapter):
         with super().capture(sites, sink) as live:
             yield live
 
-    def _reader(
-        self, wanted: Sequence[Wanted], live: Capture, handles: list[RemovableHandle]
-    ) -> Reader:
+    def _reading(self) -> dict[str, Any]:
         interleaver = self._envoy.interleaver
-        return Reader(
-            self._model,
-            wanted,
-            live,
-            self._proven,
-            named=self._axes,
-            mask=self.mask,
-            handles=handles,
-            special=special_ids(self._tokenizer),
+        return {
+            "special": special_ids(self._tokenizer),
+            "text": token_text(self._tokenizer),
             # A module called from the body of a trace: nnsight stands down meanwhile.
-            aside=lambda: bool(interleaver.mediators) and not interleaver.interleaving,
-        )
+            "aside": lambda: bool(interleaver.mediators) and not interleaver.interleaving,
+        }
 
     def _call(self, batch: Batch) -> None:
         inputs = batch.inputs
@@ -256,8 +257,11 @@ class NNsightAdapter(ModuleAdapter):
         """
         if self._tokenizer is None and data is not None and not isinstance(data, str | Path):
             return tensor_batches(data, options)
+        prepend = self._prepend_bos
+        if prepend is None and self._tokenizer is not None:
+            prepend = usual_frame(self._tokenizer, begins=True)
         return language_batches(
-            data, self._tokenizer, options, longest=self._longest, prepend_bos=self._prepend_bos
+            data, self._tokenizer, options, longest=self._longest, prepend_bos=prepend
         )
 
     @property
@@ -283,6 +287,7 @@ class NNsightAdapter(ModuleAdapter):
             "remote": self._remote,
             "edits": len(getattr(self._envoy, "_edits", ())),
             "nnsight": version("nnsight"),
+            **self._file,
         }
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from polycode_plugins.activations import Tokens
 from polycode_plugins.adapters.calls import named_arguments
 from polycode_plugins.adapters.documents import Documents
 from polycode_plugins.adapters.hooks import in_backward, is_fake, uncompiled, without_values
-from polycode_plugins.adapters.text import padding, regular, special_ids
+from polycode_plugins.adapters.text import padding, regular, special_ids, token_text
 from polycode_plugins.errors import SiteError
 
 
@@ -98,6 +99,7 @@ class Passes:
         self._tokenizer = tokenizer
         self._include_special = include_special
         self._model: Any = model
+        self._text = token_text(tokenizer)
         self._special = [] if include_special else special_ids(tokenizer)
         self._tokens: Tensor | None = None
         self._firsts: dict[str, Tensor] = {}
@@ -259,6 +261,10 @@ class Passes:
             if n < shape[1] and "unembed" in name:  # some models unembed the last positions only
                 return values, None if mask is None else mask[:, -n:]
         raise SiteError(_shapeless(name, values, shape))
+
+    def tokens(self) -> Tokens | None:
+        """What the pass reads; None where that is not seen."""
+        return None if self._tokens is None else Tokens(self._tokens, self._text)
 
     def repeats(self, name: str, values: Tensor) -> bool:
         """Whether a site fires again in one pass with the values it has shown before.

@@ -6,23 +6,22 @@ import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from polycode_plugins import plugins
-from polycode_plugins.adapters.base import Adapter, DataOptions
+from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
-from polycode_plugins.explainers.base import Explainer, Simulator
+from polycode_plugins.explainers.base import Explainer
 from polycode_plugins.explainers.comparison.files import refuse_finished
 from polycode_plugins.explainers.comparison.outcome import RANDOM, TRAINED, ComparedUnit, Comparison
-from polycode_plugins.explainers.comparison.spending import spending
+from polycode_plugins.explainers.comparison.spending import spending, spent_by
 from polycode_plugins.explainers.records.gathering import check_kinds, fewer, gather
 from polycode_plugins.explainers.records.one_pass import Signs
 from polycode_plugins.explainers.records.protocols import Protocol, protocol_named
-from polycode_plugins.explainers.scoring.calibration import Method
-from polycode_plugins.explainers.scoring.evaluation import evaluate
-from polycode_plugins.explainers.scoring.floors import FLOORS, check_floors
+from polycode_plugins.explainers.scoring.evaluation import Scoring, evaluate
 from polycode_plugins.explainers.scoring.judging import SimulatingJudge
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.random_weights import random_weights
@@ -32,6 +31,10 @@ from polycode_plugins.loading import load
 
 #: Which sign of a unit is explained unless it is said: the paper takes units as they are.
 _SIGNS: dict[str, Signs] = {"marshall-kirchner": "positive"}
+
+
+#: Options of `compare` that are not the adapter's.
+_OURS = frozenset(field.name for kind in (Scoring, DataOptions) for field in fields(kind))
 
 
 def compare(
@@ -46,17 +49,8 @@ def compare(
     seed: int = 0,
     adapter: str | type[Adapter] | None = None,
     explainer_options: Mapping[str, Any] | None = None,
-    simulator: Simulator | None = None,
     signs: Signs | None = None,
-    calibrate: Method = "none",
-    judge: bool = True,
-    floors: Sequence[str] = FLOORS,
     control: bool = False,
-    batch_size: int = 16,
-    context: int = 64,
-    limit: int | None = None,
-    include_special: bool = False,
-    text_field: str = "text",
     tokenizer: Any = None,
     out: str | Path | None = None,
     fresh: bool = False,
@@ -83,26 +77,19 @@ def compare(
         seed: of everything that draws.
         adapter: the adapter's name; by default the one that claims the model.
         explainer_options: what the explainer is made with, where it is named.
-        simulator: the explainer's own by default.
         signs: "fixed" explains the sign of each unit whose explaining texts are higher, "positive"
             takes units as they are, "both" explains both; by default what the protocol had,
             "positive" for "marshall-kirchner", and else "fixed".
-        calibrate: "none", "linear" or "percentile", fitted on the calibration split.
-        judge: also score detection and fuzzing.
-        floors: see `explainers.floors.FLOORS`; "shuffled" and "empty" cost simulations.
         control: repeat everything with the model's weights in random order.
-        batch_size: as in `pc.analyze`.
-        context: as there.
-        limit: as there.
-        include_special: as there.
-        text_field: as there.
         tokenizer: names the tokens, where the adapter has none.
         out: folder for comparison.json, units.parquet and records.safetensors, and for the answers
             of an explainer that is named and keeps them; it may hold the run of an analysis.
         fresh: replace the comparison in `out`.
         progress: show progress on standard error; by default when that is a terminal.
         command: recorded with the run.
-        options: passed to the adapter.
+        options: fields of `explainers.Scoring` (how explanations are scored: simulator, judge,
+            calibrate, floors), fields of `pc.DataOptions` (how texts are read: context, limit,
+            batch_size, include_special, text_field), and what else the adapter takes.
 
     An explainer that is named is closed in the end, one that is given stays open.
 
@@ -111,7 +98,11 @@ def compare(
     """
     chosen = protocol_named(protocol)
     kinds = check_kinds(units)
-    check_floors(floors)
+    scoring = Scoring(**Scoring.among(options))
+    reading = DataOptions(**DataOptions.among(options), seed=seed)
+    of_adapter = {k: v for k, v in options.items() if k not in _OURS}
+    if reading.shard != (0, 1):
+        raise DataError("shard does not apply here: a unit's records come from all of the texts")
     signs = signs if signs is not None else _SIGNS.get(chosen.name, "fixed")
     if isinstance(n_units, int) and n_units < 1:
         raise DataError(f"n_units is {n_units}; give the number of units of each kind")
@@ -119,19 +110,11 @@ def compare(
     if folder is not None and not fresh:
         refuse_finished(folder)
     made = make_explainer(explainer, explainer_options, folder=folder, progress=progress)
-    before = made.spent()
+    before = spent_by(made)
     try:
-        source = load(model, adapter, **options)
-        data = DataOptions(
-            batch_size=batch_size,
-            context=context,
-            limit=limit,
-            include_special=include_special,
-            text_field=text_field,
-            seed=seed,
-        )
+        source = load(model, adapter, **of_adapter)
         described = {**source.describe(), "fingerprint": fingerprint(source.model)}
-        simulates = simulator if simulator is not None else made.simulator()
+        simulates = scoring.simulator or made.simulator()
         found: list[ComparedUnit] = []
         directions: dict[tuple[str, str, str], Units] = {}
         warnings: list[str] = []
@@ -145,25 +128,22 @@ def compare(
                     n_units,
                     protocol=chosen,
                     signs=signs,
-                    options=data,
+                    options=reading,
                     seed=seed,
                     tokenizer=tokenizer,
                     progress=progress,
                 )
             if isinstance(n_units, int):
                 warnings += [w for w in fewer(gathered, kinds, n_units) if w not in warnings]
-            for at in gathered:
+            for depth, at in enumerate(gathered):
                 evaluations = evaluate(
                     [records for records, _ in at.records],
                     made,
-                    simulator=simulates,
-                    judge=judge,
-                    calibrate=calibrate,
-                    floors=floors,
+                    replace(scoring, simulator=simulates),
                     seed=seed,
                 )
                 found += [
-                    ComparedUnit(at.site.depth, weights, evaluation, shape)
+                    ComparedUnit(depth, weights, evaluation, shape)
                     for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
                 ]
                 directions |= {(at.site.name, group.kind, weights): group for group in at.units}
@@ -174,14 +154,17 @@ def compare(
             "data": _described(texts),
             "rows": rows.to_json(),
             "seed": seed,
-            "options": {k: v for k, v in asdict(data).items() if k not in ("shard", "seed")},
+            "options": reading.lasting(),
             "protocol": asdict(chosen),
             "signs": signs,
-            "calibration": calibrate,
+            "calibration": scoring.calibrate,
             "explainer": made.describe(),
             "simulator": simulates.describe(),
-            "judge": (made.judge() or SimulatingJudge(simulates)).describe() if judge else None,
+            "judge": (made.judge() or SimulatingJudge(simulates)).describe()
+            if scoring.judge
+            else None,
         }
+        warnings += [warning for warning in made.warnings() if warning not in warnings]
         run |= {"warnings": warnings} if warnings else {}
         spent = spending(made, before)
         run |= {"spent": spent} if spent is not None else {}

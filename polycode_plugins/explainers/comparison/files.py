@@ -17,14 +17,10 @@ import numpy as np
 from torch import Tensor
 
 from polycode_plugins.errors import StateError
-from polycode_plugins.explainers.base import (
-    Cost,
-    Explanation,
-    Simulation,
-    UnitRecords,
-)
+from polycode_plugins.explainers.base import Explanation, Simulation, UnitRecords
 from polycode_plugins.explainers.comparison.spending import spending_text
 from polycode_plugins.explainers.comparison.table import frame_of
+from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.records.tensors import Packer, Unpacker
 from polycode_plugins.explainers.records.unit_records import Shape
 from polycode_plugins.explainers.scoring.calibration import Calibration

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polycode_plugins.errors import DataError, near
-from polycode_plugins.explainers.base import Cost, direction_of
+from polycode_plugins.explainers.base import direction_of
 from polycode_plugins.explainers.comparison.contrasts import Contrast, Sample, contrasts
+from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.records.unit_records import Shape
 from polycode_plugins.explainers.scoring.evaluation import Evaluation
 from polycode_plugins.explainers.scoring.scores import SCORES

@@ -45,9 +45,7 @@ def picture(comparison: Comparison, analysis: Analysis | None = None) -> list[Pa
 
 
 def _chart(comparison: Comparison) -> Chart:
-    sites = [
-        Site(name, next(u.depth for u in comparison if u.site == name)) for name in comparison.sites
-    ]
+    sites = [Site(name) for name in comparison.sites]
     seed = int(comparison.run["seed"])
     groups = [(k, w) for w in comparison.weights for k in comparison.kinds]
     quantities, lines = [], []
@@ -92,7 +90,7 @@ def _chart(comparison: Comparison) -> Chart:
 
 def _line(name: str, sites: Sequence[Site], means: list[float | None], colour: str) -> Series:
     hover = [[s.name, f"{name} {_shown(m)}"] for s, m in zip(sites, means, strict=True)]
-    return Series(name, [s.depth for s in sites], means, colour, "dash", hover=hover, legend=False)
+    return Series(name, range(len(sites)), means, colour, "dash", hover=hover, legend=False)
 
 
 def _scores(units: Sequence[ComparedUnit]) -> list[float]:

@@ -1,4 +1,4 @@
-"""How the scores of a layer's units go with the layer's spectrum and action.
+"""How the scores of a layer's units go with what metrics say of the layer, see `Result.related`.
 
 Where the units' own site was not analysed, the layer is known by its number: units of
 `blocks.3.mlp.hook_post` go with the one analysed site that has the number 3 in its name.
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.outcome import Comparison
     from polycode_plugins.runs.analysis import Analysis
 
-QUANTITIES = ("exponent", "participation_ratio", "expected", "normalised")
 FEWEST = 4  # sites of which a rank correlation says anything
 
 
@@ -38,15 +37,16 @@ def relation(comparison: Comparison, analysis: Analysis, score: str) -> pd.DataF
     rows = []
     for label in analysis.metrics:
         scalars = {site: analysis[of, label].scalars() for site, of in sites.items()}
-        for field in QUANTITIES:
+        results = [analysis[of, label] for of in sites.values()]
+        for field in dict.fromkeys(f for result in results for f in result.related):
             known = {s: v.get(field) for s, v in scalars.items()}
             known = {s: float(v) for s, v in known.items() if isinstance(v, float | int)}
             if known:
                 rows += _rows(comparison, f"{label}.{field}", known, score)
     if not rows:
         raise DataError(
-            "the analysis has no exponent or action; analyse the sites with "
-            "metrics=['spectrum', 'action']"
+            f"the metrics of the analysis ({', '.join(analysis.metrics)}) have no quantity to set "
+            "beside scores; analyse the sites with metrics=['spectrum', 'action']"
         )
     return pd.DataFrame(rows)
 

@@ -13,7 +13,7 @@ from polycode_plugins.explainers.comparison.plot import NAMES
 from polycode_plugins.explainers.comparison.spending import spending_text
 from polycode_plugins.explainers.scoring.scores import SCORES
 from polycode_plugins.pages.pages import Copyable, Facts, Part, Prose, Section, Warnings
-from polycode_plugins.pages.tables import UNDEFINED, Cell
+from polycode_plugins.pages.tables import UNDEFINED, Cell, Column, shared
 from polycode_plugins.runs.description import (
     data_text,
     model_text,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Units whose texts are shown; of more, every n-th. A page of thousands would open slowly.
 MOST_UNITS = 240
+EXPLANATION_CHARACTERS = 30  # of a line of an explanation on paper
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ class UnitCards:
     columns: Sequence[tuple[str, bool]]
     rows: Sequence[UnitCard]
     levels: ClassVar[Sequence[int]] = range(1, LEVELS + 1)
+
+    @property
+    def shares(self) -> list[float]:
+        """The part of the paper's width that is each column's, the explanation's last."""
+        columns = [
+            Column(title, [row.cells[i] for row in self.rows], numeric, name=not numeric)
+            for i, (title, numeric) in enumerate(self.columns)
+        ]
+        return shared([*(c.breadth for c in columns), EXPLANATION_CHARACTERS])
 
 
 def sections_of(comparison: Comparison, analysis: Analysis | None = None) -> list[Section]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from polycode_plugins.explainers.base import FREE, Explainer
+from polycode_plugins.explainers.base import Explainer, PaidExplainer
+from polycode_plugins.explainers.costs import FREE, Spent
 
-if TYPE_CHECKING:
-    from polycode_plugins.explainers.language_model.answer_store import Spent
+
+def spent_by(explainer: Explainer) -> Spent | None:
+    """What all the answers that an explainer keeps have taken; None for one that is free."""
+    return explainer.spent() if isinstance(explainer, PaidExplainer) else None
 
 
 def spending(explainer: Explainer, before: Spent | None) -> dict[str, Any] | None:
@@ -16,8 +19,8 @@ def spending(explainer: Explainer, before: Spent | None) -> dict[str, Any] | Non
 
     Every attempt is a request. Dollars are None where no prices are known.
     """
-    after = explainer.spent()
-    if before is None or after is None:
+    after = spent_by(explainer)
+    if before is None or after is None or not isinstance(explainer, PaidExplainer):
         return None
     priced = explainer.dollars(FREE) is not None
     total = _counted(after, priced)

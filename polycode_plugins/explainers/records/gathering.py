@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
+from polycode_plugins.adapters.base import Adapter, Batch
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import UnitRecords
+from polycode_plugins.explainers.records.component_fit import fit_components
 from polycode_plugins.explainers.records.one_pass import Signs, UnitsOf, run_pass
 from polycode_plugins.explainers.records.protocols import Protocol
 from polycode_plugins.explainers.records.unit_records import Shape, records_of
-from polycode_plugins.explainers.units import base as make
-from polycode_plugins.explainers.units.base import DISTRIBUTIONS, Distribution, Units
-from polycode_plugins.explainers.units.components import fit_components
+from polycode_plugins.explainers.units.base import Units
+from polycode_plugins.explainers.units.neurons import neurons
+from polycode_plugins.explainers.units.projections import (
+    DISTRIBUTIONS,
+    Distribution,
+    projections,
+)
 from polycode_plugins.files.provenance import Rows
 
 KINDS = ("neuron", "projection", "component", "independent")
@@ -75,11 +81,11 @@ def gather(
                 continue
             base, _, drawn = kind.partition(":")
             if base == "neuron":
-                made.append(make.neurons(width, n_units, seed=seed))
+                made.append(neurons(width, n_units, seed=seed))
             elif base == "projection":
                 n, distribution = budget(kinds, count, width), cast(Distribution, drawn)
                 made.append(
-                    make.projections(width, n, seed=seed, distribution=distribution or "gaussian")
+                    projections(width, n, seed=seed, distribution=distribution or "gaussian")
                 )
             else:
                 made += [u for u in fitted[site.name] if u.kind == kind]

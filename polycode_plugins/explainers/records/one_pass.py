@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from polycode_plugins.activations import FEATURE_AXES, Activations, Site
-from polycode_plugins.adapters.base import Adapter, Batch, DataOptions
+from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.adapters.undisturbed import undisturbed
+from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.records.random_texts import RandomTexts
 from polycode_plugins.explainers.records.repeats import Repeats
@@ -228,13 +230,13 @@ def _by_position(activations: Activations, site: str) -> tuple[Tensor, Tensor, T
     if activations.rows is None:
         raise DataError(f"site {site!r} regroups the rows of a batch, so its texts are not known")
     check_finite(activations, site)
-    values = activations.values.flatten(2)
+    values = rearrange(activations.values, "batch position ... -> batch position (...)")
     mask, rows = activations.mask, activations.rows.to(values.device)
     documents = rows if activations.documents is None else activations.documents.to(values.device)
     if mask is None:
         mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
     elif mask.dim() == 1:
-        mask = mask[:, None].expand(values.shape[:2])
+        mask = repeat(mask, "batch -> batch position", position=values.shape[1])
     counts = mask.any(dim=1)
     if not bool(counts.all()):
         values, mask, rows, documents = (

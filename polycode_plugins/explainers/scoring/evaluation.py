@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from polycode_plugins.errors import DataError, PluginError
 from polycode_plugins.explainers.base import (
-    Cost,
     Explainer,
     Explanation,
     Judge,
@@ -19,11 +19,41 @@ from polycode_plugins.explainers.base import (
     Simulator,
     UnitRecords,
 )
+from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.scoring import calibration
 from polycode_plugins.explainers.scoring.calibration import Calibration, Method
-from polycode_plugins.explainers.scoring.floors import FLOORS, floors_of
+from polycode_plugins.explainers.scoring.floors import FLOORS, check_floors, floors_of
 from polycode_plugins.explainers.scoring.judging import SimulatingJudge, cases_of, verdict_score
 from polycode_plugins.explainers.scoring.scores import Scores, scaled, scores_of, with_judgements
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """How explanations are scored.
+
+    Attributes:
+        simulator: what simulates; the explainer's own by default.
+        judge: also ask for detection and fuzzing.
+        calibrate: "none", "linear" or "percentile", fitted on the calibration split; needs a
+            protocol that has one.
+        floors: see `floors.FLOORS`; "shuffled" and "empty" cost simulations.
+
+    Raises:
+        DataError: for an unknown floor.
+    """
+
+    simulator: Simulator | None = None
+    judge: bool = True
+    calibrate: Method = "none"
+    floors: Sequence[str] = FLOORS
+
+    def __post_init__(self) -> None:
+        check_floors(self.floors)
+
+    @classmethod
+    def among(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of `options` that are fields of this."""
+        return {f.name: options[f.name] for f in fields(cls) if f.name in options}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,28 +83,26 @@ class Evaluation:
 def evaluate(
     units: Sequence[UnitRecords],
     explainer: Explainer,
+    scoring: Scoring | None = None,
     *,
-    simulator: Simulator | None = None,
-    judge: bool = True,
-    calibrate: Method = "none",
-    floors: Sequence[str] = FLOORS,
     seed: int = 0,
+    **options: Any,
 ) -> list[Evaluation]:
     """Explain and score units of one site.
 
     Args:
         units: with their records; shuffled explanations are drawn from among them.
         explainer: what explains.
-        simulator: what simulates; the explainer's own by default.
-        judge: also ask for detection and fuzzing.
-        calibrate: see `calibration`; needs a protocol with a calibration split.
-        floors: see `floors.FLOORS`.
+        scoring: how they are scored.
         seed: of everything that is drawn.
+        options: fields of `Scoring` that differ from `scoring`.
 
     Raises:
         DataError: for a calibration that the protocol has no records for.
         PluginError: for an explainer or simulator that answers another number of units or tokens.
     """
+    scoring = replace(scoring or Scoring(), **options)
+    calibrate, simulator = scoring.calibrate, scoring.simulator or explainer.simulator()
     if calibrate != "none" and any(not u.calibration.all() for u in units):
         raise DataError(
             f"the protocol {units[0].protocol!r} keeps no records for a calibration; use "
@@ -86,15 +114,14 @@ def evaluate(
             f"the explainer {explainer.name!r} gave {len(explanations)} explanations of "
             f"{len(units)} units"
         )
-    simulator = simulator if simulator is not None else explainer.simulator()
     pairs = {i: (units[i], e) for i, e in enumerate(explanations) if e.state == "ok"}
     simulated = _simulated(simulator, pairs, lambda unit: unit.score)
     rehearsed = (
         _simulated(simulator, pairs, lambda unit: unit.calibration) if calibrate != "none" else {}
     )
     asked = explainer.judge() or SimulatingJudge(simulator)
-    judged = _judged(asked, pairs, seed) if judge else {}
-    beside = floors_of(units, explanations, simulator, floors, seed=seed)
+    judged = _judged(asked, pairs, seed) if scoring.judge else {}
+    beside = floors_of(units, explanations, simulator, scoring.floors, seed=seed)
     return [
         _evaluation(
             unit,

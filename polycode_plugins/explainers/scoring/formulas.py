@@ -38,9 +38,7 @@ def correlation_score(true: ArrayLike, simulated: ArrayLike) -> float | None:
         return None
     dy, dx = y - y.mean(), x - x.mean()
     # Scaled first, so that no square underflows or overflows.
-    dy, dx = dy / np.abs(dy).max(), dx / np.abs(dx).max()
-    r = float(dy @ dx / np.sqrt((dy @ dy) * (dx @ dx)))
-    return max(-1.0, min(1.0, r))
+    return float(np.corrcoef(dy / np.abs(dy).max(), dx / np.abs(dx).max())[0, 1])
 
 
 def r_squared_score(true: ArrayLike, simulated: ArrayLike) -> float | None:
@@ -72,11 +70,9 @@ def auprc_score(fires: ArrayLike, simulated: ArrayLike) -> float | None:
     y, x = _joined(fires, simulated)
     if _constant(y):
         return None
-    order = np.argsort(-x, kind="stable")
-    hits, ranked = np.cumsum(y[order] > 0), x[order]
-    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of equal simulations
-    recall = hits[ends] / hits[-1]
-    return float((np.diff(recall, prepend=0.0) * hits[ends] / (ends + 1)).sum())
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(y > 0, x))
 
 
 def balanced_accuracy(truth: Sequence[bool], answers: Sequence[bool | None]) -> float | None:
@@ -84,13 +80,12 @@ def balanced_accuracy(truth: Sequence[bool], answers: Sequence[bool | None]) -> 
 
     Answers that failed (None) are left out. None where one kind of case is not left.
     """
-    shares = []
-    for kind in (True, False):
-        given = [a == t for t, a in zip(truth, answers, strict=True) if t == kind and a is not None]
-        if not given:
-            return None
-        shares.append(float(np.mean(given)))
-    return sum(shares) / 2
+    from sklearn.metrics import balanced_accuracy_score
+
+    given = [(t, a) for t, a in zip(truth, answers, strict=True) if a is not None]
+    if len({t for t, _ in given}) < 2:
+        return None
+    return float(balanced_accuracy_score(*zip(*given, strict=True)))
 
 
 def why_undefined(true: ArrayLike, simulated: ArrayLike) -> str:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.precision import full_precision
 
-Distribution = Literal["gaussian", "rademacher", "sphere"]
 _SMALL = 64  # sides of a product
 _VALUES_AT_ONCE = 2**20  # 4 MB: cache
-DISTRIBUTIONS = ("gaussian", "rademacher", "sphere")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +81,7 @@ class Units:
         tokens = values.shape[:-1].numel()
         # BLAS has kernels of their own for small products, which round as the sides are named.
         if self.index is None and min(len(self), tokens) < _SMALL:
-            yield 0, self.project(values).movedim(-1, 0).contiguous()
+            yield 0, rearrange(self.project(values), "... unit -> unit ...").contiguous()
             return
         parts = max(1, min(-(-len(self) * tokens // _VALUES_AT_ONCE), len(self) // _SMALL))
         for part in torch.arange(len(self)).tensor_split(parts):
@@ -93,10 +91,10 @@ class Units:
     def _read(self, values: Tensor, first: int, last: int) -> Tensor:
         if self.index is not None:
             index = self.index[first:last].to(values.device)
-            return values.movedim(-1, 0).index_select(0, index).float()
+            return rearrange(values, "... feature -> feature ...").index_select(0, index).float()
         directions = self.directions[first:last].to(values.device)
         with full_precision():
-            read = directions @ values.float().reshape(-1, self.width).T
+            read = directions @ rearrange(values.float(), "... feature -> feature (...)")
         offsets = self.offsets[first:last].to(values.device)
         if bool(offsets.any()):
             read -= offsets[:, None]
@@ -113,85 +111,3 @@ class Units:
             self.origin,
             None if self.index is None else self.index[rows],
         )
-
-
-def neurons(width: int, n: int | Sequence[int] | None = None, *, seed: int = 0) -> Units:
-    """Single features of a site: all of them, `n` drawn without replacement, or those listed.
-
-    Raises:
-        DataError: for a neuron that does not exist.
-    """
-    if n is None or (isinstance(n, int) and n >= width):
-        chosen = np.arange(width)
-    elif isinstance(n, int):
-        chosen = np.sort(np.random.default_rng([seed, 0]).choice(width, n, replace=False))
-    else:
-        chosen = np.asarray(list(n), dtype=np.int64)
-        if chosen.size and not (chosen.min() >= 0 and chosen.max() < width):
-            raise DataError(f"the site has neurons 0 to {width - 1}; {chosen.max()} is not one")
-    index = torch.from_numpy(np.asarray(chosen, dtype=np.int64))
-    directions = torch.zeros(len(chosen), width)
-    directions[torch.arange(len(chosen)), index] = 1
-    origin = {"of": width, "seed": seed if isinstance(n, int) else None}
-    names = tuple(f"neuron {i}" for i in chosen)
-    return Units("neuron", names, directions, torch.zeros(len(chosen)), origin, index)
-
-
-def projections(
-    width: int,
-    n: int,
-    *,
-    seed: int = 0,
-    distribution: Distribution = "gaussian",
-    norm: float | None = 1.0,
-) -> Units:
-    """Random directions.
-
-    Args:
-        width: features of the site.
-        n: how many.
-        seed: of the draw; equal seeds give equal directions, whatever `n`.
-        distribution: of the entries: "gaussian" N(0, 1/width), "rademacher" +-1/sqrt(width), or
-            "sphere", uniform on the sphere (a Gaussian scaled to its length).
-        norm: length that each is scaled to, 1 by default as a neuron's is; None leaves it.
-
-    Raises:
-        DataError: for an unknown distribution.
-    """
-    if distribution not in DISTRIBUTIONS:
-        raise DataError(
-            f"unknown distribution {distribution!r}; choose from {', '.join(DISTRIBUTIONS)}"
-        )
-    rng = np.random.default_rng([seed, 1])
-    if distribution == "rademacher":
-        drawn = rng.choice([-1.0, 1.0], size=(n, width)) / np.sqrt(width)
-    else:
-        drawn = rng.normal(size=(n, width)) / np.sqrt(width)
-    length = 1.0 if distribution == "sphere" and norm is None else norm
-    if length is not None:
-        drawn *= length / np.linalg.norm(drawn, axis=1, keepdims=True)
-    origin = {"seed": seed, "distribution": distribution, "norm": length}
-    names = tuple(f"projection {i}" for i in range(n))
-    made = torch.from_numpy(drawn.astype(np.float32))
-    return Units("projection", names, made, torch.zeros(n), origin)
-
-
-def directions(
-    matrix: Tensor | np.ndarray[Any, Any],
-    names: Sequence[str] | None = None,
-    *,
-    kind: str = "direction",
-    offsets: Tensor | None = None,
-    origin: Mapping[str, Any] | None = None,
-) -> Units:
-    """Directions of one's own (a decoder's rows, a probe), [units, width] or [width], as given."""
-    made = torch.as_tensor(matrix).detach().to("cpu", torch.float32)
-    made = made[None] if made.dim() == 1 else made
-    labels = tuple(names) if names is not None else tuple(f"{kind} {i}" for i in range(len(made)))
-    return Units(
-        kind,
-        labels,
-        made,
-        torch.zeros(len(made)) if offsets is None else offsets.to("cpu", torch.float32),
-        origin or {},
-    )

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from polycode_plugins.activations import Activations
-from polycode_plugins.adapters.base import Adapter, DataOptions
-from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.errors import DataError
-from polycode_plugins.explainers.records.random_texts import RandomTexts
-from polycode_plugins.explainers.units.base import Units, directions
+from polycode_plugins.explainers.units.base import Units
+from polycode_plugins.explainers.units.directions import directions
 from polycode_plugins.metrics.accumulators import Covariance
-
-#: Texts whose tokens independent components are fitted on.
-ICA_TEXTS = 512
 
 
 def principal(covariance: Covariance, n: int | None = None) -> Units:
@@ -81,44 +74,3 @@ def independent(samples: Tensor, n: int, *, seed: int = 0) -> Units:
         offsets=rows @ torch.from_numpy(x.mean(axis=0)),
         origin={"n_samples": count, "seed": seed, "iterations": int(model.n_iter_)},
     )
-
-
-def fit_components(
-    adapter: Adapter,
-    data: Any,
-    sites: Any,
-    kinds: set[str],
-    n: int,
-    *,
-    options: DataOptions,
-    seed: int = 0,
-) -> dict[str, list[Units]]:
-    """The components of each site, found in a pass of their own.
-
-    Args:
-        kinds: "component", "independent" or both.
-        n: how many of each.
-    """
-    covariances: dict[str, Covariance] = {}
-    pools: dict[str, RandomTexts] = {}
-
-    def receive(site: str, values: Activations) -> None:
-        covariances.setdefault(site, Covariance()).update(values)
-        if "independent" in kinds and values.rows is not None:
-            flat = values.values.flatten(2)
-            mask = values.mask if values.mask is not None else torch.ones(flat.shape[:2]).bool()
-            pool = pools.setdefault(site, RandomTexts(ICA_TEXTS, seed))
-            counts = mask.any(dim=1)
-            pool.update(flat[counts], mask[counts], values.rows[counts], values.rows[counts])
-
-    resolved = None
-    with undisturbed(adapter.model):
-        for batch in adapter.batches(data, options):
-            resolved = resolved or adapter.resolve(sites, batch)
-            adapter.run(batch, resolved, receive, seed=options.seed)
-    made: dict[str, list[Units]] = {}
-    for site, covariance in covariances.items():
-        made[site] = [principal(covariance, n)] if "component" in kinds else []
-        if site in pools:
-            made[site].append(independent(pools[site].stacked()[0], n, seed=seed))
-    return made

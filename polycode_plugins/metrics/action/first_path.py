@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Positions
@@ -95,8 +96,9 @@ class FirstPath(Accumulator):
             self._dimensions,
             self._seed,
         )
-        flat = torch.from_numpy(np.concatenate([p.transpose(1, 0, 2) for _, p in parts], axis=1))
-        each = torch.split(flat.flatten(1), [len(seen) for seen in wanted.values()])
+        drawn = np.concatenate([part for _, part in parts])
+        flat = torch.from_numpy(rearrange(drawn, "n time k -> time (n k)"))
+        each = torch.split(flat, [len(seen) for seen in wanted.values()])
         self._take(dict(zip(wanted, each, strict=True)))
 
     def merge(self, other: Self) -> None:
@@ -118,9 +120,8 @@ class FirstPath(Accumulator):
         for start, stop in consecutive(numbers):
             path = torch.cat([self._kept[number] for number in numbers[start:stop]])
             if len(path) > 1:
-                split = path.reshape(len(path), PROJECTIONS, self._dimensions)
-                found: Floats = split.transpose(0, 1).numpy().copy()
-                return found
+                found: Floats = rearrange(path, "time (n k) -> n time k", n=PROJECTIONS).numpy()
+                return found.copy()
         return None
 
     def state(self) -> dict[str, Tensor]:
@@ -175,7 +176,7 @@ def _beginning(points: Tensor, mask: Tensor | None, path: Along) -> Tensor | Non
         return points[:1] if mask is None or bool(mask.all()) else None
     if mask is None:
         return points[:MAX_POINTS] if len(points) > 1 else None
-    places = torch.nonzero(mask.expand(len(points))).flatten().tolist()
+    places = rearrange(torch.nonzero(mask.expand(len(points))), "place 1 -> place").tolist()
     for start, stop in consecutive(places):
         if stop - start > 1:
             return points[places[start] : places[start] + min(stop - start, MAX_POINTS)]

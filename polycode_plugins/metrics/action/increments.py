@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any, Literal, Self, get_args
 
 import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from polycode_plugins.activations import POSITION_AXES, Activations, Positions
@@ -136,12 +138,14 @@ class Increments(Accumulator):
             self._along_rows(points, mask, activations.rows)
 
     def _along_positions(
-        self, points: Tensor, mask: Tensor | None, together: Tensor | None = None
+        self,
+        points: Float[Tensor, "row position width"],
+        mask: Bool[Tensor, "row _"] | None,
+        together: Bool[Tensor, "row step"] | None = None,
     ) -> None:
-        """Points [rows, positions, width] of which every row is a path; mask [rows, positions].
+        """Points of which every row is a path.
 
-        `together` [rows, positions - 1] is False where one document ends in a row and another
-        begins.
+        `together` is False where one document ends in a row and another begins.
         """
         if mask is None:
             mask = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
@@ -156,8 +160,13 @@ class Increments(Accumulator):
         self._energies.take(torch.where(both, squares, 0.0).sum(dim=1)[moving, None])
         self._take_steps(steps[both])
 
-    def _along_rows(self, points: Tensor, mask: Tensor | None, rows: Tensor | None) -> None:
-        """Points [rows, lanes, width]: row after row along each lane."""
+    def _along_rows(
+        self,
+        points: Float[Tensor, "row lane width"],
+        mask: Bool[Tensor, "row _"] | None,
+        rows: Int64[Tensor, " row"] | None,
+    ) -> None:
+        """Row after row along each lane."""
         numbers = self._numbers(points.shape[0], rows)
         kept = list(range(points.shape[0]))
         if mask is not None:
@@ -167,7 +176,7 @@ class Increments(Accumulator):
                     "a path along rows needs every position of a row, and some rows are partly "
                     "masked; use path='position' or data without padding"
                 )
-            kept = torch.nonzero(whole).flatten().tolist()
+            kept = rearrange(torch.nonzero(whole), "row 1 -> row").tolist()
         for start, stop in consecutive([numbers[i] for i in kept]):
             block = points[kept[start] : kept[stop - 1] + 1]
             first, last = numbers[kept[start]], numbers[kept[stop - 1]]
@@ -176,9 +185,10 @@ class Increments(Accumulator):
             before, after = self._runs.join(first, last, head, tail)
             self._bridge(before, block[0])
             for part, _ in _parts(block, None, overlap=1):
-                self._take_steps(self._difference(part[1:], part[:-1]).flatten(0, 1))
+                steps = self._difference(part[1:], part[:-1])
+                self._take_steps(rearrange(steps, "step lane width -> (step lane) width"))
             for part, _ in _parts(block, None):
-                self._points.take(part.flatten(0, 1))
+                self._points.take(rearrange(part, "row lane width -> (row lane) width"))
             self._bridge(block[-1], after)
         self._runs.check_size()
 
@@ -379,10 +389,11 @@ def lay_out(
         )
     # Masked values may be anything, NaN too: they are left out only after the layout.
     whole = replace(activations, mask=None).matrix(positions or _positions_on(path))
-    points = whole.reshape(activations.values.shape[0], -1, whole.shape[1]).detach()
+    batch = activations.values.shape[0]
+    points = rearrange(whole, "(batch place) width -> batch place width", batch=batch).detach()
     mask = activations.mask
     if mask is not None:
-        mask = mask.to(points.device).reshape(points.shape[0], -1)
+        mask = rearrange(mask.to(points.device), "batch ... -> batch (...)")
     return path, points, mask
 
 

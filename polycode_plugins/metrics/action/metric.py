@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast, get_args
 
 import numpy as np
 import torch
+from einops import rearrange, reduce
 from torch import Tensor
 
 from polycode_plugins import theory
@@ -222,9 +223,11 @@ def sampled_actions(
     for start in range(0, projections, chunk):
         count = min(chunk, projections - start)
         drawn = generator.standard_normal((count, dimensions, components))
-        r = torch.from_numpy(drawn).to(scatter.device).reshape(-1, components)
+        r = rearrange(
+            torch.from_numpy(drawn).to(scatter.device), "n k component -> (n k) component"
+        )
         weighted = r * scatter if scatter.dim() == 1 else r @ scatter
-        energy = (weighted * r).sum(dim=1).reshape(count, dimensions).sum(dim=1)
+        energy = reduce((weighted * r).sum(dim=1), "(n k) -> n", "sum", k=dimensions)
         actions[start : start + count] = (energy / (2 * width)).cpu().numpy()
     return actions
 

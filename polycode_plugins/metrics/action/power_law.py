@@ -6,10 +6,13 @@ Marshall & Kirchner 2024, supplement 2.5, which drops the factor k/m and sums to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from polycode_plugins import theory
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+
+if TYPE_CHECKING:
+    from polycode_plugins.metrics.spectrum.metric import SpectrumResult
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class ActionResult(Result):
         "n_steps",
         "path",
     )
+    mapped: ClassVar[tuple[str, ...]] = ("von_neumann_ratio",)
+    related: ClassVar[tuple[str, ...]] = ("expected", "normalised")
     names: ClassVar[Mapping[str, str]] = {
         "normalised": "action / total variance",
         "von_neumann_ratio": "von Neumann ratio",
@@ -133,6 +135,10 @@ class ActionResult(Result):
             )
         return ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values, and the warnings."""
+        return {**super().to_dict(), "warnings": list(self.warnings)}
+
     @property
     def variance(self) -> float:
         """Exact variance over projections, sd^2; in units of activation to the fourth."""
@@ -142,6 +148,7 @@ class ActionResult(Result):
     def from_dict(cls, fields: Mapping[str, Any]) -> ActionResult:
         """The result whose `to_dict` gave `fields`."""
         values = dict(fields)
+        values.pop("warnings", None)  # what the other fields say
         values["actions"] = np.asarray(values["actions"], dtype=np.float64)
         if values["interval"] is not None:
             low, high = values["interval"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from einops import einsum
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -82,9 +83,9 @@ def stimulus_correlation(
         # Coordinates may be collinear (a path in fewer than k dimensions): project on their span.
         basis, sizes, _ = np.linalg.svd(np.nan_to_num(points), full_matrices=False)
         basis = basis * (sizes > 1e-10 * sizes[:, :1])[:, None, :]
-        r_squared = ((basis.transpose(0, 2, 1) @ inputs) ** 2).sum(axis=1)
+        r_squared = (einsum(basis, inputs, "n time k, time c -> n k c") ** 2).sum(axis=1)
         r_squared[np.isnan(points).any(axis=(1, 2))] = np.nan
-    pearson = np.clip(points.transpose(0, 2, 1) @ inputs, -1, 1)
+    pearson = np.clip(einsum(points, inputs, "n time k, time c -> n k c"), -1, 1)
     return StimulusCorrelation(pearson, np.minimum(r_squared, 1), k / (time - 1))
 
 

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -236,7 +237,7 @@ def projected(
         part = wanted[start : start + count]
         drawn = np.concatenate([_projection(seed, i, width, dimensions) for i in part], axis=1)
         seen: Floats = (path @ torch.from_numpy(drawn).to(path.device)).cpu().numpy()
-        points = seen.reshape(time, len(part), dimensions).transpose(1, 0, 2)
+        points = rearrange(seen, "time (n k) -> n time k", k=dimensions)
         yield range(start, start + len(part)), points
 
 

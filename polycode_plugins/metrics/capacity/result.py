@@ -118,6 +118,8 @@ class CapacityResult(Result):
         "flat one, the more redundant the code. The dot is the entropy corrected for the number of "
         "samples, and the third curve that of the fitted power law."
     )
+    related: ClassVar[tuple[str, ...]] = ("redundancy_fraction",)
+    mapped: ClassVar[tuple[str, ...]] = ("redundancy_fraction",)
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (
             *("redundancy", "redundancy_low", "redundancy_high", "entropy", "flat_entropy"),

@@ -20,12 +20,13 @@ from polycode_plugins.activations import Site
 from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.errors import DataError, SiteError, near
 from polycode_plugins.information import Channel, Quantisation, channels, estimate
-from polycode_plugins.information.neighbours import entropy
+from polycode_plugins.information.counts import entropy
 from polycode_plugins.information.panel import checked_names
 from polycode_plugins.information.samples import Floats
-from polycode_plugins.metrics.base import Accumulator, Metric
+from polycode_plugins.metrics.base import Accumulator
 from polycode_plugins.metrics.mine.joint import Integers, Reservoir, aligned
 from polycode_plugins.metrics.mine.result import MINEResult
+from polycode_plugins.metrics.pairs import PairMetric, Partner
 
 #: The partners that are no site: the class of each row, and what the model is called with.
 LABEL, INPUT = "label", "input"
@@ -34,7 +35,7 @@ _RANGE = 3.0
 
 
 @dataclass(frozen=True)
-class MINE(Metric):
+class MINE(PairMetric):
     """Mutual information in nats, of two arrays or of the sites of a network.
 
     Of sites: x is the partner, y the site, both seen through the leading principal components of
@@ -162,12 +163,12 @@ class MINE(Metric):
         """One reservoir, which keeps the same samples at every site."""
         return {"reservoir": Reservoir(self.samples, self.seed, self.partner == INPUT)}
 
-    def partner_of(self, site: Site, sites: Sequence[Site]) -> Site | None:
-        """The site named, or the shallowest of all; None for labels and inputs."""
+    def partners_of(self, site: Site, sites: Sequence[Site]) -> Sequence[Site]:
+        """The site named, or the shallowest of all; none for labels and inputs."""
         if self.partner in (LABEL, INPUT):
-            return None
+            return ()
         if self.partner is None:
-            return min(sites, key=lambda s: s.depth)
+            return (min(sites, key=lambda s: s.depth),)
         found = next((s for s in sites if s.name == self.partner), None)
         if found is None:
             names = [s.name for s in sites]
@@ -175,7 +176,7 @@ class MINE(Metric):
                 f"{self.label} compares with site {self.partner!r}, which is not among the sites "
                 f"asked for{near(self.partner, names)}; add it to sites"
             )
-        return found
+        return (found,)
 
     def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> MINEResult:
         """Information between the site and the input, or the labels.
@@ -186,7 +187,7 @@ class MINE(Metric):
             DataError: where inputs or labels are missing, or too few samples came.
         """
         if self.partner not in (LABEL, INPUT):
-            return self.compute_pair(accumulators, accumulators, site, site)
+            return self.compute_pairs(accumulators, site, [Partner(site, accumulators)])
         chosen, (values, labels, inputs) = cast(Reservoir, accumulators["reservoir"]).samples()
         if self.partner == INPUT:
             if not inputs.shape[1]:
@@ -221,19 +222,18 @@ class MINE(Metric):
             variance_kept=(None, kept),
         )
 
-    def compute_pair(
-        self,
-        accumulators: Mapping[str, Accumulator],
-        partners: Mapping[str, Accumulator],
-        site: Site,
-        partner: Site,
+    def compute_pairs(
+        self, accumulators: Mapping[str, Accumulator], site: Site, partners: Sequence[Partner]
     ) -> MINEResult:
         """Information between the partner (x) and the site (y, through the channel).
 
         Raises:
             DataError: without a noise channel, for a constant site, or for too few samples.
         """
-        own, other = (cast(Reservoir, a["reservoir"]) for a in (accumulators, partners))
+        partner = partners[0].site
+        own, other = (
+            cast(Reservoir, a["reservoir"]) for a in (accumulators, partners[0].accumulators)
+        )
         tokens = "position" in site.axes and "position" in partner.axes
         x, y, rows = aligned(other, own, same_places=tokens)
         if self.channel == "dropout" and site.name == partner.name:

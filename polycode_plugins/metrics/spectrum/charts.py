@@ -9,7 +9,8 @@ import numpy as np
 
 from polycode_plugins.activations import Site
 from polycode_plugins.metrics.spectrum.metric import SpectrumResult
-from polycode_plugins.pages.charts import Axis, Chart, Choice, Series
+from polycode_plugins.pages.charts import Axis, Chart
+from polycode_plugins.pages.curve_charts import Curve, curves
 from polycode_plugins.pages.depth_charts import Quantity, by_depth
 from polycode_plugins.pages.tables import UNDEFINED, Cell, Column, Table, column, names
 
@@ -59,56 +60,30 @@ def exponent_chart(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
 
 def spectra_chart(id: str, sites: Sequence[Site], results: Sequence[SpectrumResult]) -> Chart:
     """All spectra on logarithmic axes, coloured by depth, each with its fitted line on demand."""
-    series, choices = [], []
-    last = max(len(results) - 1, 1)
-    fitted = {0, len(results) // 2, len(results) - 1}
-    for i, (site, result) in enumerate(zip(sites, results, strict=True)):
-        colour = f"scale:{i / last:.3f}"
-        ranks, values = _drawn(result)
-        series.append(
-            Series(site.name, ranks, values, colour, "solid", key=f"spectrum-{i}", legend=False)
-        )
-        choices.append(
-            Choice(site.name, colour, {"spectrum": f"spectrum-{i}", "fitted line": f"fit-{i}"})
-        )
-    for i, (site, result) in enumerate(zip(sites, results, strict=True)):
-        ends = [float(rank) for rank in result.power_law.ranks]
-        line = [
-            math.exp(result.power_law.intercept) * rank**result.power_law.line_slope
-            for rank in ends
-        ]
-        label = [site.name, f"fitted line, exponent {result.exponent:.3f}"]
-        label += _break(result)
-        series.append(
-            Series(
-                f"fit of {site.name}",
-                ends,
-                line,
-                "ink",
-                "dash",
-                hover=[label] * 2,
-                key=f"fit-{i}",
-                shown=i in fitted,
-                legend=False,
-            )
-        )
+    spectra = [Curve(s.name, *_drawn(r)) for s, r in zip(sites, results, strict=True)]
+    lines = []
+    for site, result in zip(sites, results, strict=True):
+        fit = result.power_law
+        ends = [float(rank) for rank in fit.ranks]
+        heights = [math.exp(fit.intercept) * rank**fit.line_slope for rank in ends]
+        label = [site.name, f"fitted line, exponent {result.exponent:.3f}", *_break(result)]
+        lines.append(Curve(f"fit of {site.name}", ends, heights, label))
     corrected = (
         " They describe the sample, while the exponent is corrected for the finite number of "
         "samples, so it can differ from their slope."
         if any(r.power_law.fit == "debiased" for r in results)
         else ""
     )
-    return Chart(
+    return curves(
         f"{id}-spectra",
         "Eigenspectra",
         "Eigenvalues in descending order on logarithmic axes: a power law is a straight line. "
         f"Dashed lines are drawn through the ranks that were fitted.{corrected}",
         Axis("rank (1 is the largest)", log=True),
         Axis("eigenvalue (activation squared)", log=True),
-        series,
-        scale=("first site", "last site") if len(sites) > 1 else None,
-        choices=choices if len(sites) > 1 else (),
-        notes=[("ink", "dash", "fitted line")],
+        spectra,
+        kind="spectrum",
+        beside=("fitted line", lines),
     )
 
 
@@ -117,18 +92,21 @@ def dimensions_chart(id: str, sites: Sequence[Site], results: Sequence[SpectrumR
     ratios = [r.participation_ratio for r in results]
     ranks = [r.effective_rank for r in results]
     texts = [
-        [f"{name} {value:,.1f}", f"of {r.width:,} directions"]
+        [
+            f"{name} {UNDEFINED if value is None else format(value, ',.1f')}",
+            f"of {r.width:,} directions",
+        ]
         for name, values in (("participation ratio", ratios), ("effective rank", ranks))
         for value, r in zip(values, results, strict=True)
     ]
-    known = [v for v in [*ratios, *ranks] if v > 0]
+    known = [v for v in [*ratios, *ranks] if v]
     spread = max(known) / min(known) if known else 1
     return by_depth(
         f"{id}-dimensions",
         "Dimensionality by depth",
         "How many directions the code uses. The participation ratio counts directions weighted by "
-        "their variance (n equal ones give n); the effective rank also counts the weak ones, and "
-        "is not corrected for the finite number of samples.",
+        "their variance (n equal ones give n); the effective rank also counts the weak ones. "
+        "Both are corrected for the finite number of samples.",
         Axis("directions (count)", log=spread > 50, zero=spread <= 50),
         sites,
         [
@@ -143,7 +121,7 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
     laws = [r.power_law for r in results]
     columns = [
         names("site", [s.name for s in sites]),
-        column("depth", [s.depth for s in sites]),
+        column("depth", range(len(sites))),
         column(
             "exponent",
             [r.exponent for r in results],
@@ -178,7 +156,8 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
         column(
             "effective rank",
             [r.effective_rank for r in results],
-            help="exp of the entropy of the normalised singular values of the sample",
+            help="exp of the entropy of the normalised singular values, corrected for the finite "
+            "number of samples",
         ),
         Column(
             "samples",

@@ -7,11 +7,12 @@ has the paper's sign (negative for a decaying spectrum) and `exponent` = -slope.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from polycode_plugins.activations import Activations, Positions, Site
@@ -19,6 +20,12 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
 from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
+from polycode_plugins.metrics.spectrum.doubts import spectrum_doubts
+from polycode_plugins.metrics.spectrum.effective_dimensions import (
+    EffectiveDimensions,
+    effective_dimensions,
+)
+from polycode_plugins.metrics.spectrum.first_direction import FirstDirection, first_direction
 from polycode_plugins.metrics.spectrum.power_law import (
     DEFAULT_RANKS,
     MIN_RANKS,
@@ -26,12 +33,15 @@ from polycode_plugins.metrics.spectrum.power_law import (
     checked_ranks,
     fit_power_law,
 )
+from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
 from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
 from polycode_plugins.metrics.spectrum.row_groups import RowGroups
-from polycode_plugins.metrics.spectrum.summaries import effective_rank, participation_ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from polycode_plugins.metrics.chapter import View
+    from polycode_plugins.pages.pages import Part
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +60,12 @@ class SpectrumResult(Result):
             finite number of samples; between 1 and width.
         participation_ratio_naive: the same of the sample eigenvalues, biased low.
         effective_rank: exp of the entropy [nats] of the normalised singular values (RankMe, Garrido
-            et al. 2023), of the sample; between 1 and width.
+            et al. 2023) of the population, corrected for the finite number of samples; between 1
+            and width. None where they are too few to say.
+        effective_rank_naive: the same of the sample eigenvalues, biased low.
+        dimensions: these and the other measures of the spectrum, each with its interval.
+        first_direction: the direction of most variance, and the rows that make it; None in results
+            of earlier versions.
         effective_samples: independent samples that would spread the spectrum as the correlated
             ones did; n_samples where no correlation was found. The fit "debiased" and the
             participation ratio are corrected for it.
@@ -79,6 +94,8 @@ class SpectrumResult(Result):
         "n_samples",
     )
     units: ClassVar[Mapping[str, str]] = {"total_variance": "activation²"}
+    related: ClassVar[tuple[str, ...]] = ("exponent", "participation_ratio")
+    mapped: ClassVar[tuple[str, ...]] = ("exponent", "participation_ratio", "effective_rank")
 
     eigenvalues: Floats
     power_law: PowerLawFit
@@ -86,10 +103,13 @@ class SpectrumResult(Result):
     width: int
     participation_ratio: float
     participation_ratio_naive: float
-    effective_rank: float
+    effective_rank: float | None
+    effective_rank_naive: float
     effective_samples: float
     effective_from: str
     tails: float | None
+    dimensions: EffectiveDimensions
+    first_direction: FirstDirection | None
     positions: str = "samples"
     eigenvectors: Floats | None = field(default=None, metadata={"saved": False})
 
@@ -119,6 +139,41 @@ class SpectrumResult(Result):
         return self.power_law.verdict
 
     @property
+    def stable_rank(self) -> float | None:
+        """Sum of the eigenvalues over the largest, of the population; None where not known."""
+        return self.dimensions.stable_rank.value
+
+    @property
+    def spectral_entropy(self) -> float | None:
+        """Entropy [nats] of the normalised eigenvalues of the population; None where not known."""
+        return self.dimensions.spectral_entropy.value
+
+    @property
+    def matrix_entropy(self) -> float | None:
+        """Matrix-based entropy of order 2 [bits] of the population; None where not known."""
+        return self.dimensions.matrix_entropy.value
+
+    @property
+    def rank_90(self) -> float | None:
+        """Leading directions of the population with 90% of its variance; None where not known."""
+        return self.dimensions.rank_90.value
+
+    @property
+    def rank_95(self) -> float | None:
+        """The same for 95%."""
+        return self.dimensions.rank_95.value
+
+    @property
+    def rank_99(self) -> float | None:
+        """The same for 99%."""
+        return self.dimensions.rank_99.value
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What keeps the numbers from meaning what they seem to."""
+        return spectrum_doubts(self)
+
+    @property
     def total_variance(self) -> float:
         """Sum of the eigenvalues."""
         return float(self.eigenvalues.sum())
@@ -129,12 +184,46 @@ class SpectrumResult(Result):
         return np.cumsum(self.eigenvalues) / self.total_variance
 
     @classmethod
+    def findings(cls, view: View) -> Sequence[str]:
+        """From where to where exponents and dimensions run."""
+        from polycode_plugins.metrics.spectrum.chapter import findings
+
+        return [findings(view.sites, view.results)]
+
+    @classmethod
+    def chapter(cls, view: View) -> Sequence[Part]:
+        """Exponents, spectra and dimensions by depth, and what keeps them from being read."""
+        from polycode_plugins.metrics.spectrum.chapter import spectrum_parts
+
+        return spectrum_parts(view)
+
+    @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SpectrumResult:
         """The result whose `to_dict` gave `fields`."""
         values = dict(fields)
         values["eigenvalues"] = np.asarray(values["eigenvalues"], dtype=np.float64)
         values["power_law"] = PowerLawFit.from_dict(values["power_law"])
+        values.pop("warnings", None)  # what the other fields say
+        if "dimensions" in values:
+            values["dimensions"] = EffectiveDimensions.from_dict(values["dimensions"])
+        else:  # of a version that had the effective rank of the sample alone
+            square = max(1.0, values["n_samples"] / values["effective_samples"])
+            found = effective_dimensions(
+                values["eigenvalues"],
+                values["n_samples"],
+                width=values["width"],
+                rows=RowCorrelation(square, square**2),
+            )
+            values["dimensions"] = found
+            values["effective_rank_naive"] = values["effective_rank"]
+            values["effective_rank"] = found.effective_rank.value
+        if (direction := values.setdefault("first_direction", None)) is not None:
+            values["first_direction"] = FirstDirection.from_dict(direction)
         return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values, and the warnings."""
+        return {**super().to_dict(), "warnings": list(self.warnings)}
 
     def scalars(self) -> dict[str, float | int | str | bool | None]:
         """What fits into a table: exponent, slope, interval, summaries, sizes."""
@@ -152,6 +241,14 @@ class SpectrumResult(Result):
             "participation_ratio": self.participation_ratio,
             "participation_ratio_naive": self.participation_ratio_naive,
             "effective_rank": self.effective_rank,
+            "effective_rank_naive": self.effective_rank_naive,
+            **{
+                name: one.value
+                for name, one in self.dimensions.named().items()
+                if name not in ("participation_ratio", "effective_rank")
+            },
+            "first_share": float(self.eigenvalues[0] / self.total_variance),
+            "half_rows": None if self.first_direction is None else self.first_direction.half_rows,
             "total_variance": self.total_variance,
             "n_samples": self.n_samples,
             "effective_samples": self.effective_samples,
@@ -234,10 +331,11 @@ class Spectrum(Metric):
         )
 
     def accumulators(self) -> Mapping[str, Accumulator]:
-        """A covariance, and what tells how dependent the samples are."""
+        """A covariance, what tells how dependent the samples are, and those of most weight."""
         return {
             "covariance": Covariance(self.positions, self.precision),
             "groups": RowGroups(self.positions),
+            "rows": PrioritySample(self.positions),
         }
 
     def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> SpectrumResult:
@@ -266,18 +364,30 @@ class Spectrum(Metric):
             raise DataError(f"a spectrum needs at least 3 samples and {n} came; give more data")
         dependence = cast(RowGroups, accumulators["groups"]).dependence()
         effective = max(3.0, dependence.effective(n))
-        ratio = participation_ratio(eigenvalues, effective, width=width)
+        direction = first_direction(
+            covariance,
+            cast(PrioritySample, accumulators["rows"]),
+            eigenvalues,
+            rows=dependence.correlation,
+            vector=None if vectors is None else torch.from_numpy(vectors[0]),
+        )
+        dimensions = _dimensions(eigenvalues, covariance, dependence, direction)
+        ratio = dimensions.participation_ratio
+        assert ratio.value is not None
         return SpectrumResult(
             eigenvalues=eigenvalues,
             power_law=self._power_law(eigenvalues, n, width, dependence),
             n_samples=n,
             width=width,
-            participation_ratio=ratio.corrected,
+            participation_ratio=ratio.value,
             participation_ratio_naive=ratio.naive,
-            effective_rank=effective_rank(eigenvalues),
+            effective_rank=dimensions.effective_rank.value,
+            effective_rank_naive=dimensions.effective_rank.naive,
             effective_samples=effective,
             effective_from="documents" if dependence.measured else "not measured",
             tails=dependence.tails,
+            dimensions=dimensions,
+            first_direction=direction,
             positions=self.positions,
             eigenvectors=vectors,
         )
@@ -309,3 +419,25 @@ class Spectrum(Metric):
         assert other is not None
         low, high = min(law.interval[0], other[0]), max(law.interval[1], other[1])
         return replace(law, interval=(low, high))
+
+
+def _dimensions(
+    eigenvalues: Floats,
+    covariance: Covariance,
+    dependence: RowDependence,
+    direction: FirstDirection,
+) -> EffectiveDimensions:
+    """The measures; their intervals hold with heavy tails of whole rows and without."""
+    varying = int((covariance.variances() > 0).sum())
+
+    def measured(rows: RowCorrelation) -> EffectiveDimensions:
+        return effective_dimensions(eigenvalues, covariance.n_samples, width=varying, rows=rows)
+
+    found = measured(dependence.correlation)
+    if dependence.widest != dependence.correlation:
+        found = found.beside(measured(dependence.widest))
+    if direction.rules:
+        return found.without_intervals(
+            "a few rows make the first direction, and intervals are for rows that are alike"
+        )
+    return found

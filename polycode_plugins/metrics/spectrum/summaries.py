@@ -139,6 +139,41 @@ def effective_rank(eigenvalues: ArrayLike) -> float:
     return float(np.exp(-np.sum(p * np.log(p))))
 
 
+def spectral_entropy(eigenvalues: ArrayLike) -> float:
+    """Entropy [nats] of the eigenvalues divided by their sum, between 0 and ln(width).
+
+    Of the sample, and too low with few samples; `effective_dimensions` corrects it.
+
+    Raises:
+        DataError: for eigenvalues no covariance has.
+    """
+    values = checked_eigenvalues(eigenvalues)
+    p = values / values[0]
+    p = p[p > 0] / p.sum()
+    return float(-np.sum(p * np.log(p)))
+
+
+def matrix_entropy(eigenvalues: ArrayLike, order: float = 2.0) -> float:
+    """Matrix-based entropy [bits] of an order: log2(sum p^order) / (1 - order), p the eigenvalues
+    divided by their sum (Giraldo, Rao & Principe 2015, equation 8, for centred rows and the linear
+    kernel); of order 1 its limit, the spectral entropy.
+
+    Of the sample, and too low with few samples; `effective_dimensions` corrects those of order 1
+    (in nats) and 2.
+
+    Raises:
+        DataError: for eigenvalues no covariance has, or an order that is not positive.
+    """
+    if not order > 0 or not np.isfinite(order):
+        raise DataError(f"the order of a matrix-based entropy is above 0, and it is {order!r}")
+    if order == 1:
+        return spectral_entropy(eigenvalues) / float(np.log(2))
+    values = checked_eigenvalues(eigenvalues)
+    p = values / values[0]
+    p = p[p > 0] / p.sum()
+    return float(np.log2(np.sum(p**order)) / (1 - order))
+
+
 def explained_variance(eigenvalues: ArrayLike) -> Array:
     """[k] share of the total variance in the leading 1, 2, .., k directions; the last is 1.
 

@@ -11,9 +11,16 @@ import torch
 from torch import Tensor
 
 from polycode_example.network import EchoNetwork
-from polycode_plugins import Adapter, Batch, Capture, DataOptions, ModelError, Site
-from polycode_plugins.adapters.base import Sink
-from polycode_plugins.adapters.inputs import tensor_batches
+from polycode_plugins import ModelError
+from polycode_plugins.adapters import (
+    Adapter,
+    Batch,
+    Capture,
+    DataOptions,
+    Sink,
+    Site,
+    tensor_batches,
+)
 
 AXES = ("batch", "position", "feature")  # of every site: a time step is a position
 

@@ -7,8 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polycode_plugins.explainers import Explainer, Explanation, SimulationTask, Simulator
-from polycode_plugins.explainers.base import Simulation, UnitRecords
+from polycode_plugins.explainers import (
+    Explainer,
+    Explanation,
+    Simulation,
+    SimulationTask,
+    Simulator,
+    UnitRecords,
+)
 
 
 class OneTokenExplainer(Explainer):

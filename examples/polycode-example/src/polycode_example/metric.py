@@ -11,7 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polycode_plugins import Accumulator, Activations, DataError, Metric, Result, Site, StateError
+from polycode_plugins import (
+    Accumulator,
+    Activations,
+    DataError,
+    Metric,
+    Result,
+    Site,
+    StateError,
+    pages,
+)
+from polycode_plugins.metrics import View
 
 
 class Magnitudes(Accumulator):
@@ -86,6 +96,23 @@ class SparsenessResult(Result):
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """From JSON, where an array is a list and NaN is null."""
         return cls(**{**fields, "per_unit": np.array(fields["per_unit"], dtype=np.float64)})
+
+    @classmethod
+    def chapter(cls, view: View) -> list[pages.Part]:
+        """What every metric's chapter has, and under it the units of each site in order."""
+        sorted_units = [np.sort(r.per_unit[np.isfinite(r.per_unit)])[::-1] for r in view.results]
+        chart = pages.curves(
+            f"{view.id}-units",
+            "Sparseness of the units",
+            "The units of each site, the sparsest first. A flat curve means that all are alike.",
+            pages.Axis("unit, in order", whole=True),
+            pages.Axis("sparseness", zero=True),
+            [
+                pages.Curve(site.name, list(range(1, len(units) + 1)), units.tolist())
+                for site, units in zip(view.sites, sorted_units, strict=True)
+            ],
+        )
+        return [*super().chapter(view), chart]
 
     def plot(self, ax: Any = None) -> Any:
         """A histogram over the units."""

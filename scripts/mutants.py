@@ -1,0 +1,432 @@
+"""Whether the tests bite: a seeded sample of faults in the code, and those that no test notices.
+
+    python scripts/mutants.py [--count 200] [--seed 0] [--only theory] [--out build/mutants.json]
+
+A mutant is one change of a number, a comparison, a sign, a condition, or a statement left out, in
+`theory`, `information`, `metrics` or the comparison of explainers. Of a package's mirrored tests,
+those run that reach the changed line (all of them for a line that runs on import), the quickest
+first, until one fails. Printed are the survivors; docs/mutants.md explains those that stay.
+
+Nothing in the working tree changes: tests run in a copy, and a mutant is only in the memory of the
+process that tests it, a fork of one that has loaded torch. Processes that tests start run the code
+as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "polycode_plugins"
+
+#: Where faults are made, and where the tests lie that have to notice them.
+AREAS = {
+    "theory": "tests/theory",
+    "information": "tests/information",
+    "metrics": "tests/metrics",
+    "metrics/action": "tests/metrics/action",
+    "metrics/capacity": "tests/metrics/capacity",
+    "metrics/mine": "tests/metrics/mine",
+    "metrics/spectrum": "tests/metrics/spectrum",
+    "explainers/comparison": "tests/explainers/comparison",
+}
+#: Modules that only draw or word what others decide.
+DRAWN = re.compile(r"(^|_)(plot|charts?|chapter|picture|report|table|heat_texts|answer)(_|$)")
+
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult, ast.Pow: ast.Mult,
+}  # fmt: skip
+
+
+#: By pytest's exit status: a test failed, or the fault keeps a module from being imported.
+FATES = {0: "survived", 1: "killed", 2: "killed", 4: "killed"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: `number` counts the places of a file in the order of its syntax tree."""
+
+    path: str
+    number: int
+    line: int
+    what: str
+    called: bool  # inside a function: the line runs when it is called, not on import
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}:{self.line}: {self.what}"
+
+
+@dataclass
+class Outcome:
+    """What became of a mutant: killed by a test, out of time, or alive."""
+
+    name: str
+    fate: str
+    tests: int
+    seconds: float
+
+
+# -- faults ---------------------------------------------------------------------------------------
+
+
+class _Places(ast.NodeTransformer):
+    """Counts the places where a fault can be made, and makes that of one number."""
+
+    def __init__(self, chosen: int | None = None) -> None:
+        self.chosen, self.depth = chosen, 0
+        self.places: list[tuple[int, str, bool]] = []
+
+    def _here(self, node: ast.AST, what: str) -> bool:
+        self.places.append((getattr(node, "lineno", 0), what, self.depth > 0))
+        return len(self.places) - 1 == self.chosen
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if isinstance(node, ast.stmt):
+            return self._statement(node)
+        return super().visit(node)
+
+    def _statement(self, node: ast.stmt) -> ast.AST:
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            return node
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return node
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            return node  # a docstring
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return node
+        if isinstance(node, ast.Raise):
+            # What an error says is not for these tests; that there is one is.
+            return ast.copy_location(ast.Pass(), node) if self._left_out(node) else node
+        dropped = isinstance(node, ast.AugAssign | ast.Expr) and self._left_out(node)
+        if dropped:
+            return ast.copy_location(ast.Pass(), node)
+        if isinstance(node, ast.FunctionDef):
+            node.args.defaults = [self.visit(d) for d in node.args.defaults]
+            node.args.kw_defaults = [d and self.visit(d) for d in node.args.kw_defaults]
+            self.depth += 1
+            node.body = [self.visit(child) for child in node.body]
+            self.depth -= 1
+            return node
+        if isinstance(node, ast.AnnAssign):
+            node.value = node.value and self.visit(node.value)
+            return node
+        if isinstance(node, ast.If) and self._here(node, f"if not {_short(node.test)}"):
+            node.test = ast.UnaryOp(ast.Not(), node.test)
+        return self.generic_visit(node)
+
+    def _left_out(self, node: ast.stmt) -> bool:
+        return self._here(node, f"left out: {_short(node)}")
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        value, other = node.value, None
+        if isinstance(value, bool):
+            other = not value
+        elif isinstance(value, int):
+            other = value + 1
+        elif isinstance(value, float):
+            other = value * 4 if value else 1.0
+        if other is None or not self._here(node, f"{value!r} -> {other!r}"):
+            return node
+        return ast.copy_location(ast.Constant(other), node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        for i, op in enumerate(node.ops):
+            other = COMPARISONS[type(op)]
+            if self._here(node, f"{_short(node)}: {type(op).__name__} -> {other.__name__}"):
+                node.ops[i] = other()
+        return self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        texts = any(isinstance(n, ast.JoinedStr) or _is_text(n) for n in (node.left, node.right))
+        other = OPERATORS.get(type(node.op))
+        if other is not None and not texts:
+            what = f"{_short(node)}: {type(node.op).__name__} -> {other.__name__}"
+            if self._here(node, what):
+                node.op = other()
+        return self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        other = ast.Or if isinstance(node.op, ast.And) else ast.And
+        if self._here(node, f"{_short(node)}: {type(node.op).__name__} -> {other.__name__}"):
+            node.op = other()
+        return self.generic_visit(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if isinstance(node.op, ast.USub | ast.Not) and self._here(node, f"{_short(node)}: bare"):
+            return self.visit(node.operand)
+        return self.generic_visit(node)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _short(node: ast.AST) -> str:
+    text = " ".join(ast.unparse(node).split())
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
+def faults(path: str) -> list[Mutant]:
+    """Every fault that can be made in a file."""
+    places = _Places()
+    places.visit(ast.parse((ROOT / path).read_text("utf-8")))
+    return [Mutant(path, i, *place) for i, place in enumerate(places.places)]
+
+
+def mutated(source: str, mutant: Mutant) -> ast.AST:
+    """The syntax tree with the fault in it."""
+    tree = _Places(mutant.number).visit(ast.parse(source))
+    return ast.fix_missing_locations(tree)
+
+
+def area_of(path: str) -> str:
+    """The area a file lies in: the longest that begins its path."""
+    inside = path.removeprefix(f"{PACKAGE}/")
+    return max((a for a in AREAS if inside.startswith(f"{a}/")), key=len, default="")
+
+
+def drawn_sample(count: int, seed: int, only: str) -> list[Mutant]:
+    """`count` faults of all that can be made, each as likely as another."""
+    files = sorted(
+        p.relative_to(ROOT).as_posix()
+        for area in AREAS
+        for p in (ROOT / PACKAGE / area).glob("*.py")
+        if p.name != "__init__.py" and not DRAWN.search(p.stem)
+    )
+    every = [m for path in files for m in faults(path)]
+    sample = random.Random(seed).sample(every, min(count, len(every)))
+    wanted = [m for m in sample if m.path.removeprefix(f"{PACKAGE}/").startswith(only)]
+    print(f"{len(every)} faults in {len(files)} files; {len(wanted)} are tried", flush=True)
+    return wanted
+
+
+# -- tests ----------------------------------------------------------------------------------------
+
+
+class _Loader(importlib.abc.SourceLoader):
+    def __init__(self, path: Path, mutant: Mutant) -> None:
+        self.path, self.mutant = path, mutant
+
+    def get_filename(self, fullname: str) -> str:
+        return str(self.path)
+
+    def get_data(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    def source_to_code(self, data: object, path: object, **_: object) -> object:  # type: ignore[override]
+        tree = mutated(bytes(data).decode("utf-8"), self.mutant)  # type: ignore[call-overload]
+        return compile(tree, str(path), "exec", dont_inherit=True)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Gives the one module that has the fault; all others are found as ever."""
+
+    def __init__(self, copy: Path, mutant: Mutant) -> None:
+        self.name = mutant.path.removesuffix(".py").replace("/", ".")
+        self.loader = _Loader(copy / mutant.path, mutant)
+
+    def find_spec(
+        self, fullname: str, path: object, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        return importlib.util.spec_from_loader(fullname, self.loader)
+
+
+def _preload() -> None:
+    """What tests import and no fault is in; a fork has it at once. Not Hypothesis, a plugin."""
+    import numpy
+    import pandas
+    import pytest
+    import scipy.signal
+    import scipy.stats
+    import sklearn.metrics
+    import torch
+
+    del numpy, pandas, pytest, scipy, sklearn
+    torch.set_num_threads(1)
+
+
+def _child(copy: Path, mutant: Mutant | None, tests: list[str], log: Path) -> None:
+    import pytest
+
+    os.setsid()  # so that a process that hangs ends with all it has started
+    os.chdir(copy)
+    sys.path.insert(0, str(copy))
+    with log.open("w") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    if mutant is not None:
+        sys.meta_path.insert(0, _Finder(copy, mutant))
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", f"--basetemp={log}.d"]
+    status = pytest.main([*arguments, *tests])
+    sys.stdout.flush()
+    os._exit(int(status))
+
+
+def tried(copy: Path, mutant: Mutant | None, tests: list[str], limit: float) -> Outcome:
+    """Run the tests against the mutant until one fails, or until they must hang."""
+    started = time.monotonic()
+    name = "no fault" if mutant is None else mutant.name
+    if not tests:
+        return Outcome(name, "survived", 0, 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        process = get_context("fork").Process(target=_child, args=(copy, mutant, tests, log))
+        process.start()
+        process.join(limit)
+        if process.exitcode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid or 0, signal.SIGKILL)
+            process.join()
+            fate = "timeout"
+        elif process.exitcode in FATES:
+            fate = FATES[process.exitcode]
+        else:
+            sys.exit(f"{name}: pytest ended with {process.exitcode}:\n{log.read_text()[-3000:]}")
+    return Outcome(name, fate, len(tests), time.monotonic() - started)
+
+
+@dataclass
+class Reach:
+    """Which tests of an area reach which lines of a file, and the seconds each takes."""
+
+    lines: dict[str, dict[int, set[str]]]
+    seconds: dict[str, float]
+
+    def of(self, mutant: Mutant) -> list[str]:
+        """Tests that reach the fault, the quickest first; for one made on import, those that reach
+        its file before all others."""
+        lines = self.lines.get(mutant.path, {})
+        if mutant.called and mutant.line in lines:
+            return sorted(lines[mutant.line], key=self.seconds.__getitem__)
+        near = set().union(*lines.values())
+        return sorted(self.seconds, key=lambda name: (name not in near, self.seconds[name]))
+
+    def limit(self, tests: list[str], least: float) -> float:
+        """Seconds after which the tests hang: they take a fifth of it, slow machines included."""
+        return max(least, 5 * sum(self.seconds[name] for name in tests))
+
+
+def reach(copy: Path, area: str) -> Reach:
+    """Run the tests of an area as they are, each with the lines it reaches."""
+    import coverage
+
+    data = copy / f".coverage.{area.replace('/', '-')}"
+    config = copy / "reach.cfg"
+    config.write_text(f"[run]\nsource = {PACKAGE}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", AREAS[area], "-vv",
+         f"--cov={PACKAGE}", f"--cov-config={config}", "--cov-context=test", "--cov-report=",
+         "--durations=0", "--durations-min=0"],
+        cwd=copy,
+        env={**os.environ, "COVERAGE_FILE": str(data), "PYTHONPATH": str(copy)},
+        capture_output=True,
+        encoding="utf-8",
+    )  # fmt: skip
+    if done.returncode != 0:
+        sys.exit(f"the tests of {area} fail as they are:\n{done.stdout[-3000:]}{done.stderr}")
+    seconds: dict[str, float] = defaultdict(float)
+    for took, name in re.findall(r"^([\d.]+)s \w+ +(\S.*)$", done.stdout, re.MULTILINE):
+        seconds[name] += float(took)
+    held = coverage.CoverageData(str(data))
+    held.read()
+    lines: dict[str, dict[int, set[str]]] = {}
+    for path in held.measured_files():
+        lines[Path(path).resolve().relative_to(copy).as_posix()] = {
+            line: {c.partition("|")[0] for c in contexts if c} & set(seconds)
+            for line, contexts in held.contexts_by_lineno(path).items()
+        }
+    return Reach(lines, dict(seconds))
+
+
+def main() -> int:
+    """Draw, try and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=200, help="faults to draw")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="of those drawn, the ones in this folder")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds a mutant has at least")
+    parser.add_argument("--out", type=Path, help="a JSON file of every outcome")
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sample = drawn_sample(given.count, given.seed, given.only)
+    with _copied() as copy:
+        areas = {area: reach(copy, area) for area in sorted({area_of(m.path) for m in sample})}
+        _preload()
+        for area, reached in areas.items():
+            sound = tried(copy, None, list(reached.seconds), 600.0)
+            if sound.fate != "survived":
+                sys.exit(f"the tests of {area} fail in a fork without a fault")
+
+        def attempt(mutant: Mutant) -> Outcome:
+            reached = areas[area_of(mutant.path)]
+            tests = reached.of(mutant)
+            outcome = tried(copy, mutant, tests, reached.limit(tests, given.limit))
+            print(f"{outcome.fate:8} {outcome.seconds:5.1f} s  {outcome.name}", flush=True)
+            return outcome
+
+        with ThreadPoolExecutor(given.workers) as pool:
+            outcomes = list(pool.map(attempt, sample))
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n")
+    fates = Counter(o.fate for o in outcomes)
+    alive = sorted(o.name for o in outcomes if o.fate == "survived")
+    print(f"\n{len(outcomes)} mutants: {dict(fates)}", flush=True)
+    print(*alive, sep="\n")
+    share = 1 - len(alive) / max(len(outcomes), 1)
+    print(f"{share:.1%} killed")
+    return 0
+
+
+@contextlib.contextmanager
+def _copied() -> Iterator[Path]:
+    """The tracked files and those that could be, in a folder of their own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, encoding="utf-8",
+    ).stdout  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder).resolve()
+        for name in filter(None, listed.split("\0")):
+            source = ROOT / name
+            if source.is_file():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, copy / name)
+        yield copy
+
+
+if __name__ == "__main__":
+    sys.exit(main())

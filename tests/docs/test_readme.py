@@ -1,0 +1,44 @@
+"""The code in the README and in the docs runs as it stands, with the embedded model for gpt2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import pytest
+from page_python import TEXTS, run
+
+import polycode_plugins as pc
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+    return tmp_path
+
+
+def test_the_uses_run_in_order(elsewhere: Path, capsys: pytest.CaptureFixture[str]):
+    names = run("README.md", {"texts": TEXTS})
+    assert "blocks.5.hook_resid_post" in capsys.readouterr().out
+    analysis = names["analysis"]
+    assert isinstance(analysis, pc.Analysis)
+    frame = analysis.to_dataframe()
+    assert isinstance(frame, pd.DataFrame)
+    assert frame["norm.rms_norm"].is_monotonic_increasing
+    assert "norm" in (elsewhere / "report.html").read_text(encoding="utf-8")
+    assert (names["comparison"].contrasts[-1].first, len(names["comparison"].sites)) == (
+        "neuron",
+        6,
+    )
+    assert "Neuron or projection?" in (elsewhere / "neurons.html").read_text(encoding="utf-8")
+
+
+def test_the_tour_runs_in_order(elsewhere: Path):
+    names = run("docs/index.md", {"texts": TEXTS})
+    assert (elsewhere / "report.html").is_file()
+    assert (elsewhere / "my-run" / "run.json").is_file()
+    assert len(names["again"]) == 6
+    frame = names["again"].to_dataframe()
+    pd.testing.assert_frame_equal(frame, names["analysis"].to_dataframe())

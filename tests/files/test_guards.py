@@ -1,0 +1,39 @@
+"""Settings, arguments and texts of others: a right answer or one clear sentence."""
+
+from __future__ import annotations
+
+import pytest
+from hostile_values import LETTERS, drawn
+from hypothesis import given
+from hypothesis import strategies as st
+
+import polycode_plugins as pc
+from polycode_plugins.explainers import Comparison
+from polycode_plugins.explainers.records.openai_records import read_neuron_records
+from polycode_plugins.files import guards
+
+# -- texts ----------------------------------------------------------------------------------------
+
+
+@drawn
+@given(st.text(LETTERS.filter(lambda c: len(c) == 1)))
+def test_what_is_shown_is_one_printable_line(text):
+    assert guards.shown(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", "3", '"format"', '{"format": Infinity}', '{"format": NaN}',
+     '{"format": 1e9}', '{"format": true}', '{"format": -1}', "[" * 100_000, '{"a":' * 100_000,
+     "\ud83d", "1" * 5_000],
+)  # fmt: skip
+@pytest.mark.usefixtures("elsewhere")
+def test_what_is_no_record_at_all(text, tmp_path):
+    for name, load in (
+        ("run.json", lambda: pc.Analysis.load(tmp_path)),
+        ("comparison.json", lambda: Comparison.load(tmp_path)),
+        ("neuron.json", lambda: read_neuron_records(tmp_path / "neuron.json")),
+    ):
+        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogatepass"))
+        with pytest.raises(pc.PolycodeError, match=name.partition(".")[0] + "|" + str(tmp_path)):
+            load()

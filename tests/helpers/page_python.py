@@ -1,0 +1,22 @@
+"""The Python of a page of the documentation, run as it stands."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import Any
+
+from places import ROOT
+
+from polycode_plugins.data.text import text_documents
+from polycode_plugins.loading import embedded_model
+
+TEXTS = [document.text[:600] for document in islice(text_documents(None), 60)]
+
+
+def run(page: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Run the Python of a page, block after block, as it stands but for the model's name."""
+    for source in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL):
+        source = source.replace('"gpt2"', repr(str(embedded_model())))
+        exec(compile(source, page, "exec", dont_inherit=True), names)
+    return names

@@ -1,0 +1,44 @@
+"""Tables: one number of decimals, cut for paper, sorted by value."""
+
+from __future__ import annotations
+
+import math
+
+from polycode_plugins.pages import tables
+
+
+def cells(*values, **options) -> list[str]:
+    return [c.text for c in tables.column("x", values, **options).cells]
+
+
+def test_a_column_has_one_number_of_decimals_and_says_what_is_undefined():
+    assert cells(0.5, 1.234, 10.06) == ["0.50", "1.23", "10.06"]
+    assert cells(239.1, 1234.5) == ["239", "1,234"]
+    assert cells(-0.25, None, math.nan, math.inf) == ["−0.250", *["undefined"] * 3]
+    assert cells(1, 20_000, None) == ["1", "20,000", "undefined"]
+    assert cells(2.5e-9, 0.0) == ["2.50 × 10⁻⁹", "0.00 × 10⁰"]
+    assert cells(1.0, digits=3) == ["1.000"]
+    assert cells(True, False, None) == ["yes", "no", "undefined"]
+    assert cells("huber", "3") == ["huber", "3"]
+    assert cells(None) == ["undefined"]
+
+
+def test_a_wide_table_is_cut_for_paper_and_nothing_is_lost():
+    columns = [tables.names("site", ["a", "b"])]
+    columns += [tables.column(f"c{i}", [i, i]) for i in range(25)]
+    sheets = tables.Table("t", "all", columns).sheets
+    assert [len(s.columns) for s in sheets] == [11, 11, 6]
+    assert [c for s in sheets for c in s.columns[1:]] == columns[1:]
+    assert all(s.columns[0] is columns[0] for s in sheets)
+    assert tables.Table("t", "all", columns[:11]).sheets == []
+
+
+def test_undefined_sorts_last_and_numbers_by_value():
+    column = tables.column("x", [1e-3, None, 2.0])
+    assert [c.sort for c in column.cells] == ["0.001", "", "2.0"]
+    assert column.numeric
+
+
+def test_a_unit_that_is_the_name_is_said_once():
+    assert tables.titled("bits", {"bits": "bits"}, {}) == "bits"
+    assert tables.titled("nats", {"nats": "nats"}, {"nats": "information"}) == "information (nats)"

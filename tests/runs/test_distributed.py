@@ -1,0 +1,126 @@
+"""torchrun: several processes give what one gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from places import HELPERS
+
+import polycode_plugins as pc
+
+SITE = "blocks.2.hook_resid_post"
+COMMON = [
+    "analyze",
+    "--limit",
+    "30",
+    "--batch-size",
+    "5",
+    "--sites",
+    SITE,
+    "--quiet",
+    "--no-report",
+]
+
+
+def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
+            "--master-addr", "127.0.0.1", "--master-port", str(port),
+            "-m", "polycode_plugins", *arguments,
+        ],
+        capture_output=True, text=True, env=environment, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_several_processes_equal_one(tmp_path: Path):
+    done = torchrun(2, *COMMON, "--out", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    one = pc.analyze(limit=30, batch_size=5, sites=[SITE], out=tmp_path / "one")
+    two = pc.Analysis.load(tmp_path / "two")
+    assert two.run["rows"]["count"] == 30
+    assert two.run["rows"]["digest"] == one.run["rows"]["digest"]
+    a, b = (torch.from_numpy(x[SITE, "spectrum"].eigenvalues) for x in (one, two))
+    assert one[SITE, "spectrum"].n_samples == two[SITE, "spectrum"].n_samples
+    # The forward passes hold other rows together, so float32 rounds differently.
+    assert float((a - b).abs().max() / a.max()) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_mistake_ends_all_processes_with_its_sentence():
+    done = torchrun(2, *COMMON, "--metrics", "spectrm")  # before a model is loaded
+    assert done.returncode != 0
+    assert "'spectrm'" in done.stderr
+    assert "did you mean 'spectrum'" in done.stderr
+    # torchrun adds a traceback of its own; none is through this package.
+    assert "polycode_plugins/" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def joined() -> list[dict[str, Any]]:
+    """What came of each case of `joining_processes.py` in each of two processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = str(HELPERS / "joining_processes.py")
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", script, str(port), str(rank)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=120)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    return [json.loads(one) for one in said]
+
+
+@pytest.mark.slow
+def test_tensors_of_every_type_come_back_as_they_were(joined):
+    for found in joined:
+        assert found["well"] == found["well again"] == [True, 3, 20]
+        assert found["unknown to NCCL"] == []
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "said"),
+    [
+        ("first without rows", "StateError", "rank 0 of 2 processes had no row"),
+        ("last without rows", "StateError", "rank 1 of 2 processes had no row"),
+        ("shared without rows", "StateError", "rank 1 of 2 processes had no row"),
+        ("other sites", "StateError", "do not see the same sites"),
+        ("a row in both", "StateError", "row 0 of the data is in both parts"),
+        ("merge", "DataError", "these shelves are of different width"),
+        ("merge, of another type", "StateError", "no shelf at all"),
+        ("state of the last", "StateError", "out of memory"),
+        ("state of the first", "StateError", "out of memory"),
+        ("load", "StateError", "this shelf is full"),
+        ("one fails before", "DataError", "a NaN"),
+    ],
+)
+def test_all_processes_raise_the_sentence_of_the_one_that_fails(joined, case, kind, said):
+    first, last = (found[case] for found in joined)
+    assert first == last
+    assert first[0] == kind
+    assert said in first[1]
+
+
+def test_processes_that_agree_go_on(joined):
+    assert [found["none fails before"] for found in joined] == [None, None]
