@@ -97,9 +97,8 @@ def as_batch(item: Any, start: int) -> Batch:
     if isinstance(inputs, Mapping):
         inputs = dict(inputs)
         first = next((v for v in inputs.values() if isinstance(v, Tensor)), None)
-        mask = inputs.get("attention_mask")
     else:
-        first, mask = inputs if isinstance(inputs, Tensor) else None, None
+        first = inputs if isinstance(inputs, Tensor) else None
     if isinstance(inputs, str):
         raise DataError(
             "the data yields strings, and here a batch must hold a tensor [batch, ...]; tokenise "
@@ -112,7 +111,6 @@ def as_batch(item: Any, start: int) -> Batch:
     return Batch(
         inputs,
         rows=torch.arange(start, start + first.shape[0]),
-        mask=mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None,
         labels=labels,
         tokens=tokens_of(inputs.get("input_ids")) if isinstance(inputs, Mapping) else None,
     )

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polycode_plugins.activations import Tokens
 from polycode_plugins.adapters.base import Batch
-from polycode_plugins.adapters.inputs import tensor_batches, tokens_of
-from polycode_plugins.adapters.module import Padding
+from polycode_plugins.adapters.inputs import tensor_batches
 from polycode_plugins.data.text import is_conversation, text_documents
 from polycode_plugins.data.windows import token_windows, tokenizer_frame
 from polycode_plugins.data_options import DataOptions
@@ -99,25 +98,6 @@ def regular(tokens: Any, special: list[int]) -> Tensor | None:
     return ~torch.isin(tokens, torch.tensor(special, device=tokens.device))
 
 
-class TokenPadding(Padding):
-    """Padding, and the special tokens among the tokens the model is called with."""
-
-    def __init__(self, tokenizer: Any, *, include_special: bool = False) -> None:
-        super().__init__()
-        self.special = [] if include_special else special_ids(tokenizer)
-        self.text = token_text(tokenizer)
-
-    def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook of the whole model."""
-        super().note(module, args, kwargs)
-        given = kwargs.get("input_ids", args[0] if args else None)
-        known = tokens_of(given)
-        self.tokens = None if known is None else replace(known, text=self.text)
-        counts = regular(given, self.special)
-        if counts is not None:
-            self.mask = counts if self.mask is None else counts & self.mask
-
-
 def padding(tokens: Tensor, tokenizer: Any) -> Tensor:
     """bool [batch, position], True on the run of padding at one end of each row.
 
@@ -176,13 +156,16 @@ def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
     special = [] if options.include_special else special_ids(tokenizer)
     text = token_text(tokenizer)
     for batch in tensor_batches(data, options):
-        tokens = batch.inputs
+        tokens, real = batch.inputs, batch.mask
         if isinstance(tokens, dict):
             if "input_ids" not in tokens:
                 raise DataError(
                     "a batch for a language model holds its tokens as 'input_ids', and this one "
                     f"has {', '.join(map(repr, tokens))}"
                 )
+            attention = tokens.get("attention_mask")
+            if real is None and isinstance(attention, Tensor) and attention.dim() == 2:
+                real = attention.bool()
             tokens = tokens["input_ids"]
         if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.dim() != 2:
             what = (
@@ -192,7 +175,6 @@ def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
             )
             raise DataError(f"tokens must be integers [rows, position], and these are {what}")
         mask = regular(tokens, special)
-        real = batch.mask
         if real is None and options.include_special:
             real = ~padding(tokens, tokenizer)
         if real is not None:

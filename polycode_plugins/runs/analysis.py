@@ -120,7 +120,10 @@ class Analysis:
         return len(self.results)
 
     def __repr__(self) -> str:
-        return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)})"
+        tallies = (self.run.get("left_out") or {}).values()
+        most = max((sum(tally.values()) for tally in tallies), default=0)
+        left_out = f"; {most} positions left out" if most else ""
+        return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)}{left_out})"
 
     @property
     def warnings(self) -> tuple[SiteWarning, ...]:

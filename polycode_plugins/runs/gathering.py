@@ -66,6 +66,11 @@ class Statistics:
 
     def receive(self, site: str, activations: Activations) -> None:
         """Take in one batch of one site; the sink of a capture."""
+        if activations.values.is_meta:
+            raise DataError(
+                f"the activations of site {site!r} are on the meta device, so they have no values; "
+                "load the model's weights first"
+            )
         check_finite(activations, site, self.batches)
         if self.sites[site].axes != activations.axes:
             known = self.sites[site]

@@ -22,10 +22,13 @@ from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import FEATURE_AXES, Site
 from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, match
-from polycode_plugins.adapters.hooks import StopForward, observe, removed_after
+from polycode_plugins.adapters.documents import of_rows
+from polycode_plugins.adapters.hooks import StopForward, eager, observe, removed_after
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
+from polycode_plugins.adapters.masks import Mask, asked
+from polycode_plugins.adapters.points import hook_axes
 from polycode_plugins.adapters.text import check_tokens, language_batches, usual_frame
-from polycode_plugins.adapters.transformer_lens.hooks import Passes, Tap, axes_of
+from polycode_plugins.adapters.transformer_lens.hooks import Passes, Tap
 from polycode_plugins.adapters.transformer_lens.loading import library_version, load_model
 from polycode_plugins.adapters.transformer_lens.sites import (
     by_source,
@@ -69,6 +72,7 @@ class TransformerLensAdapter(Adapter):
     """
 
     name = "transformer-lens"
+    finds_masks = True
 
     def __init__(
         self,
@@ -162,7 +166,7 @@ class TransformerLensAdapter(Adapter):
 
         def note(source: str, values: Any) -> None:
             try:
-                axes = axes_of(source, points[source], values)
+                axes = hook_axes(source, values, points[source])
                 passes.counted(source, values, axes)
                 passes.repeats(source, values)
             except SiteError as error:
@@ -224,15 +228,29 @@ class TransformerLensAdapter(Adapter):
         """
         points = self._model.hook_dict
         live = Capture(sites, sink)
-        passes = Passes(self._model, self.tokenizer, include_special=self._include_special)
+        passes = Passes(
+            self._model,
+            self.tokenizer,
+            include_special=self._include_special,
+            guard=partial(live.attempt, list(live.fired)),
+        )
+        live.unclear = passes.documents.reasons
         try:
-            for site in sites:
-                point = points[site.name]
-                passes.taps.append(Tap(point, partial(_receive, live, passes, site, point)))
-            yield live
-            passes.flush()
+            with eager():
+                for site in sites:
+                    point = points[site.name]
+                    take = partial(self._take, live, passes, site, point)
+                    passes.taps.append(Tap(point, take))
+                yield live
+                passes.flush()
         finally:
             passes.remove()
+
+    def _take(self, live: Capture, passes: Passes, site: Site, point: Any, values: Any) -> None:
+        if site.name not in live.problems:
+            live.attempt(
+                [site.name], lambda: _receive(live, passes, site, point, values, self.mask)
+            )
 
     def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
         """Run the model on a batch and leave the pass once `stop_after` has fired."""
@@ -330,19 +348,36 @@ class TransformerLensAdapter(Adapter):
         }
 
 
-def _receive(live: Capture, passes: Passes, site: Site, point: Any, values: Any) -> None:
-    axes = axes_of(site.name, point, values)
+def _receive(
+    live: Capture, passes: Passes, site: Site, point: Any, values: Any, asked_for: Mask
+) -> None:
+    axes = hook_axes(site.name, values, point)
     if passes.repeats(site.name, values):
+        return
+    if values.numel() == 0:
+        live.fired[site.name] += 1
         return
 
     def deliver(*, early: bool) -> None:
         own, mask = passes.counted(site.name, values, axes, early=early)
-        live.receive(site, own, axes, mask=mask, tokens=passes.tokens())
+        why = passes.why
+        documents = None
+        if live.batch is not None:
+            mask = None  # the data say what counts
+        else:
+            documents = of_rows(passes.documents.of_pass, axes, own.shape)
+            if not isinstance(asked_for, str):
+                places = own.shape[axes.index("position")] if "position" in axes else None
+                what = asked(asked_for, passes.arguments, own.shape[0], places)
+                mask, why = what.mask, what.why
+        live.receive(
+            site, own, axes, mask=mask, why=why, documents=documents, tokens=passes.tokens()
+        )
 
     if live.batch is not None:
         deliver(early=False)
     else:
-        passes.when_known(deliver)
+        passes.when_known(lambda *, early: live.attempt([site.name], partial(deliver, early=early)))
 
 
 @contextmanager

@@ -21,11 +21,12 @@ from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.blocks import block_paths, listed_blocks, sites_at
 from polycode_plugins.adapters.inputs import tensor_batches
-from polycode_plugins.adapters.module import ModuleAdapter, Padding
+from polycode_plugins.adapters.module import ModuleAdapter
 from polycode_plugins.adapters.text import (
-    TokenPadding,
     check_tokens,
     language_batches,
+    special_ids,
+    token_text,
 )
 from polycode_plugins.adapters.transformers.loading import (
     IMAGES,
@@ -148,9 +149,9 @@ class TransformersAdapter(ModuleAdapter):
 
     # -- capture ---------------------------------------------------------------------------------
 
-    def padding(self) -> Padding:
-        """What finds padding and special tokens, in somebody else's workflow."""
-        return TokenPadding(self._tokenizer, include_special=self._include_special)
+    def _reading(self) -> dict[str, Any]:
+        special = [] if self._include_special else special_ids(self._tokenizer)
+        return {"special": special, "text": token_text(self._tokenizer)}
 
     def _call(self, batch: Batch) -> None:
         inputs = batch.inputs

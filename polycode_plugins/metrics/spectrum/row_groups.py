@@ -228,8 +228,11 @@ class RowGroups(Accumulator):
         if known is None:
             known = _content(activations.values.detach().reshape(size, -1))
         names = rows = _mix(known.cpu().to(torch.int64))
-        if activations.documents is not None:
-            names = _mix(activations.documents.cpu().to(torch.int64))
+        documents = activations.documents
+        if documents is not None:
+            # A row that is one sample of several documents is named by the first.
+            names = documents if documents.dim() == 1 else documents[:, 0]
+            names = _mix(names.cpu().to(torch.int64))
         if self.positions == "samples":
             of = activations.sample_rows().cpu()
         else:
@@ -242,7 +245,12 @@ class RowGroups(Accumulator):
         # dealt alike both ways and cannot seem correlated; a step aside after each round, for
         # images.
         single = (rows[of] + place + place // GROUPS * STEP) % GROUPS
-        return names[of].to(torch.int32), (GROUPS + single).to(torch.int32)
+        groups = names[of]
+        if documents is not None and documents.dim() > 1 and self.positions == "samples":
+            several = activations.sample_documents()
+            assert several is not None
+            groups = _mix(several.cpu().to(torch.int64))
+        return groups.to(torch.int32), (GROUPS + single).to(torch.int32)
 
     def _add(self, counts: Tensor, means: Tensor, scatters: Tensor) -> None:
         """Chan's merge of the moments of all groups."""
