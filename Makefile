@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-newer lint format package docs test-tl3 clean
+.PHONY: demo test test-quick test-newer lint format package docs test-tl3 real test-real clean
 
 demo: $(STAMP)
 	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
@@ -51,6 +51,16 @@ test-tl3: $(STAMP)
 # The quick tests under the newest Python beside the one of $(VENV), where the machine has one.
 test-newer:
 	scripts/test_newer_python.sh
+
+# Trained networks, natural text and photographs without a model hub, into build/real or
+# $POLYCODE_CACHE (docs/real-networks.md). GEMMA=1 adds Gemma 3 270M, which has terms of its own.
+real: $(STAMP)
+	$(BIN)/python scripts/real_networks.py $(if $(GEMMA),--gemma)
+
+# The adapters on them. What could not be had is said above, and its tests are skipped by name.
+test-real: $(STAMP)
+	-$(BIN)/python scripts/real_networks.py
+	$(BIN)/python -m pytest -m real -rs tests/real
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,9 +1,9 @@
 """Requests a second through the explainers' client, beside what the server's delay allows.
 
 A server in a process of its own answers each request after 50 ms, and 32 are under way at once, so
-at best 640 a second are answered. Beside it, what the machine allows (the standard library's HTTP
-client in as many threads) and the `openai` package with nothing around it: the difference from that
-is the price of the store, the budget and the order of answers.
+at best 640 a second are answered. Beside it, what the machine allows: the standard library's HTTP
+client in as many threads, and aiohttp in one event loop with nothing around it; the difference from
+that is the price of the store, the budget and the order of answers.
 
     python benchmarks/explainer_throughput.py [--quick]
 """
@@ -11,6 +11,7 @@ is the price of the store, the budget and the order of answers.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
 import json
 import os
@@ -41,7 +42,7 @@ def main() -> None:
         url = f"http://127.0.0.1:{server.stdout.readline().strip()}/plain/v1"
         rows = [("ideal", CONCURRENCY / DELAY, 0.0)]
         rows.append(("http.client", *plain(url, count)))
-        rows.append(("openai package alone", *bare(url, count)))
+        rows.append(("aiohttp alone", *bare(url, count)))
         rows.append(("this package, into the store", *ours(url, count)))
     finally:
         server.kill()
@@ -71,14 +72,28 @@ def plain(url: str, count: int) -> tuple[float, float]:
 
 
 def bare(url: str, count: int) -> tuple[float, float]:
-    import openai
+    import aiohttp
 
-    client = openai.OpenAI(api_key="none", base_url=url, max_retries=0)
+    async def all_of(client: aiohttp.ClientSession, numbers: range) -> None:
+        left = iter(numbers)
 
-    def ask(number: int) -> None:
-        client.chat.completions.create(**body(number))  # type: ignore[call-overload]
+        async def go_on() -> None:
+            for number in left:
+                text = json.dumps(body(number))
+                async with client.post(f"{url}/chat/completions", data=text) as response:
+                    json.loads(await response.read())
 
-    return timed(ask, count)
+        await asyncio.gather(*(go_on() for _ in range(CONCURRENCY)))
+
+    async def timed_loop() -> tuple[float, float]:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+            await all_of(client, range(-CONCURRENCY, 0))
+            start, cpu = time.perf_counter(), time.process_time()
+            await all_of(client, range(count))
+            spent = time.perf_counter() - start, time.process_time() - cpu
+            return count / spent[0], spent[1] / count * 1e3
+
+    return asyncio.run(timed_loop())
 
 
 def timed(ask: Callable[[int], None], count: int) -> tuple[float, float]:
@@ -91,20 +106,23 @@ def timed(ask: Callable[[int], None], count: int) -> tuple[float, float]:
 
 def ours(url: str, count: int) -> tuple[float, float]:
     from polycode_plugins.explainers.language_model import OpenAIServer, Store
-    from polycode_plugins.explainers.language_model.prices import read_prices
-    from polycode_plugins.explainers.language_model.request import CHAT, Request
-    from polycode_plugins.explainers.language_model.session import Session
+    from polycode_plugins.explainers.language_model.transport.budget import Budget
+    from polycode_plugins.explainers.language_model.transport.prices import read_prices
+    from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
+    from polycode_plugins.explainers.language_model.transport.session import Session
 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "answers.sqlite")
         prices = read_prices({"m": {"in": 1, "out": 1}})
         session = Session(
-            OpenAIServer(url), store, prices=prices, budget=1e6, concurrency=CONCURRENCY
+            OpenAIServer(url),
+            store,
+            budget=Budget(store, prices, 1e6),
+            concurrency=CONCURRENCY,
         )
-        requests = [
-            Request(CHAT, body(n), "explain", "v") for n in range(-CONCURRENCY - count, -count)
-        ]
-        session.ask(requests)
+        warm = range(-5 * CONCURRENCY - count, -count)  # connections are open, and all are used
+        session.ask([Request(CHAT, body(n), "explain", "v") for n in warm])
+        assert session.pace.limit == CONCURRENCY
         requests = [Request(CHAT, body(n), "explain", "v") for n in range(count, 2 * count)]
         start, cpu = time.perf_counter(), time.process_time()
         replies = session.ask(requests)

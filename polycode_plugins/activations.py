@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from polycode_plugins.errors import DataError
@@ -70,7 +71,9 @@ class Activations:
         mask: bool [batch] or [batch, positions], True where the sample counts; None when all do.
             Padding and special tokens are False here and never reach a statistic.
         rows: int64 [batch], index of each row in the whole data; the same for any batch size.
-        documents: int64 [batch], the document each row was cut from; None when rows are documents.
+        documents: int64 [batch], the document each row was cut from, or [batch, positions] where a
+            row holds several; None when rows are documents. Rows of which it is not known which
+            belong together are all of document -1.
         tokens: what stands at each row and position, where that is known.
     """
 
@@ -92,6 +95,14 @@ class Activations:
                     f"{tuple(self.values.shape)} with axes {', '.join(self.axes)}; it must be "
                     f"[batch] or cover the batch and position axes {self._sample_shape()}"
                 )
+        if self.documents is not None and tuple(self.documents.shape) not in (
+            self.values.shape[:1],
+            self._sample_shape(),
+        ):
+            raise DataError(
+                f"documents of shape {tuple(self.documents.shape)} do not fit activations of shape "
+                f"{tuple(self.values.shape)} with axes {', '.join(self.axes)}"
+            )
 
     def _sample_shape(self) -> tuple[int, ...]:
         return tuple(
@@ -104,7 +115,7 @@ class Activations:
         """A copy that later in-place operations on the model's tensors cannot change."""
         return replace(self, values=self.values.detach().clone())
 
-    def matrix(self, positions: Positions = "samples") -> Tensor:
+    def matrix(self, positions: Positions = "samples") -> Float[Tensor, "samples features"]:
         """The samples that count, as a matrix [samples, features].
 
         With `positions="samples"` every unmasked position is a sample and the features are the
@@ -143,12 +154,21 @@ class Activations:
         order = sorted(range(len(self.axes)), key=lambda i: self.axes[i] in FEATURE_AXES)
         return self.values.permute(order)
 
-    def sample_rows(self) -> Tensor:
+    def sample_rows(self) -> Int64[Tensor, " samples"]:
         """int64 [samples]: the batch row, from 0, that each line of `matrix("samples")` is of."""
         shape = self._sample_shape()
         index = torch.arange(shape[0], device=self.values.device)
         index = index.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
         return index[self._full_mask()] if self.mask is not None else index.reshape(-1)
+
+    def sample_documents(self) -> Int64[Tensor, " samples"] | None:
+        """int64 [samples]: the document of each line of `matrix("samples")`; None without any."""
+        if self.documents is None:
+            return None
+        documents = self.documents.to(self.values.device)
+        if documents.dim() == 1:
+            return documents[self.sample_rows()]
+        return documents.flatten() if self.mask is None else documents[self._full_mask()]
 
     def sample_places(self) -> Tensor:
         """int64 [samples]: where each line of `matrix("samples")` is among all of batch and places.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.errors import DataError
+
+if TYPE_CHECKING:  # not read by the command line, which must not wait for torch
+    from polycode_plugins.files.content import ContentDigest
 
 
 def _option(default: Any, help: str, metavar: str | None = None) -> Any:
@@ -26,6 +29,9 @@ class DataOptions:
             statistics.
         text_field: field of a JSON line or data set that holds the text.
         seed: of whatever is drawn (image crops).
+        content: where an adapter adds what it reads (`ContentDigest.add_value`): the rows of all
+            shards up to `limit`, in the same order whatever the shard. It proves that parts are of
+            one data; shards of an adapter that adds nothing are not merged.
 
     Raises:
         DataError: for a size or limit that is no whole number above 0, or a shard that is none.
@@ -40,6 +46,7 @@ class DataOptions:
         "text", "field with the text in JSON lines or a data set (default: text)"
     )
     seed: int = 0
+    content: ContentDigest | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "context", "limit"):
@@ -71,4 +78,4 @@ class DataOptions:
 
     def lasting(self) -> dict[str, Any]:
         """What all parts of one analysis have in common, as JSON values: not shard nor seed."""
-        return {k: v for k, v in asdict(self).items() if k not in ("shard", "seed")}
+        return {f.name: getattr(self, f.name) for f in self.choices() if f.name != "shard"}

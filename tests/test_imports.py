@@ -8,7 +8,7 @@ import sys
 import pytest
 
 OPTIONAL = (
-    "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "openai",
+    "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "aiohttp",
     "plotly", "torchmetrics", "skimage",
 )  # fmt: skip
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.packaging
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "polycode-example"
 EXTRAS = {"transformer-lens", "torchvision", "nnsight", "openai", "torchmetrics", "report"}
-ABSENT = ["transformer_lens", "transformers", "torchvision", "nnsight", "openai", "plotly"]
+ABSENT = ["transformer_lens", "transformers", "torchvision", "nnsight", "aiohttp", "plotly"]
 
 
 def build(source: Path, out: Path) -> list[Path]:

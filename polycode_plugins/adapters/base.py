@@ -21,6 +21,7 @@ from polycode_plugins.activations import Activations, Site, Tokens
 from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import SiteError, near
+from polycode_plugins.files.weights import parameter_count
 
 #: Receives each site's activations as soon as they exist; what it wants to keep it must copy.
 Sink = Callable[[str, Activations], None]
@@ -61,6 +62,10 @@ class Adapter(ABC):
     name: ClassVar[str]
     #: Whether it reads models of any library, so that a more special adapter goes first.
     generic: ClassVar[bool] = False
+    #: Whether `capture` goes by `mask`; a mask that the user gave is else put on what it passes on.
+    finds_masks: ClassVar[bool] = False
+    #: What counts in somebody else's workflow: "given" for what the model is given.
+    mask: Any = "given"
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -111,7 +116,7 @@ class Adapter(ABC):
         return {
             "adapter": self.name,
             "type": type(model).__name__,
-            "parameters": sum(p.numel() for p in _parameters(model)),
+            "parameters": parameter_count(model),
             "dtype": dtype,
         }
 
@@ -179,9 +184,15 @@ def _keep(into: dict[str, Activations], name: str, value: Activations) -> None:
 class Capture:
     """An open capture: counts what fired, and knows the batch that is being run.
 
+    In somebody else's workflow nothing is raised out of his forward pass: what cannot be read is
+    kept in `problems`, and no more is read at that site.
+
     Attributes:
         batch: the batch of the forward pass under way; None in somebody else's workflow.
         fired: how often each site has fired.
+        problems: the first thing that went wrong at each site, in somebody else's workflow.
+        left_out: {site: {why: positions}} that a mask has left out.
+        unclear: {why: rows} whose documents are joined to others, or not known.
     """
 
     def __init__(self, sites: Sequence[Site], sink: Sink) -> None:
@@ -189,6 +200,10 @@ class Capture:
         self.sink = sink
         self.batch: Batch | None = None
         self.fired: dict[str, int] = {site.name: 0 for site in sites}
+        self.problems: dict[str, Exception] = {}
+        self.left_out: dict[str, dict[str, int]] = {}
+        self.unclear: dict[str, int] = {}
+        self._closing: list[Callable[[], None]] = []
 
     def receive(
         self,
@@ -197,38 +212,77 @@ class Capture:
         axes: tuple[str, ...],
         *,
         mask: Tensor | None = None,
+        why: str = "",
+        documents: Tensor | None = None,
+        per_row: int = 1,
         tokens: Tokens | None = None,
     ) -> None:
-        """Pass one tensor on to the sink, with the mask and rows of the batch under way.
+        """Pass one tensor on to the sink, with the rows of the batch under way.
 
         Args:
-            mask: what counts where no batch is known, in somebody else's workflow.
-            tokens: what is read there, where that is known.
+            site: where it is from.
+            values: the tensor, its batch axis first.
+            axes: the names of its axes.
+            mask: bool [batch] or [batch, position], what counts; None for the mask of the batch
+                under way.
+            why: where the mask is from.
+            documents: int64 [batch] or [batch, position]; None for those of the batch under way.
+            per_row: entries of the batch axis for each row, side by side; 0 when unknown.
+            tokens: what is read there, where that is known; those of the batch under way come
+                first.
         """
-        batch = self.batch
-        rows = documents = None
+        batch, size = self.batch, values.shape[0]
+        rows = None
         if batch is not None:
-            mask, tokens = batch.mask, batch.tokens
-            if values.shape[0] == len(batch):  # else the model has regrouped its rows
-                rows, documents = batch.rows, batch.documents
+            if mask is None and batch.mask is not None:
+                mask, why = batch.mask, "the data"
+            tokens = batch.tokens
+            # Else the model has regrouped its rows.
+            if per_row == 1 and size == len(batch):
+                rows = batch.rows
+                documents = batch.documents if documents is None else documents
+            elif documents is None and per_row > 1 and size == len(batch) * per_row:
+                known = batch.rows if batch.documents is None else batch.documents
+                documents = known.repeat_interleave(per_row)
         if mask is not None and mask.dim() == 2 and "position" not in axes:
             # A mask over token positions says nothing about a tensor without them.
             mask = mask.any(dim=1)
+        if mask is not None:
+            mask = mask.to(values.device)
+            missing = int(mask.numel() - mask.sum())
+            if missing:
+                tally = self.left_out.setdefault(site.name, {})
+                tally[why] = tally.get(why, 0) + missing
         if tokens is not None:
             shape = tuple(values.shape[axes.index(a)] for a in ("batch", "position") if a in axes)
             tokens = tokens if shape == tuple(tokens.ids.shape) else None
         self.fired[site.name] += 1
-        self.sink(
-            site.name,
-            Activations(
-                values.detach(),
-                axes,
-                mask=None if mask is None else mask.to(values.device),
-                rows=rows,
-                documents=documents,
-                tokens=tokens,
-            ),
-        )
+        self.sink(site.name, Activations(values.detach(), axes, mask, rows, documents, tokens))
+
+    def attempt(self, names: Iterable[str], read: Callable[[], None]) -> None:
+        """Read something; an error is raised in a pass of our own and kept in another's.
+
+        Args:
+            names: the sites that cannot be read if it fails.
+            read: does it.
+        """
+        if self.batch is not None:
+            read()
+            return
+        try:
+            read()
+        except Exception as error:  # also ours: his forward pass goes on
+            for name in names:
+                self.problems.setdefault(name, error)
+
+    def when_closing(self, settle: Callable[[], None]) -> None:
+        """Call `settle` before results are computed, while nothing of anybody's is under way."""
+        self._closing.append(settle)
+
+    def settle(self) -> None:
+        """Read what was held back until more is known."""
+        for settle in self._closing:
+            settle()
 
     def require_fired(self) -> None:
         """Raise SiteError for a site that has not fired."""

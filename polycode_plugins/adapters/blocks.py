@@ -55,6 +55,36 @@ def block_paths(root: nn.Module, prefix: str = "") -> list[str]:
     return [entry.path for entry in (*stem, *(entries[i] for i in places))]
 
 
+def listed_blocks(root: nn.Module) -> list[str]:
+    """Paths of the stem and of the entries of the outermost ModuleLists, in order of definition.
+
+    Models of transformers keep their blocks in a ModuleList, however deep; lists inside a block
+    (experts, parts) are not looked at. The stem is the module before the first list.
+    """
+    lists = [
+        (path, module)
+        for path, module in root.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and any(True for entry in module for _ in entry.children())
+    ]
+    outermost = [
+        (path, module)
+        for path, module in lists
+        if not any(path.startswith(f"{other}.") for other, _ in lists)
+    ]
+    if not outermost:
+        return []
+    found = [f"{path}.{index}" for path, module in outermost for index in range(len(module))]
+    parts = outermost[0][0].split(".")
+    for depth in range(len(parts) - 1, -1, -1):  # the nearest module that is defined before it
+        above = ".".join(parts[:depth])
+        names = [name for name, _ in root.get_submodule(above).named_children()]
+        at = names.index(parts[depth])
+        if at:
+            return [".".join([*parts[:depth], names[at - 1]]), *found]
+    return found
+
+
 def sites_at(paths: Iterable[str], names: Sequence[str]) -> list[str]:
     """The sites out of `names` that stand for `paths`: each by its name, or all calls of it."""
     wanted = set(paths)

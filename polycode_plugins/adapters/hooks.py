@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.errors import SiteError
@@ -31,8 +33,43 @@ def removed_after(handles: list[RemovableHandle]) -> Iterator[None]:
             handle.remove()
 
 
-def observe(module: nn.Module, hook: Callable[[Any], None], handles: list[RemovableHandle]) -> None:
+def uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook, which dynamo leaves alone where it compiles the module: it runs between graphs."""
+
+    @_disable_dynamo
+    def apart(*args: Any, **kwargs: Any) -> Any:
+        return hook(*args, **kwargs)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        # Calling what is disabled imports dynamo, which nobody needs who compiles nothing.
+        return (apart if torch.compiler.is_compiling() else hook)(*args, **kwargs)
+
+    return run
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """While open, what torch.compile has compiled runs as it was written, so that hooks fire.
+
+    Code that was compiled before a hook was there would go on without it.
+    """
+    stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6
+    loaded = "torch._dynamo" in sys.modules
+    with stance("force_eager") if loaded and stance is not None else nullcontext():
+        yield
+
+
+def observe(
+    module: nn.Module,
+    hook: Callable[[Any], None],
+    handles: list[RemovableHandle],
+    *,
+    inputs: Callable[[Any], None] | None = None,
+) -> RemovableHandle | None:
     """Call `hook(output)` after every forward of `module`, after all other forward hooks.
+
+    With `inputs` also `inputs(first tensor)` before it; the handle of that hook is returned, for
+    `move_last`.
 
     A hook that somebody adds later, say to ablate the site, would otherwise run after ours and what
     we saw would not be what the model went on with: so before each call our hook moves to the end.
@@ -42,19 +79,41 @@ def observe(module: nn.Module, hook: Callable[[Any], None], handles: list[Remova
     """
 
     def look(_module: nn.Module, _args: Any, output: Any) -> None:
-        if not in_backward():
+        if not in_backward() and not without_values():
             hook(output)
 
-    handle = module.register_forward_hook(look)
+    def look_before(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        if inputs is not None and not in_backward() and not without_values():
+            inputs(first_tensor(args, kwargs))
+
+    handle = module.register_forward_hook(uncompiled(look))
+    before = None
+    if inputs is not None:
+        before = module.register_forward_pre_hook(uncompiled(look_before), with_kwargs=True)
+        handles.append(before)
 
     def go_last(_module: nn.Module, _args: Any) -> None:
-        hooks = cast(OrderedDict[int, Any], module._forward_hooks)
         # Somebody who clears all hooks of a module silences this site, which is an error later;
         # their forward pass goes on.
-        if handle.id in hooks and next(reversed(hooks)) != handle.id:
-            hooks.move_to_end(handle.id)
+        after = cast(OrderedDict[int, Any], module._forward_hooks)
+        if handle.id in after and next(reversed(after)) != handle.id:
+            after.move_to_end(handle.id)
 
-    handles += [handle, module.register_forward_pre_hook(go_last)]
+    handles += [handle, module.register_forward_pre_hook(uncompiled(go_last))]
+    return before
+
+
+def move_last(module: nn.Module, handle: RemovableHandle) -> None:
+    """Let a forward pre-hook run after all others, which may change what the module is given."""
+    before = cast(OrderedDict[int, Any], module._forward_pre_hooks)
+    if handle.id in before and next(reversed(before)) != handle.id:
+        before.move_to_end(handle.id)
+
+
+def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The first tensor that a module is called with, or what else is first."""
+    given = (*args, *kwargs.values())
+    return next((v for v in given if isinstance(v, Tensor)), given[0] if given else None)
 
 
 def in_backward() -> bool:
@@ -62,43 +121,19 @@ def in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-class CallCounter:
-    """Which call of each module a forward pass of the whole model is at.
-
-    One ReLU can fire twice in a residual block; `path:1` is its second call. Counting starts anew
-    with each forward pass of the root module, also after one that was interrupted.
-    """
-
-    def __init__(self, root: nn.Module, handles: list[RemovableHandle]) -> None:
-        self._calls: dict[str, int] = {}
-        self._inside = False
-        handles.append(root.register_forward_pre_hook(self._enter, prepend=True))
-        handles.append(root.register_forward_hook(self._leave, always_call=True))
-
-    def next_call(self, path: str) -> int:
-        """The index of the call of `path` that is happening, counting it.
-
-        Raises:
-            SiteError: when no forward pass of the root module is under way.
-        """
-        if not self._inside:
-            raise SiteError(
-                f"{path!r} fired outside a forward pass of the whole model; attach to the module "
-                "that is called"
-            )
-        index = self._calls.get(path, 0)
-        self._calls[path] = index + 1
-        return index
-
-    def _enter(self, *_: Any) -> None:
-        self._calls.clear()
-        self._inside = True
-
-    def _leave(self, *_: Any) -> None:
-        self._inside = False
+def without_values() -> bool:
+    """Whether the pass under way is being recorded by TorchScript: no activations of anybody's."""
+    return bool(torch._C._is_tracing())
 
 
-def tensor_of(output: Any, path: str) -> Tensor:
+def is_fake(value: Any) -> bool:
+    """Whether a tensor is of a dry run (nnsight's scan, export), where nothing has values."""
+    return isinstance(value, Tensor) and any(
+        c.__name__ == "FakeTensor" for c in type(value).__mro__
+    )
+
+
+def tensor_of(output: Any, path: str, *, what: str = "output") -> Tensor:
     """The activations in a module's output: the tensor itself, or the first entry of a tuple.
 
     Raises:
@@ -107,15 +142,30 @@ def tensor_of(output: Any, path: str) -> Tensor:
     value = output
     if isinstance(value, tuple | list) and value:
         value = value[0]
-    if isinstance(value, Tensor) and value.is_floating_point() and not value.is_nested:
-        return value
-    if isinstance(output, dict):
-        what = f"a mapping with the keys {', '.join(map(repr, output))}"
-    elif isinstance(value, Tensor):
-        what = f"a {'nested ' if value.is_nested else ''}tensor of {value.dtype}"
+    if isinstance(value, Tensor):
+        kind = _unusable(value)
+        if kind is None:
+            return value
+    elif isinstance(output, dict):
+        kind = f"a mapping with the keys {', '.join(map(repr, output))}"
     else:
-        what = f"a {type(value).__name__}"
+        kind = f"a {type(value).__name__}"
     raise SiteError(
-        f"the output of {path!r} is {what}, not a dense floating-point tensor; choose a module "
+        f"the {what} of {path!r} is {kind}, not a dense floating-point tensor; choose a module "
         "inside or beside it"
     )
+
+
+def _unusable(value: Tensor) -> str | None:
+    """Why a tensor holds no activations that can be read; None where it does."""
+    if value.is_nested:
+        return f"a nested tensor of {value.dtype}"
+    if value.is_quantized:
+        return f"a quantised tensor of {value.dtype}"
+    if value.layout != torch.strided:
+        return f"a sparse tensor ({str(value.layout).removeprefix('torch.')})"
+    if not value.is_floating_point():
+        return f"a tensor of {value.dtype}"
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return "a tensor under a transform of torch.func, whose batch axis is hidden"
+    return None

@@ -30,6 +30,8 @@ def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
                 f"is {tuple(data.shape)}"
             )
         rows = torch.arange(data.shape[0])[:limit][rank::world]
+        if options.content is not None:
+            options.content.add_value(data[:limit])
         for start in range(0, rows.shape[0], options.batch_size):
             part = rows[start : start + options.batch_size]
             yield Batch(data[part], rows=part)
@@ -45,6 +47,9 @@ def tensor_batches(data: Any, options: DataOptions) -> Iterator[Batch]:
         if limit is not None and start + len(batch) > limit:
             batch = _head(batch, limit - start)
         start += len(batch)
+        if options.content is not None:
+            parts = (batch.inputs, batch.mask, batch.documents, batch.labels)
+            options.content.add_value(parts)
         if index % world == rank:
             yield batch
         if limit is not None and start >= limit:
@@ -92,9 +97,8 @@ def as_batch(item: Any, start: int) -> Batch:
     if isinstance(inputs, Mapping):
         inputs = dict(inputs)
         first = next((v for v in inputs.values() if isinstance(v, Tensor)), None)
-        mask = inputs.get("attention_mask")
     else:
-        first, mask = inputs if isinstance(inputs, Tensor) else None, None
+        first = inputs if isinstance(inputs, Tensor) else None
     if isinstance(inputs, str):
         raise DataError(
             "the data yields strings, and here a batch must hold a tensor [batch, ...]; tokenise "
@@ -107,7 +111,6 @@ def as_batch(item: Any, start: int) -> Batch:
     return Batch(
         inputs,
         rows=torch.arange(start, start + first.shape[0]),
-        mask=mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None,
         labels=labels,
         tokens=tokens_of(inputs.get("input_ids")) if isinstance(inputs, Mapping) else None,
     )

@@ -106,15 +106,9 @@ def axes_of(
     Raises:
         SiteError: where the evidence is contradictory; it says how to name the axes.
     """
-    named = _asked(path, asked)
+    named = asked_axes(path, values, asked)
     ndim = values.dim()
     if named is not None:
-        if "batch" not in named or len(named) != ndim:
-            raise SiteError(
-                f"axes={named!r} does not fit the output of {path!r} with shape "
-                f"{tuple(values.shape)}; name one axis 'batch' and each of the {ndim} axes"
-            )
-        check_axes(("batch", *(a for a in named if a != "batch")), values.shape)
         return named
     if ndim < 3 or ndim not in _SPATIAL:
         return default_axes(ndim)
@@ -135,6 +129,27 @@ def axes_of(
     )
 
 
+def asked_axes(
+    path: str, values: Tensor, asked: Mapping[str, Sequence[str]] | Sequence[str] | None
+) -> tuple[str, ...] | None:
+    """The axes that the user named for a tensor; None where none are named.
+
+    Raises:
+        SiteError: for axes that do not fit it.
+        DataError: for unknown ones.
+    """
+    named = _asked(path, asked)
+    if named is None:
+        return None
+    if "batch" not in named or len(named) != values.dim():
+        raise SiteError(
+            f"axes={named!r} does not fit the output of {path!r} with shape "
+            f"{tuple(values.shape)}; name one axis 'batch' and each of the {values.dim()} axes"
+        )
+    check_axes(("batch", *(a for a in named if a != "batch")), values.shape)
+    return named
+
+
 def _asked(
     path: str, asked: Mapping[str, Sequence[str]] | Sequence[str] | None
 ) -> tuple[str, ...] | None:
@@ -143,11 +158,3 @@ def _asked(
     if isinstance(asked, Mapping):
         return next((tuple(a) for p, a in asked.items() if fnmatchcase(path, p)), None)
     return tuple(asked)
-
-
-def batch_first(values: Tensor, axes: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
-    """The same tensor with its batch axis moved to the front."""
-    if axes[0] == "batch":
-        return values, axes
-    at = axes.index("batch")
-    return values.movedim(at, 0), ("batch", *axes[:at], *axes[at + 1 :])

@@ -1,38 +1,42 @@
 """The `module` adapter: any nn.Module, read through forward hooks.
 
 A site is a module's path, with the index of the call where a module is called more than once in a
-forward pass: `layer1.0.relu:0` and `layer1.0.relu:1` are the two uses of one ReLU.
+forward pass: `layer1.0.relu:0` and `layer1.0.relu:1` are the two uses of one ReLU. The output is
+meant; `path:in` (and `path:in:1`) is what the module is given, which for the last map of a gated
+MLP is its neurons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from polycode_plugins.activations import FEATURE_AXES, Site, Tokens
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink
+from polycode_plugins.activations import Site
+from polycode_plugins.adapters.axes import Axes, Reading, lay, main_leaf, width_of
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, choose
+from polycode_plugins.adapters.calls import Call, Calls
 from polycode_plugins.adapters.hooks import (
-    CallCounter,
     StopForward,
+    eager,
     observe,
     removed_after,
     tensor_of,
 )
-from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device, tokens_of
-from polycode_plugins.adapters.layout import (
-    axes_of,
-    batch_first,
-    evidence,
-    static_evidence,
-)
+from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
+from polycode_plugins.adapters.layout import asked_axes
+from polycode_plugins.adapters.reader import Reader, Wanted, around, not_read
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, SiteError
+
+IN = ":in"  # ends the path in the name of a site that is the input of a module
 
 
 class ModuleAdapter(Adapter):
@@ -52,6 +56,7 @@ class ModuleAdapter(Adapter):
 
     name = "module"
     generic = True
+    finds_masks = True
 
     def __init__(
         self,
@@ -66,11 +71,12 @@ class ModuleAdapter(Adapter):
             )
         self._model = model
         self._axes = axes
-        self._votes = static_evidence(model)
+        self._proven = Axes()
         self._modules = {
             path: module for path, module in model.named_modules(remove_duplicate=False) if path
         }
         self._silent: dict[str, str] = {}  # modules that a trace found unusable, and why
+        self._given: list[Site] = []  # the inputs that the last trace saw
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -99,38 +105,67 @@ class ModuleAdapter(Adapter):
             Site(path, depth=i, source=first[id(module)])
             for i, (path, module) in enumerate(self._modules.items())
             # Lists of modules are no modules that are called.
-            if type(module).forward is not nn.Module.forward
+            if _is_called(module)
         ]
 
     def _trace(self, example: Batch) -> list[Site]:
-        fired: list[tuple[str, int, Tensor | SiteError]] = []
-        handles: list[RemovableHandle] = []
+        outputs, self._given = self._traced(example)
+        return outputs
 
-        def note(path: str, counter: CallCounter, output: Any) -> None:
-            call = counter.next_call(path)
+    def _traced(self, example: Batch) -> tuple[list[Site], list[Site]]:
+        """The outputs and the inputs that fire on an example, in their order."""
+        fired: list[tuple[str, int, str, Tensor | SiteError]] = []
+        handles: list[RemovableHandle] = []
+        aliases = self._paths_by_module()
+
+        def note(path: str, where: str, value: Any) -> None:
+            call = calls.next_call(f"{path} {where}")
             try:
                 # Only the shape is kept: a strided view of nothing.
-                fired.append((path, call, tensor_of(output, path).detach().to("meta")))
+                values: Tensor | SiteError = tensor_of(value, path).detach().to("meta")
             except SiteError as error:
-                fired.append((path, call, error))
+                values = error
+            fired.append((path, call, where, values))
 
-        with removed_after(handles), undisturbed(self._model, train_mode=True):
-            counter = CallCounter(self._model, handles)
-            for paths in self._paths_by_module().values():
-                observe(self._modules[paths[0]], partial(note, paths[0], counter), handles)
+        with removed_after(handles), undisturbed(self._model, train_mode=True), eager():
+            calls = Calls([self._model], handles)
+            for path, *_ in aliases.values():
+                if isinstance(self._modules[path], torch.jit.ScriptModule):
+                    continue  # which takes no hooks
+                observe(
+                    self._modules[path],
+                    partial(note, path, "out"),
+                    handles,
+                    inputs=partial(note, path, "in"),
+                )
             self._call(example)
-        tensors = [(p, c, t) for p, c, t in fired if isinstance(t, Tensor)]
-        self._votes = evidence((self._modules[p], t.dim()) for p, _, t in tensors)
-        calls = {p: c + 1 for p, c, _ in fired}
-        aliases = self._paths_by_module()
-        self._silent = {p: str(t) for p, _, t in fired if isinstance(t, SiteError)}
-        sites: list[Site] = []
-        for depth, (path, call, values) in enumerate(tensors):
-            axes, width = self._shape(path, values)
-            for alias in aliases[id(self._modules[path])]:
-                name = alias if calls[path] == 1 else f"{alias}:{call}"
-                sites.append(Site(name, depth, axes, width, source=f"{path}:{call}"))
-        return sites
+        self._silent = {
+            p: str(t) for p, _, w, t in fired if w == "out" and isinstance(t, SiteError)
+        }
+        places = [(self._modules[p], c, w) for p, c, w, _ in fired]
+        given = self._as_call(example)
+        proof = self._proven.proof(given, places, of_rows=True)
+        rows, length = proof.input.sizes(main_leaf(given.arguments))
+        often = {p for p, c, _, _ in fired if c > 0}
+        found: dict[str, list[Site]] = {"out": [], "in": []}
+        depth = 0
+        for path, call, where, values in fired:
+            if not isinstance(values, Tensor):
+                continue
+            module = self._modules[path]
+            reading = proof.readings.get((module, call, where))
+            for alias in aliases[id(module)]:
+                base = f"{alias}{IN}" if where == "in" else alias
+                name = f"{base}:{call}" if path in often else base
+                try:
+                    axes, width = self._shape(name, values, reading, rows, length)
+                except SiteError as error:  # nobody's activations: it is no site
+                    self._silent[name] = str(error)
+                    continue
+                source = f"{path}{IN}:{call}" if where == "in" else f"{path}:{call}"
+                found[where].append(Site(name, depth, axes, width, source=source))
+            depth += where == "out"
+        return found["out"], found["in"]
 
     def _paths_by_module(self) -> dict[int, list[str]]:
         paths: dict[int, list[str]] = {}
@@ -138,17 +173,31 @@ class ModuleAdapter(Adapter):
             paths.setdefault(id(module), []).append(path)
         return paths
 
-    def _shape(self, path: str, values: Tensor) -> tuple[tuple[str, ...], int | None]:
-        """Axes and width, unknown where the layout must be named (asked for only if it is used)."""
+    def _shape(
+        self,
+        name: str,
+        values: Tensor,
+        reading: Reading | None,
+        rows: int | None,
+        length: int | None,
+    ) -> tuple[tuple[str, ...], int | None]:
+        """Axes and width, unknown where they must be named (asked for only if it is used).
+
+        Raises:
+            SiteError: for what holds no activations of anybody, attention weights for example.
+        """
         try:
-            axes = axes_of(path, self._modules[path], values, self._votes, self._axes)
+            named = asked_axes(name, values, self._axes)
         except (SiteError, DataError):
             return (), None
-        values, axes = batch_first(values, axes)
-        width = 1
-        for n, axis in zip(values.shape, axes, strict=True):
-            width *= n if axis in FEATURE_AXES else 1
-        return axes, width
+        if named is not None:
+            reading, rows = Reading(named), None
+        if reading is not None and reading.why and not reading.ask:
+            raise SiteError(not_read(name, values, reading.why, ask=False))
+        laid = lay(reading, values, rows, length) if reading is not None and reading.axes else None
+        if laid is None:
+            return (), None
+        return laid.axes, width_of(laid.values.shape, laid.axes)
 
     def default_sites(self, sites: Sequence[Site]) -> list[str]:
         """The modules without submodules: where a network computes rather than groups."""
@@ -172,14 +221,51 @@ class ModuleAdapter(Adapter):
         return super()._unknown(pattern, available)
 
     def resolve(self, patterns: Sequence[str] | str | None, example: Batch | None) -> list[Site]:
-        """As every adapter; without an example `path:k` is taken at its word."""
+        """As every adapter; inputs are found by patterns with `:in` alone.
+
+        Without an example `path:k` is taken at its word.
+        """
+        names = [patterns] if isinstance(patterns, str) else list(patterns or ())
+        inner = [n for n in names if IN in n]
+        outer = [n for n in names if IN not in n]
+        sites = (
+            self._outputs(outer if patterns is not None else None, example)
+            if (outer or not inner)
+            else []
+        )
+        if not inner:
+            return sites
+        spelt = [n for n in inner if self._split(n)[1] is not None and example is None]
+        inputs = [Site(n, len(self._modules), source=n) for n in spelt]
+        rest = [n for n in inner if n not in spelt]
+        if rest:
+            available = self._inputs(example)
+            chosen = {s.name for s in choose(rest, available, [], self._unknown)}
+            inputs += [s for s in available if s.name in chosen]
+        if outer:  # `choose` has numbered the outputs anew: here their own places are needed
+            places = {s.name: s.depth for s in self.sites(example)}
+            sites = [replace(s, depth=places.get(s.name, len(places))) for s in sites]
+        order = sorted([*inputs, *sites], key=lambda s: s.depth)
+        return [replace(site, depth=i) for i, site in enumerate(order)]
+
+    def _outputs(self, patterns: Sequence[str] | None, example: Batch | None) -> list[Site]:
         if example is not None or patterns is None:
             return super().resolve(patterns, example)
-        names = [patterns] if isinstance(patterns, str) else list(patterns)
-        plain = [n for n in names if n not in self._modules and self._split(n)[0] in self._modules]
-        rest = [n for n in names if n not in plain]
+        plain = [
+            n for n in patterns if n not in self._modules and self._split(n)[0] in self._modules
+        ]
+        rest = [n for n in patterns if n not in plain]
         sites = super().resolve(rest, None) if rest else []
         return [*sites, *(Site(n, len(sites) + i, source=n) for i, n in enumerate(plain))]
+
+    def _inputs(self, example: Batch | None) -> list[Site]:
+        """The inputs of all modules, as sites."""
+        if example is not None:
+            self._trace(example)
+            return self._given
+        return [
+            replace(s, name=f"{s.name}{IN}", source=f"{s.source}{IN}") for s in self.sites(None)
+        ]
 
     @staticmethod
     def _split(name: str) -> tuple[str, int | None]:
@@ -190,55 +276,49 @@ class ModuleAdapter(Adapter):
         if site.name in self._modules:
             return self._modules[site.name], None
         path, call = self._split(site.name)
-        return self._modules[path], call
+        return self._modules[path.removesuffix(IN)], call
+
+    def _wanted(self, site: Site) -> Wanted:
+        module, call = self._module_of(site)
+        path, _ = self._split(site.name)
+        where = "in" if path.endswith(IN) and site.name not in self._modules else "out"
+        return Wanted(site, module, call, where)
 
     # -- capture ---------------------------------------------------------------------------------
 
     @contextmanager
     def capture(self, sites: Sequence[Site], sink: Sink) -> Iterator[Capture]:
-        """Hooks on the modules of `sites` while open."""
+        """Hooks on the modules of `sites` while open; what is compiled runs as it was written.
+
+        Raises:
+            ModelError: for a model that runs where no hook sees it.
+        """
+        wanted = [self._wanted(site) for site in sites]
+        for one in wanted:
+            check_seen(self._model, one)
         live = Capture(sites, sink)
         handles: list[RemovableHandle] = []
-        wanted: dict[int, list[tuple[Site, int | None]]] = {}
-        modules: dict[int, nn.Module] = {}
-        for site in sites:
-            module, call = self._module_of(site)
-            modules[id(module)] = module
-            wanted.setdefault(id(module), []).append((site, call))
-        padding = self.padding()
-        with removed_after(handles):
-            handles.append(self._model.register_forward_pre_hook(padding.note, with_kwargs=True))
-            counter = CallCounter(self._model, handles)
-            for key, module in modules.items():
-                receive = partial(self._receive, live, wanted[key], counter, padding)
-                observe(module, receive, handles)
+        with removed_after(handles), eager():
+            self._reader(wanted, live, handles)
             yield live
 
-    def _receive(
-        self,
-        live: Capture,
-        wanted: list[tuple[Site, int | None]],
-        counter: CallCounter,
-        padding: Padding,
-        output: Any,
-    ) -> None:
-        call = counter.next_call(wanted[0][0].name)  # one name is enough: it is one module
-        for site, index in wanted:
-            if index is None and call > 0:
-                raise SiteError(
-                    f"{site.name!r} is called more than once in a forward pass; say which call: "
-                    f"'{site.name}:0', '{site.name}:1', ..."
-                )
-            if index is None or index == call:
-                module, _ = self._module_of(site)
-                values = tensor_of(output, site.name)
-                axes = axes_of(site.name, module, values, self._votes, self._axes)
-                values, axes = batch_first(values, axes)
-                live.receive(site, values, axes, mask=padding.mask, tokens=padding.tokens)
+    def _reader(
+        self, wanted: Sequence[Wanted], live: Capture, handles: list[RemovableHandle]
+    ) -> Reader:
+        return Reader(
+            self._model,
+            wanted,
+            live,
+            self._proven,
+            named=self._axes,
+            mask=self.mask,
+            handles=handles,
+            **self._reading(),
+        )
 
-    def padding(self) -> Padding:
-        """What finds the positions that count, in somebody else's workflow."""
-        return Padding()
+    def _reading(self) -> dict[str, Any]:
+        """What else a `Reader` is told: tokens that do not count, what tokens stand for."""
+        return {}
 
     def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
         """Run the model on a batch and leave the pass once `stop_after` has fired."""
@@ -249,26 +329,35 @@ class ModuleAdapter(Adapter):
         module, call = self._module_of(stop_after)
         last = call or 0
 
-        def stop(counter: CallCounter, _output: Any) -> None:
-            if counter.next_call(stop_after.name) == last:
+        calls = 0
+
+        def stop(_output: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls > last:
                 raise StopForward
 
         with removed_after(handles):
-            counter = CallCounter(self._model, handles)
-            observe(module, partial(stop, counter), handles)
+            observe(module, stop, handles)
             try:
                 self._call(batch)
             except StopForward:
                 return
 
     def _call(self, batch: Batch) -> None:
+        args, kwargs = self._arguments(batch)
+        self._model(*args, **kwargs)
+
+    def _arguments(self, batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
         inputs = to_device(batch.inputs, device_of(self._model))
         if isinstance(inputs, Mapping):
-            self._model(**inputs)
-        elif isinstance(inputs, tuple):
-            self._model(*inputs)
-        else:
-            self._model(inputs)
+            return (), dict(inputs)
+        return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+    def _as_call(self, batch: Batch) -> Call:
+        """The call of the model that a batch is for."""
+        args, kwargs = self._arguments(batch)
+        return Call(self._model, args, kwargs, None)
 
     # -- data ------------------------------------------------------------------------------------
 
@@ -289,27 +378,27 @@ class ModuleAdapter(Adapter):
         return {**super().describe(), "axes": list(axes) if isinstance(axes, tuple) else axes}
 
 
-class Padding:
-    """The positions that count in the forward pass under way, in somebody else's workflow.
+def _is_called(module: nn.Module) -> bool:
+    if isinstance(module, torch.jit.ScriptModule):
+        return True  # which hides the forward of its class
+    return type(module).forward is not nn.Module.forward
 
-    Attributes:
-        mask: bool [batch, position], from the `attention_mask` the model is called with; None when
-            there is none.
-        tokens: its `input_ids`, where it is called with some.
+
+def check_seen(model: nn.Module, wanted: Wanted) -> None:
+    """Refuse a site whose module runs where no hook of ours fires.
+
+    Raises:
+        ModelError: saying why, and what to do.
     """
-
-    def __init__(self) -> None:
-        self.mask: Tensor | None = None
-        self.tokens: Tokens | None = None
-
-    def note(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook of the whole model."""
-        self.tokens = tokens_of(kwargs.get("input_ids"))
-        mask = kwargs.get("attention_mask")
-        if not isinstance(mask, Tensor) or mask.dim() != 2:
-            self.mask = None
-            return
-        given = [kwargs.get("input_ids"), kwargs.get("inputs_embeds"), *args[:1]]
-        inputs = next((t for t in given if isinstance(t, Tensor) and t.dim() >= 2), None)
-        # While text is generated the mask also covers the positions in the cache, which come first.
-        self.mask = mask.bool() if inputs is None else mask.bool()[:, -inputs.shape[1] :]
+    name = wanted.site.name
+    for module in around(model, [wanted.module]):
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(
+                f"{name!r} is in a TorchScript module, which runs without hooks; attach to the "
+                "model that it was made of, or to a module around it"
+            )
+        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+            raise ModelError(
+                f"{name!r} is inside of nn.DataParallel, which runs copies of it on "
+                f"{len(module.device_ids)} devices; attach to model.module and call that"
+            )

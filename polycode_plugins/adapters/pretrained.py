@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -30,17 +31,23 @@ def check_pretrained(model: str | Path) -> bool:
         ModelError: for a folder that does not exist or lacks a configuration or a tokenizer; the
             libraries would take such a one and read every text as nothing, or ask the hub for it.
     """
+    is_folder = check_folder(model)
+    if is_folder and not any((Path(model) / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"the folder {str(model)!r} has no tokenizer files; save the tokenizer there too "
+            "(tokenizer.save_pretrained), since every text would be read as nothing"
+        )
+    return is_folder
+
+
+def check_folder(model: str | Path) -> bool:
+    """As `check_pretrained`, of a model that may read no text."""
     folder, shown = Path(model), repr(str(model))
-    if folder.is_dir():
+    if os.path.isdir(folder):  # which takes any name
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"the folder {shown} has no config.json, so it is not a model in Hugging Face "
                 "format; save one with save_pretrained"
-            )
-        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-            raise ModelError(
-                f"the folder {shown} has no tokenizer files; save the tokenizer there too "
-                "(tokenizer.save_pretrained), since every text would be read as nothing"
             )
         return True
     text = str(model)

@@ -14,22 +14,30 @@ from torch import Tensor
 from polycode_plugins.activations import Tokens
 from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.inputs import tensor_batches
+from polycode_plugins.data.text import is_conversation, text_documents
+from polycode_plugins.data.windows import token_windows, tokenizer_frame
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError
 
 
 def language_batches(
-    data: Any, tokenizer: Any, options: DataOptions, *, longest: int | None, prepend_bos: bool
+    data: Any,
+    tokenizer: Any,
+    options: DataOptions,
+    *,
+    longest: int | None,
+    prepend_bos: bool | None,
 ) -> Iterator[Batch]:
     """Windows of text, or tokens as they are.
 
     Args:
-        data: a file, a folder, JSON lines, `hf:name`, a list of texts, None for the embedded
-            corpus; or tokens int64 [rows, position] (or an iterable of such batches), in which
-            every special token of the tokenizer is left out of the statistics.
+        data: a file, a folder, JSON lines, `hf:name`, a list of texts or conversations, None for
+            the embedded corpus; or tokens int64 [rows, position] (or an iterable of such batches),
+            in which every special token of the tokenizer is left out of the statistics.
         tokenizer: one of Hugging Face's; None is an error where texts must be read.
         longest: positions the model can read.
-        prepend_bos: put the beginning-of-text token before each window of text.
+        prepend_bos: put the beginning-of-text token before each window of text; None puts before
+            and after it what the tokenizer does.
 
     Raises:
         DataError: for windows longer than the model reads, and for what are no texts or tokens.
@@ -37,10 +45,33 @@ def language_batches(
     """
     texts = data is None or isinstance(data, str | Path)
     if isinstance(data, list | tuple):  # a list of batches is no list of texts
-        texts = all(isinstance(item, str) for item in data[:1])
+        texts = all(isinstance(item, str) or is_conversation(item) for item in data[:1])
     if texts:
         return _windows(data, tokenizer, options, longest, prepend_bos)
     return _tokens(data, tokenizer, options)
+
+
+def usual_frame(tokenizer: Any, *, begins: bool) -> bool | None:
+    """The `prepend_bos` to use where nobody says: what the model most likely was trained with.
+
+    None, the tokenizer's own frame, where that has something after the text (encoders) or there is
+    no beginning-of-text token; else whether texts begin with it, `begins`.
+    """
+    if getattr(tokenizer, "bos_token_id", None) is None or tokenizer_frame(tokenizer)[1]:
+        return None
+    return begins
+
+
+def check_tokens(tokens: Tensor, size: int | None) -> None:
+    """Raise DataError unless each of `tokens` is one of the `size` that a model knows."""
+    if size is None or not tokens.numel():
+        return
+    lowest, highest = int(tokens.min()), int(tokens.max())
+    if not 0 <= lowest <= highest < size:
+        raise DataError(
+            f"the tokens range from {lowest} to {highest}, and this model knows 0 to {size - 1}; "
+            "use the tokenizer it was trained with"
+        )
 
 
 def special_ids(tokenizer: Any) -> list[int]:
@@ -87,11 +118,8 @@ def padding(tokens: Tensor, tokenizer: Any) -> Tensor:
 
 
 def _windows(
-    data: Any, tokenizer: Any, options: DataOptions, longest: int | None, prepend_bos: bool
+    data: Any, tokenizer: Any, options: DataOptions, longest: int | None, prepend_bos: bool | None
 ) -> Iterator[Batch]:
-    from polycode_plugins.data.text import text_documents
-    from polycode_plugins.data.windows import token_windows
-
     if tokenizer is None:
         raise ModelError(
             "this model has no tokenizer, so texts cannot be read; give the model its tokenizer, "
@@ -108,10 +136,12 @@ def _windows(
         tokenizer,
         context=options.context,
         batch_size=options.batch_size,
-        prepend_bos=prepend_bos,
+        prepend_bos=bool(prepend_bos),
+        frame=tokenizer_frame(tokenizer) if prepend_bos is None else None,
         include_special=options.include_special,
         limit=options.limit,
         shard=options.shard,
+        content=options.content,
     ):
         yield Batch(
             {"input_ids": window.tokens, "attention_mask": window.attention_mask},
@@ -126,13 +156,16 @@ def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
     special = [] if options.include_special else special_ids(tokenizer)
     text = token_text(tokenizer)
     for batch in tensor_batches(data, options):
-        tokens = batch.inputs
+        tokens, real = batch.inputs, batch.mask
         if isinstance(tokens, dict):
             if "input_ids" not in tokens:
                 raise DataError(
                     "a batch for a language model holds its tokens as 'input_ids', and this one "
                     f"has {', '.join(map(repr, tokens))}"
                 )
+            attention = tokens.get("attention_mask")
+            if real is None and isinstance(attention, Tensor) and attention.dim() == 2:
+                real = attention.bool()
             tokens = tokens["input_ids"]
         if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.dim() != 2:
             what = (
@@ -142,7 +175,6 @@ def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
             )
             raise DataError(f"tokens must be integers [rows, position], and these are {what}")
         mask = regular(tokens, special)
-        real = batch.mask
         if real is None and options.include_special:
             real = ~padding(tokens, tokenizer)
         if real is not None:

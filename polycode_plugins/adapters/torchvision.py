@@ -24,7 +24,7 @@ from polycode_plugins.adapters.module import ModuleAdapter
 from polycode_plugins.adapters.pretrained import device_named
 from polycode_plugins.adapters.undisturbed import seed_torch, undisturbed
 from polycode_plugins.data.images import image_batches
-from polycode_plugins.data.pictures import Pictures
+from polycode_plugins.data.pictures import PHOTOGRAPH, Pictures
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, near
 from polycode_plugins.plugins import cause, missing_extra
@@ -32,7 +32,6 @@ from polycode_plugins.plugins import cause, missing_extra
 Transform = Callable[[Any], Tensor]
 
 _HOME = "torchvision.models"
-_PHOTOGRAPH = 427  # the shorter side of the embedded photographs: no crop is larger
 _CROPS = 1000  # embedded crops, unless more rows are asked for
 
 _LAST = ("batch", "height", "width", "feature")
@@ -163,7 +162,7 @@ class TorchvisionAdapter(ModuleAdapter):
         if data is None or data == "embedded":
             # Cut at the size they are used at, so that photographs keep their own statistics.
             pictures = {
-                "size": side if side is None else min(side, _PHOTOGRAPH),
+                "size": side if side is None else min(side, PHOTOGRAPH),
                 "seed": options.seed,
                 "crops": max(_CROPS, options.limit or 0),
             }
@@ -175,6 +174,7 @@ class TorchvisionAdapter(ModuleAdapter):
             batch_size=options.batch_size,
             limit=options.limit,
             shard=options.shard,
+            content=options.content,
             **pictures,
         ):
             yield Batch(batch.pixels, rows=batch.rows, labels=batch.labels)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.commands.arguments import (
+    adapter_options,
     add_data,
     add_model,
-    assignments,
     reading_of,
     say,
     value_of,
@@ -50,6 +50,12 @@ def add(commands: Any) -> None:
         "--out", type=Path, help="folder for the results and the report (default: only print)"
     )
     parser.add_argument("--fresh", action="store_true", help="replace a finished run in --out")
+    parser.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="what this process may take in all, for example 8GiB (default: what the machine has); "
+        "statistics that do not fit take several passes over the data, with --out",
+    )
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
@@ -63,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     from polycode_plugins.runs.analyze import analyze
 
+    said = ""
     analysis = analyze(
         options.model,
         options.data,
@@ -73,23 +80,34 @@ def run(options: argparse.Namespace) -> int:
         train_mode=options.train_mode,
         out=options.out,
         fresh=options.fresh,
+        memory=options.memory,
         progress=False if options.quiet else None,
         command=options.command_line,
-        **assignments(options.option, "--option"),
+        **adapter_options(options),
     )
     if int(os.environ.get("RANK", "0")):
         return 0  # one of several processes: the first one speaks
+    if options.out is not None and not options.no_report:
+        from polycode_plugins.files.storage import REPORT
+        from polycode_plugins.report.folder import write_folder
+
+        # Before anything is printed: who reads our output may have gone.
+        path, left_out = write_folder(options.out, options.out / REPORT, analysis=analysis)
+        said = f"report: {path}" + (f" ({left_out})" if left_out else "")
     _print_table(analysis, as_json=options.json)
+    if analysis.run.get("passes"):
+        say(
+            f"{analysis.run['passes']} passes over the data: the statistics of all sites did not "
+            "fit into memory together"
+        )
+    for note in analysis.run["model"].get("notes") or ():
+        say(shown(f"model: {note}"))
     for warning in analysis.warnings:
         say(shown(f"{warning.metric}: {warning}"))
     if analysis.run["model"].get("init_seed") is not None:
         say(f"{options.model} had random weights: --option weights=DEFAULT loads trained ones")
-    if options.out is not None and not options.no_report:
-        from polycode_plugins.report.folder import write_folder
-
-        report = options.out / "report.html"
-        path, left_out = write_folder(options.out, report, analysis=analysis)
-        say(f"report: {path}" + (f" ({left_out})" if left_out else ""))
+    if said:
+        say(said)
     return 0
 
 

@@ -17,16 +17,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        help="a name (gpt2-xl, resnet18) or a local folder (default: tiny-gpt2); torchvision's "
-        "have random weights unless --option weights=DEFAULT",
+        help="a name (gpt2-xl, resnet18), a local folder or a GGUF file (default: tiny-gpt2); "
+        "torchvision's have random weights unless --option weights=DEFAULT",
     )
     group.add_argument("--adapter", help="by default the one that claims the model")
+    group.add_argument("--device", help="where to put the model: cpu, cuda, cuda:1, mps, ...")
+    group.add_argument("--dtype", help="of the model's weights: float32, bfloat16, float16")
     group.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the adapter, for example device=cuda or weights=DEFAULT",
+        help="an option of the adapter, for example device_map=auto or weights=DEFAULT",
     )
     group.add_argument(
         "--sites",
@@ -66,6 +68,23 @@ def reading_of(options: argparse.Namespace) -> dict[str, Any]:
     """What the arguments of `add_data` say of reading data, by the names of `DataOptions`."""
     found = DataOptions.among(vars(options))
     return found | {"shard": shard_of(found["shard"])}
+
+
+def adapter_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments of `add_model` say to the adapter.
+
+    Raises:
+        PluginError: for an option that is given twice.
+    """
+    found = assignments(options.option, "--option")
+    for name in ("device", "dtype"):
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if name in found:
+            raise PluginError(f"--{name} and --option {name}=... say the same; give one of them")
+        found[name] = value
+    return found
 
 
 def assignments(texts: Sequence[str], flag: str) -> dict[str, Any]:

@@ -12,7 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polycode_plugins.commands.arguments import add_data, add_model, assignments, reading_of, say
+from polycode_plugins.commands.arguments import (
+    adapter_options,
+    add_data,
+    add_model,
+    assignments,
+    reading_of,
+    say,
+)
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
@@ -24,12 +31,35 @@ if TYPE_CHECKING:
 _EXPLAINED = 10  # units that `explain` explains unless it is told
 #: Flags for settings of the explainer that many runs need, {flag: (setting, metavar, help)}.
 _SETTINGS = {
-    "--base-url": ("base_url", "URL", "any server with OpenAI's protocol (default: OpenAI's)"),
+    "--base-url": (
+        "base_url",
+        "URL",
+        "any server with OpenAI's protocol, or local:FOLDER for a model of Hugging Face in this "
+        "process (default: OpenAI's)",
+    ),
     "--explainer-model": ("model", "NAME", "the model that explains (default: gpt-4o-mini)"),
-    "--judge-model": (
+    "--simulator-model": (
         "simulator_model",
         "NAME",
-        "the model that simulates and judges by the explanation (default: the one that explains)",
+        "the model that simulates by the explanation (default: the one that judges)",
+    ),
+    "--simulator-url": ("simulator_url", "URL", "where it is, with its key in SIMULATOR_API_KEY"),
+    "--judge-model": (
+        "judge_model",
+        "NAME",
+        "the model that says yes or no by it (default: the one that simulates; where neither is "
+        "given, both are the one that explains)",
+    ),
+    "--judge-url": ("judge_url", "URL", "where it is, with its key in JUDGE_API_KEY"),
+    "--reasoning-effort": (
+        "reasoning_effort",
+        "HOW",
+        "how much a model is to think, for those that take it: low, medium, high",
+    ),
+    "--thought-tokens": (
+        "thought_tokens",
+        "N",
+        "room to think in for every request (default: 4096 for a model that is found to think)",
     ),
     "--prices": (
         "prices",
@@ -113,7 +143,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the explainer, for example timeout=300; may be repeated",
+        help="a setting of the explainer, for example timeout=600 or body='{\"top_k\": 1}'; may be "
+        "repeated",
     )
     group.add_argument(
         "--protocol", default="openai", help="openai or marshall-kirchner (default: %(default)s)"
@@ -143,7 +174,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     server = parser.add_argument_group("a language model that explains (--explainer openai)")
     for flag, (setting, metavar, text) in _SETTINGS.items():
-        kind = float if setting == "budget" else str
+        kind = {"budget": float, "thought_tokens": int}.get(setting, str)
         server.add_argument(flag, dest=f"of_{setting}", type=kind, metavar=metavar, help=text)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for the results and the report")
@@ -238,10 +269,14 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
+RUNS = (_compare, _explain)
+
+
 def _run(
     options: argparse.Namespace, kinds: Sequence[str | Units], n_units: Any, *, control: bool
 ) -> Comparison | None:
     """The comparison that was asked for, written where it was asked; None for a dry run."""
+    from polycode_plugins.explainers.base import PaidExplainer
     from polycode_plugins.explainers.comparison.compare import compare, make_explainer
     from polycode_plugins.explainers.comparison.dry_run import DryRun
     from polycode_plugins.explainers.comparison.spending import spending_text
@@ -280,12 +315,13 @@ def _run(
             fresh=options.fresh,
             progress=False if options.quiet else None,
             command=options.command_line,
-            **assignments(options.option, "--option"),
+            **adapter_options(options),
         )
         for warning in comparison.run.get("warnings", ()):
             say(f"warning: {shown(warning)}")
         if dry is not None:
-            print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json))
+            note = explainer.unknown() if isinstance(explainer, PaidExplainer) else ""
+            print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note))
             return None
     if taken := spending_text(comparison.run):
         say(f"answers: {taken}")
@@ -324,8 +360,8 @@ def _answers(options: argparse.Namespace, stack: ExitStack) -> Path | None:
     return folder
 
 
-def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool) -> str:
-    """What a dry run has counted."""
+def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool, note: str = "") -> str:
+    """What a dry run has counted, and what it could not know."""
     if as_json:
         counted = {
             "units": units,
@@ -334,6 +370,7 @@ def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool) -> st
             "prompt_tokens": cost.prompt_tokens,
             "completion_tokens": cost.completion_tokens,
             "dollars": dollars,
+            "note": note,
         }
         return json.dumps(counted)
     said = (
@@ -342,8 +379,10 @@ def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool) -> st
     )
     said += f"; {cost.stored:,} more repeat these or are answered already" if cost.stored else ""
     if dollars is not None:
-        return f"{said}; at most ${dollars:,.2f}"
-    return said + ("; --prices FILE tells what it costs" if cost.requests else "")
+        said += f"; at most ${dollars:,.2f}"
+    elif cost.requests:
+        said += "; --prices FILE tells what it costs"
+    return said + (f"; {note}" if note and cost.requests else "")
 
 
 def _print(frame: Any) -> None:

@@ -7,9 +7,11 @@ standard error. A user's mistake is one sentence and exit status 2, never a trac
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from polycode_plugins._version import __version__
 from polycode_plugins.commands import (
@@ -18,13 +20,14 @@ from polycode_plugins.commands import (
     compare,
     merge,
     plugins,
+    reference,
     report,
     reproduce,
     sites,
 )
 from polycode_plugins.commands.arguments import say
 from polycode_plugins.errors import PolycodeError
-from polycode_plugins.files.guards import shown
+from polycode_plugins.files.guards import read_json, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,19 +41,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.command_line = "polycode " + shlex.join(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
     except PolycodeError as error:
         # In one piece: torchrun has several writers.
         sys.stderr.write(f"polycode: {shown(str(error))}\n")
         return 2
     except KeyboardInterrupt:
-        lost = run is analyze.run and options.out is None
-        then = "without --out nothing is kept" if lost else "repeat the same command to go on"
-        say(f"polycode: interrupted; {then}")
+        say(f"polycode: interrupted; {_then(options)}")
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
+        # What is still to be written at the end of the process goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _then(options: argparse.Namespace) -> str:
+    """What to do after an interruption."""
+    out = getattr(options, "out", None)
+    if options.run is analyze.run and out is None:
+        return "without --out nothing is kept"
+    if options.run in (analyze.run, *compare.RUNS, merge.run) and out:
+        from polycode_plugins.files.storage import COMPARISON, RUN
+
+        record = COMPARISON if options.run in compare.RUNS else RUN
+        with suppress(PolycodeError):
+            found = read_json(out / record)
+            if record == COMPARISON or found.get("complete"):
+                return f"the results are in {str(out)!r}: 'polycode report {out}' writes the report"
+    return "repeat the same command to go on"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,6 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     parser.add_argument("--version", action="version", version=f"polycode-plugins {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (analyze, sites, plugins, report, compare, check, reproduce, merge):
+    for command in (analyze, sites, plugins, report, compare, check, reference, reproduce, merge):
         command.add(commands)
     return parser

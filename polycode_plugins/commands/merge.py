@@ -25,11 +25,15 @@ def run(options: argparse.Namespace) -> int:
     from polycode_plugins.runs.analysis import Analysis
 
     if (options.out / storage.RUN).exists():
-        raise DataError(f"{str(options.out)!r} holds a run already; give a new folder")
+        raise DataError(
+            f"{str(options.out)!r} holds a run already; give a new folder ('polycode report "
+            f"{options.out}' writes the report of the one that is there)"
+        )
     parts = [Analysis.load(folder) for folder in options.folders]
     joined = parts[0]
     for part in parts[1:]:
         joined = joined.merge(part)
+    joined.run["commands"] = [*joined.run.get("commands", []), options.command_line]
     joined.save(options.out)
     if not options.no_report:
         say(f"report: {joined.report(options.out / 'report.html')}")

@@ -48,6 +48,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from polycode_plugins.experiments import available, get, page, reproduce
+    from polycode_plugins.files.storage import write_text
 
     if options.list:
         _list(as_json=options.json)
@@ -85,12 +86,12 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps([_plain(one) for one in made], indent=1))
     if made:
         path = options.out / "index.html"
-        path.write_text(page.html(_all_there(made, options), failed), encoding="utf-8")
+        write_text(path, page.html(_all_there(made, options), failed))
         say(f"page: {path}")
     if options.markdown is not None and made:
         stem = options.markdown.stem
         page.copy_pictures(made, options.markdown.parent / stem)
-        options.markdown.write_text(page.markdown(made, stem), encoding="utf-8")
+        write_text(options.markdown, page.markdown(made, stem))
         say(f"page: {options.markdown}")
     return 2 if failed else 0
 

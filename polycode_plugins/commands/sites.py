@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from polycode_plugins.commands.arguments import add_model, assignments
+from polycode_plugins.commands.arguments import adapter_options, add_model
 from polycode_plugins.files.guards import shown
 
 
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from polycode_plugins.adapters.undisturbed import undisturbed
     from polycode_plugins.loading import load
 
-    adapter = load(options.model, options.adapter, **assignments(options.option, "--option"))
+    adapter = load(options.model, options.adapter, **adapter_options(options))
     with undisturbed(adapter.model):
         sites = adapter.resolve(options.sites or ["**"], adapter.example())
     if options.json:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polycode_plugins.data.pictures import Picture, Pictures, image_pictures
 from polycode_plugins.errors import DataError
+from polycode_plugins.files.content import ContentDigest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,6 +44,7 @@ def image_batches(
     batch_size: int = 32,
     limit: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    content: ContentDigest | None = None,
     **options: Any,
 ) -> Iterator[ImageBatch]:
     """The images of `source` (see `image_pictures`, which takes `size` and `options`) in batches.
@@ -50,7 +52,7 @@ def image_batches(
     `transform` makes a float tensor [3, height, width] of an RGB PIL image, as torchvision's
     `weights.transforms()` do; without one, pixels are scaled to 0..1. `limit` is the number of
     images over all shards; `shard=(rank, world)` keeps the rows that are `rank` modulo `world` and
-    decodes no others.
+    decodes no others. The stored bytes and labels of all shards' images are added to `content`.
 
     Raises `DataError` for arguments out of range and for images that differ in size after the
     transform, which cannot share a batch.
@@ -73,8 +75,20 @@ def image_batches(
             )
     else:
         source = image_pictures(source, size=size, **options)
-    own = (picture for picture in itertools.islice(source, limit) if picture.id % world == rank)
+    read: Iterator[Picture] = itertools.islice(source, limit)
+    if content is not None:
+        read = _noted(read, source, content)
+    own = (picture for picture in read if picture.id % world == rank)
     return _batches(own, transform or _to_tensor, batch_size)
+
+
+def _noted(
+    pictures: Iterator[Picture], source: Pictures, content: ContentDigest
+) -> Iterator[Picture]:
+    """The pictures, each of which is added to `content`."""
+    for picture in pictures:
+        content.add_value([source.digest(), picture.label])
+        yield picture
 
 
 def _batches(

@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from einops import rearrange
 
-from polycode_plugins.data.digest import ContentDigest
 from polycode_plugins.data.files import files_in
 from polycode_plugins.data.stimuli import MovingDot, moving_dot
 from polycode_plugins.errors import DataError
+from polycode_plugins.files.content import ContentDigest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What a folder is searched for."""
+
+PHOTOGRAPH = 427
+"""The shorter side of the embedded photographs, in pixels: no crop of them is larger."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import codecs
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from polycode_plugins.data.corpus import docstrings
-from polycode_plugins.data.digest import ContentDigest
 from polycode_plugins.data.files import files_in
 from polycode_plugins.errors import DataError, near
+from polycode_plugins.files.content import ContentDigest
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".jsonl")
 """What a folder is searched for; a file that is named itself may have any suffix."""
@@ -23,16 +24,23 @@ SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".jsonl")
 LONGEST = 2**20
 """Bytes of a text file that make one document at most; a longer file is cut at line ends."""
 
-_Texts = Iterator[tuple[str, str]]  # (origin, text)
+Messages = tuple[dict[str, Any], ...]
+"""A conversation: messages with a `role` and a `content`, the first one first."""
+
+_Texts = Iterator[tuple[str, str | Messages]]  # (origin, text or conversation)
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text: its place in the source (from 0), its characters, and where it was found."""
+    """One text: its place in the source (from 0), its characters, and where it was found.
+
+    Of a conversation `text` is its messages as JSON, and `messages` they themselves.
+    """
 
     id: int
     text: str
     origin: str
+    messages: Messages | None = None
 
 
 class Documents:
@@ -50,7 +58,9 @@ class Documents:
     def __iter__(self) -> Iterator[Document]:
         self._digest = digest = ContentDigest()
         self.skipped = count = 0
-        for origin, text in self._read():
+        for origin, content in self._read():
+            messages = None if isinstance(content, str) else content
+            text = content if isinstance(content, str) else json.dumps(content, sort_keys=True)
             if not text.strip():
                 self.skipped += 1
                 continue
@@ -61,7 +71,7 @@ class Documents:
                     f"{origin} holds half a surrogate pair at character {error.start}, which no "
                     f"tokenizer can read; remove it"
                 ) from None
-            yield Document(count, text, origin)
+            yield Document(count, text, origin, messages)
             count += 1
         if not count:
             raise DataError(
@@ -81,7 +91,9 @@ class Documents:
 
 
 def text_documents(
-    source: str | os.PathLike[str] | Iterable[str] | None = None, *, text_field: str = "text"
+    source: str | os.PathLike[str] | Iterable[str | Sequence[dict[str, Any]]] | None = None,
+    *,
+    text_field: str = "text",
 ) -> Documents:
     """The documents of `source`, read lazily.
 
@@ -91,11 +103,15 @@ def text_documents(
     - the path of a text file: one document (several where it is longer than `LONGEST`);
     - the path of a folder: its files with one of `SUFFIXES`, hidden ones aside, sorted by path and
       recursively;
-    - the path of a `.jsonl` file: one document a line, in its `text_field`;
+    - the path of a `.jsonl` file: one document a line, in its `text_field`, or in `messages` where
+      it has no such field;
     - `"hf:NAME"`, `"hf:NAME:CONFIG"` or `"hf:NAME:CONFIG:SPLIT"` (split `train` unless given): a
       data set of the Hugging Face hub or a local folder or file that `datasets.load_dataset`
       reads, streamed, one document a row, in its `text_field`;
     - an iterable of strings, one document each. A generator can be iterated only once.
+
+    A document is a string, or a conversation: a list of messages, each with a `role` and a
+    `content`.
 
     Raises `DataError` for a source that does not exist, here or while iterating for one that is
     empty, is not UTF-8 or lacks the field.
@@ -131,14 +147,43 @@ def text_documents(
     return Documents("the list of texts", lambda: _strings(source))
 
 
-def _strings(texts: Iterable[str]) -> _Texts:
+def _strings(texts: Iterable[str | Sequence[dict[str, Any]]]) -> _Texts:
     for index, text in enumerate(texts):
-        if not isinstance(text, str):
+        if isinstance(text, str):
+            yield f"text {index}", text
+        elif is_conversation(text):
+            yield f"text {index}", _messages(text, f"text {index}")
+        else:
             raise DataError(
                 f"text {index} of the list is {type(text).__name__}, not a string; "
                 f"give one string for each document"
             )
-        yield f"text {index}", text
+
+
+def is_conversation(value: object) -> bool:
+    """Whether `value` is a list of messages, to judge by the first: a mapping with a `role`."""
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str | bytes)
+        and len(value) > 0
+        and isinstance(value[0], Mapping)
+        and "role" in value[0]
+    )
+
+
+def _messages(value: Sequence[Mapping[str, object]], where: str) -> Messages:
+    for number, message in enumerate(value):
+        parts = (
+            (message.get("role"), message.get("content"))
+            if isinstance(message, Mapping)
+            else (None, None)
+        )
+        if not all(isinstance(part, str) for part in parts):
+            raise DataError(
+                f"message {number} of {where} is no object with a role and a content that are "
+                f'strings; write messages such as {{"role": "user", "content": "..."}}'
+            )
+    return tuple(dict(message) for message in value)
 
 
 def _folder(folder: Path, field: str) -> _Texts:
@@ -199,12 +244,14 @@ def _not_utf8(path: Path, where: str) -> DataError:
     return DataError(f"{path} is not UTF-8 at {where}; convert it to UTF-8 or leave it out")
 
 
-def _field_of(row: object, field: str, where: str) -> str:
+def _field_of(row: object, field: str, where: str) -> str | Messages:
     if not isinstance(row, dict):
         raise DataError(
             f"{where} is a JSON {type(row).__name__}, not an object; "
             f'write objects such as {{"{field}": "..."}}'
         )
+    if field not in row and field == "text" and is_conversation(row.get("messages")):
+        field = "messages"
     if field not in row:
         seen = ", ".join(sorted(map(str, row))) or "none"
         raise DataError(
@@ -212,6 +259,8 @@ def _field_of(row: object, field: str, where: str) -> str:
             f"name the field that holds the text{near(field, map(str, row))}"
         )
     text = row[field]
+    if is_conversation(text):
+        return _messages(text, where)
     if not isinstance(text, str):
         raise DataError(
             f"field {field!r} of {where} is {type(text).__name__}, not a string; "

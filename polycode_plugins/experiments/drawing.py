@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polycode_plugins.files.storage import write_file
 from polycode_plugins.pages.palette import COLOURS, FAINT, INK, MARKERS, SCALE_END
 
 if TYPE_CHECKING:
@@ -85,7 +88,18 @@ def shade(place: float) -> Any:
 
 
 def save(figure: Figure, stem: Any) -> None:
-    """Write STEM.pdf and STEM.png (200 dpi), the same bytes for the same figure."""
+    """Write STEM.pdf and STEM.png (200 dpi), the same bytes for the same figure.
+
+    Raises:
+        StateError: when a file cannot be written.
+    """
+    made: Any = {
+        "pdf": {"metadata": {"CreationDate": None, "Creator": None}},
+        "png": {"dpi": 200, "metadata": {"Software": None}},
+    }
     with style():
-        figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "Creator": None})
-        figure.savefig(f"{stem}.png", dpi=200, metadata={"Software": None})
+        for kind, settings in made.items():
+            write_file(
+                Path(f"{stem}.{kind}"),
+                partial(figure.savefig, format=kind, **settings),
+            )

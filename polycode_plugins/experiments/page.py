@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from polycode_plugins._version import __version__
 from polycode_plugins.experiments.claims import Verdict
 from polycode_plugins.experiments.reproducing import Reproduction
+from polycode_plugins.files.storage import write_file
 from polycode_plugins.pages.escaping import data_uri
 from polycode_plugins.pages.pages import Figure, Page, Part, Prose, Section, Warnings, render
 from polycode_plugins.pages.tables import Cell, Column, Table
@@ -111,8 +114,6 @@ def markdown(made: Sequence[Reproduction], pictures: str) -> str:
 
 def copy_pictures(made: Sequence[Reproduction], folder: Path) -> None:
     """The PNGs, for the Markdown page beside them."""
-    import shutil
-
     folder.mkdir(parents=True, exist_ok=True)
     for one in made:
-        shutil.copyfile(one.png, folder / one.png.name)
+        write_file(folder / one.png.name, partial(shutil.copyfile, one.png))

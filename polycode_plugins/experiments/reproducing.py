@@ -10,7 +10,8 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from polycode_plugins._version import __version__
 from polycode_plugins.errors import DataError, PolycodeError, StateError, near
 from polycode_plugins.experiments.base import SCALES, Experiment, Scale, read_table
 from polycode_plugins.experiments.claims import Numbers, Verdict, judge
-from polycode_plugins.files import guards, storage
+from polycode_plugins.files import guards, locks, storage
 
 RECORD, VERDICTS, STATES = "experiment.json", "verdicts.csv", "states"
 
@@ -90,18 +91,40 @@ def reproduce(
     settings = _settings(experiment, scale, changes or {})
     asked = _asked(experiment, scale, seed, settings)
     folder = Path(out) / experiment.name
-    if fresh and folder.is_dir() and (folder / RECORD).is_file():
-        shutil.rmtree(folder)
-    record = _record(folder, asked)
-    if not record["complete"]:
-        numbers, seconds = _compute(experiment, settings, seed, folder, record, asked)
-    else:
-        numbers, seconds = _numbers(folder, record["tables"]), float(record["seconds"])
-    verdicts = judge(experiment.claims, numbers)
-    made = Reproduction(experiment, scale, seed, settings, numbers, verdicts, folder, seconds)
-    storage.write_text(folder / VERDICTS, made.table().to_csv(index=False))
-    _draw(made)
+    with _held(folder):
+        if fresh and folder.is_dir() and (folder / RECORD).is_file():
+            folder.replace(_discarded(folder))  # at once: half a folder would be nobody's
+        shutil.rmtree(_discarded(folder), ignore_errors=True)
+        record = _record(folder, asked)
+        if not record["complete"]:
+            numbers, seconds = _compute(experiment, settings, seed, folder, record, asked)
+        else:
+            numbers, seconds = _numbers(folder, record["tables"]), float(record["seconds"])
+        shutil.rmtree(folder / STATES, ignore_errors=True)
+        verdicts = judge(experiment.claims, numbers)
+        made = Reproduction(experiment, scale, seed, settings, numbers, verdicts, folder, seconds)
+        storage.write_text(folder / VERDICTS, made.table().to_csv(index=False))
+        _draw(made)
     return made
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold an experiment's folder for one process, by a file beside it: the folder may go."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StateError(
+            f"cannot write to {str(folder.parent)!r}: {reason}; give a folder that can be written "
+            "with --out"
+        ) from error
+    with locks.held(folder.with_name(f".{folder.name}.lock"), folder):
+        yield
+
+
+def _discarded(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.discarded")
 
 
 def finished(name: str, *, scale: Scale, seed: int, out: str | Path) -> Reproduction | None:
@@ -162,7 +185,7 @@ def _record(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """The folder's record, made where there is none; refused where it is of something else."""
     path = folder / RECORD
     if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
             raise StateError(f"{str(folder)!r} holds other files; give another folder with --out")
         record = {**asked, "complete": False, "seconds": 0.0}
         storage.write_text(path, json.dumps(record, indent=1))
@@ -222,7 +245,6 @@ def _compute(
     for table, frame in numbers.items():
         storage.write_text(folder / f"{table}.csv", frame.to_csv(index=False))
     seconds = note(complete=True, tables=list(numbers))
-    shutil.rmtree(states)
     # Read back, so that a later reading of the folder cannot differ from this one.
     return {table: read_table(folder / f"{table}.csv") for table in numbers}, seconds
 

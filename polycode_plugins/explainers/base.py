@@ -289,6 +289,10 @@ class Explainer(ABC):
         """JSON values that decide its answers (options, model, prompt version); never a key."""
         return {"explainer": self.name}
 
+    def warnings(self) -> list[str]:
+        """Sentences that a reader of the scores should know; asked for when all is answered."""
+        return []
+
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Give back files and connections, when nothing more is asked; may be called twice."""
 
@@ -320,6 +324,10 @@ class PaidExplainer(Explainer):
         To be written where `simulator` or `judge` ask a backend what it can do.
         """
         return self.simulator(), self.judge()
+
+    def unknown(self) -> str:
+        """What `estimate` could not know, in half a sentence; "" where it knew all."""
+        return ""
 
     def dollars(self, cost: Cost) -> float | None:
         """The price of `cost` at most, in US dollars; None where no prices are known."""

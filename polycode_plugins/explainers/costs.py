@@ -9,8 +9,11 @@ from dataclasses import dataclass
 class Cost:
     """What an answer took; zero for what is computed here. Costs add up.
 
+    What comes out of a store costs what it took when it was paid for, so that a unit's costs are
+    the same after a run that was cut short.
+
     Attributes:
-        requests: requests that were sent (not those answered out of a store).
+        requests: requests that were sent, with those of the run that paid for a stored answer.
         stored: requests answered out of a store.
         prompt_tokens: tokens sent.
         completion_tokens: tokens received.
@@ -39,11 +42,12 @@ class Spent:
 
     Attributes:
         answers: requests answered.
-        failures: attempts that ended without an answer.
+        failures: attempts that ended without an answer, or with one that did not say what was
+            asked for.
         lost: attempts cut short by a crash or a time-out, which may have been paid for.
         tokens_in: tokens sent; tokens_out: tokens received.
-        dollars: price of the answers, plus the estimated price of what was lost; 0 where no prices
-            were given.
+        dollars: price of all that was answered, plus the estimated price of what was lost; 0 where
+            no prices were given.
     """
 
     answers: int

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polycode_plugins._version import __version__
 from polycode_plugins.errors import StateError
-from polycode_plugins.files import guards
+from polycode_plugins.files import guards, weights
+from polycode_plugins.files.content import by_row
 
 FORMAT = 1  # of the saved files; raised when older versions could misread newer ones
 
@@ -32,22 +32,27 @@ _LIBRARIES = (
 )
 # What must agree for two runs to be parts of one analysis. Sites may differ in what a part that saw
 # no data cannot know (axes and width), so they are compared by name.
-_SAME = ("format", "model", "metrics", "options", "seed", "data")
+_SAME = ("format", "model", "metrics", "options", "seed", "data", "content")
 
 # What the fields of a run's record are, where they are there.
 _RECORD: dict[str, Any] = {
     "batches": int,
     "command": str | None,
+    "commands": list[str],
     "complete": bool,
+    "content": str | None,
     "created": str,
     "data": str,
     "libraries": dict,
     "metrics": list,
     "model": dict | None,
     "options": dict | None,
+    "parts": int,
     "polycode-plugins": str,
     "python": str,
     "rows": dict,
+    "samples": dict,
+    "seconds": float,
     "seed": int | None,
     "shards": list,
     "sites": list,
@@ -58,6 +63,7 @@ _PARTS: dict[str, dict[str, Any]] = {
         "dtype": str | None,
         "fingerprint": str | None,
         "name": str | None,
+        "notes": list | None,
         "parameters": int | None,
         "type": str | None,
     },
@@ -83,18 +89,33 @@ class Rows:
         """Rows seen."""
         return sum(n for _, _, n in self.ranges)
 
-    def extended(self, rows: Tensor, inputs: Any) -> Rows:
-        """With one batch more: `rows` int64 [batch] ascending, `inputs` as the model was given."""
+    def extended(self, rows: Tensor, inputs: Any, **beside: Any) -> Rows:
+        """With one batch more.
+
+        Args:
+            rows: int64 [batch], ascending.
+            inputs: as the model was given them.
+            beside: what else the statistics were told of the batch (mask, documents, labels).
+        """
         indices = [int(i) for i in rows]
+        known = {name: value for name, value in beside.items() if value is not None}
+        columns = by_row(inputs, len(indices)) + by_row(known, len(indices))
         digest = self.digest
-        tensors = [t.detach().cpu().contiguous() for t in _tensors(inputs)]
         for at, index in enumerate(indices):
             row = hashlib.sha256(index.to_bytes(8, "little"))
-            for tensor in tensors:
-                if tensor.dim() and tensor.shape[0] == len(indices):
-                    row.update(_bytes(tensor[at]))
+            for header, content in columns:
+                row.update(header)
+                row.update(content if isinstance(content, bytes) else content[at])
             digest = (digest + int.from_bytes(row.digest(), "little")) % 2**256
         return Rows(_appended(self.ranges, indices), digest)
+
+    def holds(self, rows: Tensor) -> Tensor:
+        """bool [batch], True for those of the indices `rows` int64 [batch] that are in it."""
+        found = torch.zeros(len(rows), dtype=torch.bool)
+        for start, step, count in self.ranges:
+            place = rows - start
+            found |= (place >= 0) & (place % step == 0) & (place < step * count)
+        return found
 
     def joined(self, other: Rows) -> Rows:
         """Both parts together.
@@ -180,41 +201,6 @@ def _overlap(a: tuple[int, int, int], b: tuple[int, int, int]) -> int | None:
     return index if index <= last else None
 
 
-def _tensors(inputs: Any) -> list[Tensor]:
-    if isinstance(inputs, Tensor):
-        return [inputs]
-    if isinstance(inputs, Mapping):
-        return [t for key in sorted(inputs) for t in _tensors(inputs[key])]
-    if isinstance(inputs, tuple | list):
-        return [t for part in inputs for t in _tensors(part)]
-    return []
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    flat = tensor.reshape(-1)
-    return bytes(flat.view(torch.uint8).numpy().data) if flat.numel() else b""
-
-
-def fingerprint(model: Any) -> str | None:
-    """Identifies a model's weights: SHA-256 over names, shapes and a sample of every parameter.
-
-    Reads 64 evenly spaced values of each parameter and buffer, so that it costs milliseconds, and
-    a model that was trained on or edited has another one. None for what is no nn.Module.
-    """
-    if not isinstance(model, nn.Module):
-        return None
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if not isinstance(tensor, Tensor) or tensor.is_meta:
-            continue
-        flat = tensor.detach().reshape(-1)
-        pick = np.unique(np.linspace(0, max(flat.numel() - 1, 0), 64).astype(np.int64))
-        sample = flat[torch.from_numpy(pick).to(flat.device)] if flat.numel() else flat
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(sample.double().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def environment() -> dict[str, Any]:
     """Versions of what the numbers depend on."""
     libraries = {}
@@ -239,15 +225,41 @@ def check_record(run: Mapping[str, Any], what: str) -> None:
 
 
 def same_analysis(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
-    """Raise StateError, naming the first difference, unless two records are of one analysis."""
+    """Raise StateError, naming the first difference, unless two records are of one analysis.
+
+    What cannot be proven is a difference: weights that neither record has a fingerprint of, or has
+    in another format. Where neither has the digest of the data's content, the caller says why.
+    """
+    _same_weights(a, b)
     for field in _SAME:
         if a.get(field) != b.get(field):
             difference = _difference(field, a.get(field), b.get(field))
-            raise StateError(f"these are parts of different analyses: {difference}")
+            raise StateError(f"{_DIFFERENT}: {difference}")
     names = [[s["name"] for s in run.get("sites", [])] for run in (a, b)]
     if names[0] != names[1]:
         only = [repr(name) for name in sorted(set(names[0]) ^ set(names[1]))] or ["their order"]
-        raise StateError(f"these are parts of different analyses: the sites differ in {only[0]}")
+        raise StateError(f"{_DIFFERENT}: the sites differ in {only[0]}")
+
+
+def _same_weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    """Raise StateError where nothing tells whether the weights of two records are the same."""
+    models = [run.get("model") or {} for run in (a, b)]
+    formats = [weights.format_of(model.get("fingerprint")) for model in models]
+    if formats[0] != formats[1] and None not in formats:
+        raise StateError(
+            f"nothing proves that the weights are the same: their fingerprints are of format "
+            f"{formats[0]} in one and {formats[1]} in the other, made by different versions; run "
+            "both with one version"
+        )
+    if formats == [None, None] and any(models):
+        raise StateError(
+            "nothing proves that the weights are the same: the model gives no fingerprint "
+            "(weights that are not in this process, or no torch module whose adapter describes "
+            "one); analyse all of the data in one run"
+        )
+
+
+_DIFFERENT = "these are parts of different analyses"
 
 
 def _difference(field: str, a: Any, b: Any) -> str:
@@ -255,4 +267,9 @@ def _difference(field: str, a: Any, b: Any) -> str:
         for key in sorted(set(a) | set(b)):
             if a.get(key) != b.get(key):
                 return _difference(f"{field}.{key}", a.get(key), b.get(key))
+    if field == "content":
+        return (
+            "the data itself differs (the digest of its content), by whatever name it goes; give "
+            "every part the same data in the same order, of which it takes its own rows"
+        )
     return f"{field} is {a!r} in one and {b!r} in the other"

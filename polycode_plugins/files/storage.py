@@ -3,7 +3,8 @@
 Each file appears under its name whole or not at all. run.json holds the checksums of the others, so
 a folder in which something is missing or damaged is refused whole. The others are written beside
 their names first and moved there once run.json knows them: whenever a process is killed, the folder
-holds the earlier run or the later one.
+holds the earlier run or the later one. What a killed process left waiting is moved, or removed, by
+the next one before it writes: no number of kills loses a run.
 """
 
 from __future__ import annotations
@@ -12,46 +13,125 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from polycode_plugins.errors import StateError
-from polycode_plugins.files import guards
+from polycode_plugins.files import guards, locks, tensors
 from polycode_plugins.files.provenance import FORMAT, check_record
 
 RUN, STATE, RESULTS, LOCK = "run.json", "state.safetensors", "results.parquet", ".lock"
+REPORT = "report.html"
 # A comparison, and the answers that it paid for, may lie in the same folder.
 COMPARISON, UNITS, RECORDS = "comparison.json", "units.parquet", "records.safetensors"
 ANSWERS = "answers.sqlite"
+#: What processes, or passes over the data, have done of a run that is under way.
+PARTS, GROUPS = ".parts", ".groups"
 
 Table = list[tuple[str, int, str, dict[str, Any], dict[str, Any]]]
 
 
-def save(folder: Path, state: dict[str, Tensor], table: Table, run: dict[str, Any]) -> Path:
-    """Write a run's folder; an existing run in it is replaced.
+def save(
+    folder: Path, state: Mapping[str, Tensor | tensors.Lazy], table: Table, run: dict[str, Any]
+) -> Path:
+    """Write a run's folder; an existing run in it is replaced. The caller holds its lock.
+
+    Args:
+        folder: of the run.
+        state: tensors by name. A `Lazy` one is made while it is written, so that a large state
+            needs no second copy.
+        table: the results, if there are any.
+        run: the record.
 
     Raises:
         StateError: where the folder cannot be written, is a file, or holds files of others.
     """
     prepare(folder)
+    settle(folder, folder / RUN, (STATE, RESULTS))
     state_file, results_file = following(folder / STATE), following(folder / RESULTS)
-    files = {STATE: write_file(state_file, lambda path: _write_state(path, state))}
+    files = {STATE: write_file(state_file, lambda path: tensors.write(path, state))}
     if table:
         files[RESULTS] = write_file(results_file, lambda path: _write_table(path, table))
     text = json.dumps({"format": FORMAT, **run, "files": files}, indent=1, sort_keys=True)
     write_file(folder / RUN, lambda path: path.write_text(text + "\n", encoding="utf-8"))
-    for name in files:
-        following(folder / name).replace(folder / name)
+    promote(folder, files)
     return folder
 
 
 def following(path: Path) -> Path:
     """Where a file waits until run.json (or comparison.json) knows it."""
     return path.with_name(f".{path.name}.next")
+
+
+def promote(folder: Path, names: Iterable[str]) -> None:
+    """Move files that wait to their names.
+
+    Raises:
+        StateError: when the system refuses. The folder is whole all the same: `checked` finds what
+            waits.
+    """
+    for name in names:
+        try:
+            following(folder / name).replace(folder / name)
+        except OSError as error:
+            raise StateError(f"cannot write {str(folder / name)!r}: {_reason(error)}") from error
+    _flush(folder)
+
+
+def settle(folder: Path, record: Path, names: Iterable[str]) -> None:
+    """Finish what a killed process left: move files that its record knows, remove the others.
+
+    Called before anything is written: a file that waits may be the only one that the record knows.
+
+    Args:
+        folder: whose lock the caller holds.
+        record: run.json or comparison.json, there or not.
+        names: of the files beside it.
+
+    Raises:
+        StateError: when the system refuses.
+    """
+    try:
+        _settle(folder, record, list(names))
+    except OSError as error:
+        raise StateError(f"cannot write to {str(folder)!r}: {_reason(error)}") from error
+
+
+def _settle(folder: Path, record: Path, names: Sequence[str]) -> None:
+    try:
+        known = guards.read_json(record).get("files") if record.is_file() else None
+    except StateError:  # damaged: it knows no file
+        known = None
+    expected: dict[str, Any] = known if isinstance(known, dict) else {}
+    for name in names:
+        waiting = following(folder / name)
+        if waiting.is_file():
+            if expected.get(name) is not None and _checksum(waiting) == expected[name]:
+                promote(folder, [name])
+            else:
+                waiting.unlink(missing_ok=True)
+    for name in (record.name, *names, *(following(folder / name).name for name in names)):
+        for draft in _drafts(folder / name):
+            draft.unlink(missing_ok=True)
+
+
+def _drafts(path: Path) -> list[Path]:
+    """What writers of this file have left, or are writing."""
+    begin = f".{path.name}."
+    return [
+        other
+        for other in path.parent.glob(f"{_literal(begin)}*.tmp")
+        if other.name.removeprefix(begin).removesuffix(".tmp").isdecimal()
+    ]
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def prepare(folder: Path) -> None:
@@ -73,7 +153,7 @@ def prepare(folder: Path) -> None:
         )
 
 
-def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], list[tuple[str, str, Any]]]:
+def load(folder: Path) -> tuple[dict[str, Any], tensors.Saved, list[tuple[str, str, Any]]]:
     """The record, the state and the results of a complete run.
 
     Raises:
@@ -108,21 +188,45 @@ def load_run(folder: Path) -> dict[str, Any]:
 def refuse_finished(folder: Path) -> None:
     """Raise StateError when the folder holds a finished run."""
     if (folder / RUN).is_file() and load_run(folder).get("complete"):
+        report = (
+            ""
+            if (folder / REPORT).is_file()
+            else f"; its report was not written: 'polycode report {folder}' writes it"
+        )
         raise StateError(
             f"{str(folder)!r} holds a finished run; read it with Analysis.load, replace it with "
-            "--fresh, or give another folder"
+            f"--fresh, or give another folder{report}"
         )
 
 
-def load_state(folder: Path, run: dict[str, Any]) -> dict[str, Tensor]:
-    """The accumulators' tensors."""
-    from safetensors.torch import load_file
+def discard(folder: Path) -> None:
+    """Remove a run that is to be made afresh, if it is unfinished, and all parts of it.
 
-    path = checked(folder, STATE, run)
+    A finished one stays until another is there to replace it. The caller holds the lock.
+
+    Raises:
+        StateError: when the system refuses.
+    """
     try:
-        return dict(load_file(path))
-    except Exception as error:  # safetensors raises its own type, which it does not export
-        raise StateError(f"{str(path)!r} is damaged: {error}") from error
+        for name in (PARTS, GROUPS):
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+        if not (folder / RUN).is_file():
+            return
+        try:
+            finished = bool(load_run(folder).get("complete"))
+        except StateError:  # damaged, and to be replaced
+            finished = False
+        if not finished:
+            for name in (RUN, STATE, RESULTS):
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StateError(f"cannot write to {str(folder)!r}: {_reason(error)}") from error
+
+
+def load_state(folder: Path, run: dict[str, Any]) -> tensors.Saved:
+    """The accumulators' tensors, each read when it is asked for."""
+    return tensors.Saved(checked(folder, STATE, run))
 
 
 @contextmanager
@@ -132,16 +236,8 @@ def locked(folder: Path) -> Iterator[None]:
     The lock goes with its process, so one that was killed leaves nothing to clean up.
     """
     prepare(folder)
-    import fcntl
-
-    with open(folder / LOCK, "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StateError(
-                f"another process is writing to {str(folder)!r}; wait for it or give another folder"
-            ) from error
-        yield  # the empty file stays: removing it could unlock somebody who just opened it
+    with locks.held(folder / LOCK, folder):
+        yield
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -162,6 +258,7 @@ def write_file(path: Path, writer: Callable[[Path], Any]) -> str:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        _remove_left(path)
         draft.touch()
         mode = draft.stat().st_mode
         writer(draft)
@@ -170,12 +267,46 @@ def write_file(path: Path, writer: Callable[[Path], Any]) -> str:
             os.fsync(handle.fileno())
             checksum = hashlib.file_digest(handle, "sha256").hexdigest()
         os.replace(draft, path)
+        _flush(path.parent)
     except Exception as error:
         # safetensors and pyarrow wrap the system's error in types of their own.
         raise StateError(f"cannot write {str(path)!r}: {_reason(error)}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that is gone; what is left the next writer removes
+            draft.unlink(missing_ok=True)
     return checksum
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what writers of this file left when they were killed on this machine."""
+    for draft in _drafts(path):
+        process = int(draft.name.removesuffix(".tmp").rpartition(".")[2])
+        if process != os.getpid() and not _runs(process):
+            draft.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's, or no number of a process
+        return True
+    return True
+
+
+def _flush(folder: Path) -> None:
+    """Have the names in a folder on the disk, where its file system can promise that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:  # some file systems have no such promise
+        return
+    finally:
+        os.close(handle)
 
 
 def _reason(error: Exception) -> str:
@@ -211,12 +342,6 @@ def _checksum(path: Path) -> str:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise StateError(f"{str(path)!r} cannot be read: {_reason(error)}") from error
-
-
-def _write_state(path: Path, state: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    save_file({k: t.contiguous() for k, t in state.items()}, path)
 
 
 def _write_table(path: Path, table: Table) -> None:

@@ -16,8 +16,9 @@ from polycode_plugins.information.channels import (
     Quantisation,
     require_noise,
 )
+from polycode_plugins.information.counts import plug_in
 from polycode_plugins.information.gaussian import estimate_gaussian
-from polycode_plugins.information.neighbours import ksg, mixed_ksg, plug_in, ross
+from polycode_plugins.information.neighbours import ksg, ross
 from polycode_plugins.information.panel import DEFAULT, KNOWN, MutualInformation, estimate
 from polycode_plugins.information.published import estimate_as_published
 from polycode_plugins.information.samples import Estimate
@@ -36,7 +37,6 @@ __all__ = [
     "estimate_as_published",
     "estimate_gaussian",
     "ksg",
-    "mixed_ksg",
     "plug_in",
     "require_noise",
     "ross",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,22 @@ import torch
 
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.information import neighbours
-from polycode_plugins.information.bounds import BOUNDS
+from polycode_plugins.information.bounds import BOUNDS, LOWER_BOUNDS
 from polycode_plugins.information.channels import Channel
+from polycode_plugins.information.counts import entropy, plug_in
 from polycode_plugins.information.folds import Folds, split
 from polycode_plugins.information.gaussian import estimate_gaussian
-from polycode_plugins.information.mine import Fitted, fit
+from polycode_plugins.information.mine import Fitted, fit, untrained
 from polycode_plugins.information.prepare import Pair, prepare
 from polycode_plugins.information.published import TRAIN, VALIDATION, estimate_as_published
-from polycode_plugins.information.recommend import Setting, recommend, remarks
+from polycode_plugins.information.recommend import (
+    Setting,
+    evident,
+    interval,
+    recommend,
+    remarks,
+    unproven,
+)
 from polycode_plugins.information.samples import Estimate, Floats, Labels
 
 #: The panel when none is named.
@@ -37,10 +45,12 @@ class MutualInformation:
 
     nats: the recommended value, that of the estimator `recommended` (the rule is in
     `polycode_plugins.information.recommend`).
-    interval: 95% for the sampling error of that estimator, low and high. Its bias is not in it:
-    every estimator but "gaussian" and "smile" errs downwards where it errs.
+    interval: 95%, low and high, for the sampling error of that estimator, for its having been the
+    largest of several where that is why it was chosen, and for what the correction of counts leaves
+    open. Its bias is not in it: every estimator but "gaussian" and "smile" errs downwards where it
+    errs, so the low end holds where the high end need not.
     estimates: {estimator: nats}; values that fell below 0 by chance are set to 0, and stand as
-    they were in `unclipped`.
+    they were in `unclipped`. Where values repeat, "ksg" is what exceeds shuffled pairs.
     errors: {estimator: standard error [nats]}.
     curves: {estimator: [checks, 3]}, training step, training bound and held-out bound [nats].
     warnings: sentences on what makes the number doubtful; empty is good.
@@ -89,7 +99,8 @@ def estimate(
 
     - "gaussian": canonical correlations, bias corrected (exact for Gaussian copulas).
     - "ksg": nearest neighbours (Kraskov et al. 2004, k = 10; Gao et al. 2017 where values repeat;
-      Ross 2014 if one side is a label; counts if both are).
+      Ross 2014 if one side is a label); counts (Grassberger 2003) if both sides are labels, or of
+      so few values that there is a sample for each possible pair of them.
     - "mine", "nwj", "infonce", "smile": critics trained on 3 of 4 folds and valued on the fourth.
       The first one trains from scratch, the others start from its critics.
     - "mine-as-published": for reproduction only, never recommended beside others.
@@ -110,9 +121,8 @@ def estimate(
             0.0, (0.0, 0.0), names[0], zeros, zeros, zeros, {}, tuple(said), pair.n_samples,
             shapes, described, seed,
         )  # fmt: skip
-    estimates, left_out = _run(
-        names, pair, _group_labels(groups, pair.n_samples), seeds[1:], device, progress
-    )
+    grouped = _group_labels(groups, pair.n_samples)
+    estimates, left_out = _run(names, pair, grouped, seeds[1:], device, progress)
     said += left_out
     if "mine-as-published" in names and pair.n_samples < TRAIN + VALIDATION:
         said.append(
@@ -124,20 +134,27 @@ def estimate(
     if not estimates:
         raise DataError("No estimator could be used: " + " ".join(left_out))
     setting = _setting(pair)
+    if pair.atoms and "gaussian" in estimates and not set(estimates) & set(LOWER_BOUNDS):
+        setting = replace(setting, held_out=_held_out(pair, grouped, seeds[1], device))
     sound = {k: v for k, v in estimates.items() if k != "mine-as-published"} or estimates
-    chosen = recommend(sound, setting)
+    if unproven(sound, setting):
+        proof = _above_chance(pair, sound["ksg"], seeds[3])
+        # Where nothing repeats, chance says 0 but for its own noise, which the value need not have.
+        proven = replace(sound["ksg"], chance=proof.chance) if evident(proof) else proof
+        estimates["ksg"] = sound["ksg"] = proven
+    choice = recommend(sound, setting)
+    chosen = choice.name
     said += remarks(sound, chosen, setting)
     nats = max(estimates[chosen].nats, 0.0)
     if nats > setting.limit:
         said.append(
-            f"{chosen} gives {nats:.3f} nats, above the entropy of the labels, "
+            f"{chosen} gives {nats:.3f} nats, above the entropy of the values, "
             f"{setting.limit:.3f}; the value is cut there."
         )
         nats = setting.limit
-    reach = 1.96 * estimates[chosen].error
     return MutualInformation(
         nats,
-        (max(nats - reach, 0.0), min(nats + reach, setting.limit)),
+        interval(estimates[chosen], choice, setting.limit),
         chosen,
         {name: max(found.nats, 0.0) for name, found in estimates.items()},
         {name: found.nats for name, found in estimates.items()},
@@ -169,10 +186,14 @@ def checked_names(estimators: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _setting(pair: Pair) -> Setting:
-    sides = [side.labels for side in (pair.x, pair.y) if side.labels is not None]
-    limit = min((neighbours.entropy(labels) for labels in sides), default=math.inf)
+    sides = [side.codes for side in (pair.x, pair.y)]
+    limit = min((entropy(codes) for codes in sides if codes is not None), default=math.inf)
     return Setting(
-        pair.n_samples, pair.x_scores.shape[1], pair.y_scores.shape[1], len(sides), limit
+        pair.n_samples,
+        pair.x_scores.shape[1],
+        pair.y_scores.shape[1],
+        pair.counted is not None,
+        limit,
     )
 
 
@@ -231,6 +252,16 @@ def _folds(pair: Pair, groups: Labels | None, seed: int, device: str | torch.dev
     return split(x, y, folds=FOLDS, seed=seed, gaussian=gaussian, device=device, groups=groups)
 
 
+def _held_out(
+    pair: Pair, groups: Labels | None, seed: int, device: str | torch.device
+) -> Estimate | None:
+    """What the Gaussian critic shows of samples held out; None where these are too few."""
+    try:
+        return untrained(_folds(pair, groups, seed, device))
+    except DataError:
+        return None
+
+
 def _gaussian(pair: Pair, seed: int, device: Any, progress: bool) -> Estimate:
     if pair.x.discrete or pair.y.discrete:
         raise DataError("labels have no covariance.")
@@ -238,15 +269,32 @@ def _gaussian(pair: Pair, seed: int, device: Any, progress: bool) -> Estimate:
 
 
 def _neighbours(pair: Pair, seed: int, device: Any, progress: bool) -> Estimate:
+    if pair.counted is not None:
+        return plug_in(*pair.counted, seed=seed)
     x, y = pair.x.labels, pair.y.labels
-    if x is not None and y is not None:
-        return neighbours.plug_in(x, y)
     if y is not None:
-        return neighbours.ross(pair.x_scores, y)
-    if x is not None:
-        return neighbours.ross(pair.y_scores, x)
-    method = neighbours.mixed_ksg if pair.atoms else neighbours.ksg
-    return method(pair.x_scores, pair.y_scores, queries=pair.queries(), seed=seed)
+        found = neighbours.ross(pair.x_scores, y, seed=seed)
+    elif x is not None:
+        found = neighbours.ross(pair.y_scores, x, seed=seed)
+    else:
+        found = neighbours.ksg(pair.x_scores, pair.y_scores, queries=pair.queries(), seed=seed)
+    return _above_chance(pair, found, seed) if pair.atoms else found
+
+
+def _above_chance(pair: Pair, found: Estimate, seed: int) -> Estimate:
+    """The neighbour estimate `found` held against shuffled pairs."""
+    x, y = pair.x.labels, pair.y.labels
+
+    def terms(order: Labels) -> neighbours.Terms:
+        if y is not None:
+            return neighbours.ross_terms(pair.x_scores, y[order], seed=seed)
+        if x is not None:
+            return neighbours.ross_terms(pair.y_scores[order], x, seed=seed)
+        return neighbours.ksg_terms(
+            pair.x_scores, pair.y_scores[order], queries=pair.queries(), seed=seed
+        )
+
+    return neighbours.above_chance(found, terms, pair.n_samples, seed)
 
 
 def _as_published(pair: Pair, seed: int, device: Any, progress: bool) -> Estimate:

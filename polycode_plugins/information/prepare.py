@@ -13,11 +13,12 @@ from polycode_plugins.information.gaussian import EXACT, canonical
 from polycode_plugins.information.neighbours import growth
 from polycode_plugins.information.samples import (
     Floats,
+    Labels,
     Samples,
+    copies,
     heavy_tailed,
     read,
     repeated,
-    same_rows,
 )
 from polycode_plugins.information.transforms import (
     MAXIMUM_WIDTH,
@@ -49,6 +50,7 @@ class Pair:
     x_scores: Floats
     y_scores: Floats
     atoms: bool
+    counted: tuple[Labels, Labels] | None
     warnings: tuple[str, ...]
 
     @property
@@ -99,14 +101,16 @@ def prepare(x: Any, y: Any, channel: Channel | None, seed: int) -> Pair:
     for side in (left, right):
         said += _of_one_side(side)
     if left.constant or right.constant:
-        return Pair(left, right, left.values, right.values, False, tuple(said))
+        return Pair(left, right, left.values, right.values, False, None, tuple(said))
     x_scores, x_said = _scores(left, right)
     y_scores, y_said = _scores(right, left)
     said += x_said + y_said
     atoms = max(repeated(side.values) if side.width else 0.0 for side in (left, right)) > ATOMS
-    if not left.discrete and not right.discrete:
+    counted = _counted(left, right)
+    if not left.discrete and not right.discrete and counted is None:
+        said += _of_copies(left, right)
         said += _of_both(left, right, x_scores, y_scores, atoms, seed)
-    return Pair(left, right, x_scores, y_scores, atoms, tuple(said))
+    return Pair(left, right, x_scores, y_scores, atoms, counted, tuple(said))
 
 
 def _noisy(y: Any, channel: Channel, seed: int) -> torch.Tensor:
@@ -137,7 +141,7 @@ def _of_one_side(side: Samples) -> list[str]:
     if side.labels is None and side.width and (share := repeated(side.values)) > ATOMS:
         said.append(
             f"{share:.0%} of the samples share a value of {side.name} with another (atoms, "
-            "rounding or half precision); neighbours are counted as in Gao et al. 2017."
+            "rounding or half precision); ties among neighbours are counted for what they are."
         )
     return said
 
@@ -175,14 +179,27 @@ def _of_both(
                     "drop the coordinate they share."
                 )
     said = []
-    if (share := same_rows(x.values, y.values)) > ATOMS:
-        said.append(
-            f"{share:.0%} of the samples occur more than once as a pair; held-out samples are then "
-            "no new ones and the bounds come out too high, so remove duplicates."
-        )
     if not atoms and width <= 20 and growth(x_scores, y_scores, seed=seed, queries=500) > GROWTH:
         said.append(
             "The neighbour estimate grows with the number of samples, as it does for a relation "
             "without noise, whose information is infinite; state the noise with channel=... ."
         )
     return said
+
+
+def _of_copies(x: Samples, y: Samples) -> list[str]:
+    if (share := copies(x.values, y.values)) > ATOMS:
+        return [
+            f"{share:.0%} of the samples are copies of a pair that occurs more than once, though "
+            "neither side of it occurs elsewhere; held-out samples are then no new ones and all "
+            "estimates come out too high, so remove duplicates."
+        ]
+    return []
+
+
+def _counted(x: Samples, y: Samples) -> tuple[Labels, Labels] | None:
+    one, two = x.codes, y.codes
+    if one is None or two is None:
+        return None
+    few = (int(one.max()) + 1) * (int(two.max()) + 1) <= len(one)
+    return (one, two) if few or (x.discrete and y.discrete) else None

@@ -20,6 +20,8 @@ Labels: TypeAlias = NDArray[np.int64]
 
 #: Below this many samples no estimator here says anything; the call is refused.
 MINIMUM_SAMPLES = 32
+#: Samples to each distinct row from which on values count as discrete.
+DEPTH = 10
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Estimate:
     it started from, what training added to it and the standard error of that [nats].
     curve: [checks, 3], training step, training bound and held-out bound [nats]; empty when nothing
     was trained.
+    chance: what the estimator says on average where nothing is shared (of shuffled pairs) [nats];
+    subtracted from `nats` where values repeat. None where that was not asked.
+    slack: how much lower and how much higher than `nats` the value may lie beyond sampling, where
+    the correction of a bias is itself in doubt [nats].
     """
 
     nats: float
@@ -39,6 +45,8 @@ class Estimate:
     gain: float = 0.0
     gain_error: float = 0.0
     curve: Floats = field(default_factory=lambda: np.empty((0, 3)))
+    chance: float | None = None
+    slack: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,17 @@ class Samples:
     def width(self) -> int:
         """Coordinates that vary; a label is one."""
         return 1 if self.labels is not None else self.values.shape[1]
+
+    @property
+    def codes(self) -> Labels | None:
+        """Every distinct row's number [samples], where rows are few enough to be counted.
+
+        A label's are its own; values count as discrete with `DEPTH` samples to each distinct row.
+        """
+        if self.labels is not None or not self.width:
+            return self.labels
+        found = distinct(self.values)
+        return found if (int(found.max()) + 1) * DEPTH <= len(found) else None
 
     @property
     def constant(self) -> bool:
@@ -92,8 +111,7 @@ def read(values: Any, name: str) -> Samples:
         )
     rows = array.reshape(len(array), -1)
     if array.dtype.kind in "iub":
-        labels = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
-        return Samples(name, np.empty((len(rows), 0)), labels, array.shape)
+        return Samples(name, np.empty((len(rows), 0)), distinct(rows), array.shape)
     rows = rows.astype(np.float64)
     if not np.isfinite(rows).all():
         bad = int((~np.isfinite(rows)).any(1).sum())
@@ -118,10 +136,21 @@ def repeated(values: Floats) -> float:
     return share
 
 
-def same_rows(x: Floats, y: Floats) -> float:
-    """The share of samples whose whole pair (x, y) occurs more than once."""
-    _, counts = np.unique(np.hstack([x, y]), axis=0, return_counts=True)
-    return float(counts[counts > 1].sum()) / len(x)
+def distinct(rows: NDArray[Any]) -> Labels:
+    """A number for each of `rows` [samples, width], from 0, the same for equal rows alone."""
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def copies(x: Floats, y: Floats) -> float:
+    """The share of samples that are copies: their pair (x, y) occurs again, and not by chance.
+
+    Where values repeat by their nature (zeros, rounding) whole pairs do too, and are samples like
+    others. Copies betray themselves by an x and a y that occur with each other and nowhere else.
+    """
+    times, in_x, in_y = (
+        np.bincount(rows)[rows] for rows in map(distinct, (np.hstack([x, y]), x, y))
+    )
+    return float(((times > 1) & (in_x == times) & (in_y == times)).mean())
 
 
 def heavy_tailed(values: Floats) -> bool:

@@ -12,6 +12,8 @@ from polycode_plugins.information.samples import Floats, Labels
 
 #: Beyond this width the critics and the Gaussian see the leading principal components only.
 MAXIMUM_WIDTH = 256
+#: Share by which a gap between neighbouring values is stretched or shrunk at most.
+UNEVEN = 0.1
 
 
 def standardise(values: Floats) -> Floats:
@@ -34,6 +36,24 @@ def normal_scores(values: Floats) -> Floats:
 
     ranks = rankdata(values, axis=0)
     return np.asarray(ndtri((ranks - 0.5) / len(values)))
+
+
+def uneven(values: Floats, rng: np.random.Generator) -> Floats:
+    """Gaps between the distinct values of a coordinate stretched by up to `UNEVEN` either way.
+
+    On a grid with even steps most distances are equal, so that a ball grows from one cell to all of
+    a cell's neighbours in every direction at once. With gaps that differ it takes them one by one.
+    Values keep their order and equal ones stay equal, so no information is lost; coordinates
+    [samples, width] without a repeated value are left as they are.
+    """
+    out = values.copy()
+    for column in out.T:
+        distinct, index = np.unique(column, return_inverse=True)
+        if len(distinct) == len(column):
+            continue
+        gaps = np.diff(distinct) * (1 + UNEVEN * rng.uniform(-1, 1, len(distinct) - 1))
+        column[:] = np.concatenate([distinct[:1], distinct[0] + np.cumsum(gaps)])[index.reshape(-1)]
+    return out
 
 
 def principal_components(values: Floats, width: int | None = None) -> tuple[Floats, float]:

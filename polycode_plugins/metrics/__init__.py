@@ -6,7 +6,7 @@ from polycode_plugins.metrics.action.power_law import PowerLawAction, power_law_
 from polycode_plugins.metrics.action.result import ActionResult
 from polycode_plugins.metrics.action.stimulus import StimulusCorrelation, stimulus_correlation
 from polycode_plugins.metrics.action.trajectory import Trajectories, trajectories
-from polycode_plugins.metrics.base import Accumulator, Metric, Result
+from polycode_plugins.metrics.base import Accumulator, Grave, Metric, Result
 from polycode_plugins.metrics.capacity.feature_capacity import FeatureCapacity
 from polycode_plugins.metrics.capacity.metric import Capacity
 from polycode_plugins.metrics.capacity.result import CapacityResult
@@ -33,6 +33,7 @@ __all__ = [
     "Covariance",
     "CrossValidatedSpectrum",
     "FeatureCapacity",
+    "Grave",
     "MINEResult",
     "Metric",
     "MetricHook",

@@ -8,7 +8,7 @@ product is worth its call). Merges follow Chan, Golub & LeVeque 1983.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics.base import Accumulator
+from polycode_plugins.metrics import triangle
+from polycode_plugins.metrics.base import Accumulator, Memory
 
 Precision = Literal["float64", "float32"]
 
@@ -31,11 +32,12 @@ MAX_ROW_BYTES = 4 * 2**30
 class Covariance(Accumulator):
     """Mean and covariance of a layer's activations, streamed.
 
-    The state is float64. With `precision="float64"` (the default) so are the products, and any
-    split into batches, order or merge tree gives the same covariance to about 1e-12 of its scale.
-    With `precision="float32"` the products of one block are float32 on block-centred values and
-    only their sum is float64: each entry S_ij errs by at most 2 (b + 2) u sqrt(S_ii S_jj), where
-    b <= 4096 rows is the block and u = 2^-24 (worst case 5e-4; about 1e-6 seen), at half the cost.
+    The state is float64, and half a matrix: the lower triangle, in panels of some rows each. With
+    `precision="float64"` (the default) so are the products, and any split into batches, order or
+    merge tree gives the same covariance to about 1e-12 of its scale. With `precision="float32"` the
+    products of one block are float32 on block-centred values and only their sum is float64: each
+    entry S_ij errs by at most 2 (b + 2) u sqrt(S_ii S_jj), where b <= 4096 rows is the block and
+    u = 2^-24 (worst case 5e-4; about 1e-6 seen), at half the cost.
     TensorFloat-32 and autocast, which would not keep it, are off while a metric gathers; around an
     accumulator used by itself they are not (`precision.full_precision`).
 
@@ -58,7 +60,8 @@ class Covariance(Accumulator):
         self._n_pending = 0
         self._count = 0  # samples in the moments
         self._mean: Tensor | None = None  # [width]
-        self._scatter: Tensor | None = None  # [width, width], lower triangle of panels
+        # Centred products, float64: rows `start` to `stop` of the lower triangle, [rows, stop].
+        self._panels: list[Tensor] | None = None
         self._eigenvalues: Tensor | None = None  # of what was seen so far, once asked for
 
     def options(self) -> dict[str, Any]:
@@ -82,6 +85,19 @@ class Covariance(Accumulator):
         """Whether all samples are still there as they came."""
         return self._mean is None
 
+    def memory(self, batch: Activations, rows: int | None) -> Memory:
+        """Rows while they are few, half a matrix once they are more; see `Accumulator.memory`."""
+        samples, width = batch.matrix(self.positions).shape
+        row = width * batch.values.element_size()
+        few = max(_block_rows(width), width)
+        expected = None if rows is None else rows * samples // max(len(batch.values), 1)
+        if expected is not None and expected <= few:
+            return Memory(expected * row, 3 * expected * max(expected, width) * 8)
+        # Two blocks of float64 while rows are folded in; three matrices for the eigenvalues.
+        block = _block_rows(width)
+        held = triangle.size(width) * 8 + block * row
+        return Memory(max(held, few * row), 8 * max(3 * width**2, 4 * block * width))
+
     def update(self, activations: Activations) -> None:
         """Take in one batch [.., features]; masked samples are left out."""
         rows = activations.matrix(self.positions)
@@ -100,9 +116,9 @@ class Covariance(Accumulator):
         self._check_width(other.width)
         self._eigenvalues = None
         device = self._device()
-        if other._mean is not None and other._scatter is not None:
+        if other._mean is not None and other._panels is not None:
             self._fold()
-            self._merge_moments(other._count, other._mean, other._scatter)
+            self._merge_moments(other._count, other._mean, other._panels)
         for rows in other._pending:
             self._append(rows.to(device or self._device() or rows.device))
 
@@ -128,8 +144,23 @@ class Covariance(Accumulator):
         """
         self._require(2)
         total = self._moments()
-        assert total._scatter is not None
-        return _symmetric(total._scatter) / (total._count - 1)
+        assert total._panels is not None
+        return triangle.symmetric(total._panels).div_(total._count - 1)
+
+    def multiplier(self) -> Callable[[Tensor], Tensor]:
+        """What multiplies vectors [width, k] by the covariance; float64, on the vectors' device.
+
+        It makes no matrix of width x width where fewer rows are kept.
+
+        Raises:
+            DataError: for fewer than two samples.
+        """
+        self._require(2)
+        if self._mean is None and self.n_samples <= (self.width or 0):
+            rows = self._centred_rows() / (self.n_samples - 1) ** 0.5
+            return lambda vectors: (rows.T @ (rows @ vectors.to(rows))).to(vectors)
+        matrix = self.covariance()
+        return lambda vectors: (matrix @ vectors.to(matrix)).to(vectors)
 
     def total_variance(self) -> float:
         """Trace of the covariance."""
@@ -216,13 +247,17 @@ class Covariance(Accumulator):
             return left
         total = self._moments()
         assert total._mean is not None
-        assert total._scatter is not None
+        assert total._panels is not None
         apart = rows.to(total._mean.device).double() - total._mean
         count = total._count - len(rows)
         moved = -apart.sum(dim=0) / count
         left._count, left._mean = count, total._mean + moved
-        scatter = _symmetric(total._scatter) - apart.T @ apart
-        left._scatter = scatter.addr_(moved, moved, alpha=-count)
+        left._panels, start = [], 0
+        for panel in total._panels:
+            stop = panel.shape[1]
+            rest = panel - apart[:, start:stop].T @ apart[:, :stop]
+            left._panels.append(rest.addr_(moved[start:stop], moved[:stop], alpha=-count))
+            start = stop
         return left
 
     def _decompose(self, *, vectors: bool) -> tuple[Tensor, Tensor | None]:
@@ -249,10 +284,9 @@ class Covariance(Accumulator):
     def state(self) -> dict[str, Tensor]:
         """count, mean, packed lower triangle of the scatter, and the rows not yet folded."""
         state = {"count": torch.tensor(self._count, dtype=torch.int64)}
-        if self._mean is not None and self._scatter is not None:
-            lower = torch.tril_indices(*self._scatter.shape)
+        if self._mean is not None and self._panels is not None:
             state["mean"] = self._mean.cpu().clone()
-            state["scatter"] = self._scatter.cpu()[lower[0], lower[1]]
+            state["scatter"] = triangle.packed(self._panels)
         if self._pending:
             state["rows"] = torch.cat(self._pending).cpu()
         return state
@@ -265,12 +299,10 @@ class Covariance(Accumulator):
             if "mean" in state:
                 mean, packed = state["mean"].double(), state["scatter"].double()
                 width = mean.shape[0]
-                lower = torch.tril_indices(width, width)
-                if packed.shape != (lower.shape[1],):
+                if packed.shape != (width * (width + 1) // 2,):
                     raise StateError(f"the saved scatter does not fit a width of {width}")
                 fresh._mean = mean.clone()
-                fresh._scatter = torch.zeros(width, width, dtype=torch.float64)
-                fresh._scatter[lower[0], lower[1]] = packed
+                fresh._panels = triangle.unpacked(packed, width)
             elif fresh._count:
                 raise StateError("the saved covariance counts samples and has no mean")
             if "rows" in state:
@@ -290,8 +322,9 @@ class Covariance(Accumulator):
         if self._device() in (None, device):
             return
         self._pending = [rows.to(device) for rows in self._pending]
-        if self._mean is not None and self._scatter is not None:
-            self._mean, self._scatter = self._mean.to(device), self._scatter.to(device)
+        if self._mean is not None and self._panels is not None:
+            self._mean = self._mean.to(device)
+            self._panels = [panel.to(device) for panel in self._panels]
 
     def _append(self, rows: Tensor) -> None:
         """Fold `rows`, or keep a copy of them until they are many enough."""
@@ -340,8 +373,8 @@ class Covariance(Accumulator):
     def _mean_and_squares(self) -> tuple[Tensor, Tensor]:
         """Mean and sum of squared deviations of each feature, float64 [width] each."""
         parts = []
-        if self._mean is not None and self._scatter is not None:
-            parts.append((self._count, self._mean, self._scatter.diagonal()))
+        if self._mean is not None and self._panels is not None:
+            parts.append((self._count, self._mean, triangle.diagonal(self._panels)))
         for pending in self._pending:
             rows = pending.double()
             mean = rows.mean(dim=0)
@@ -359,43 +392,46 @@ class Covariance(Accumulator):
 
     def _merge_products(self, count: int, mean: Tensor, centred: Tensor) -> None:
         """Add a block given by its own mean and its centred rows [count, width]."""
-        scatter = self._shift(count, mean, centred.shape[1])
-        width = centred.shape[1]
-        size = _panel(width)
-        for start in range(0, width, size):
-            stop = min(start + size, width)
-            left, panel = centred[:, start:stop].T, scatter[start:stop, :stop]
+        start = 0
+        for panel in self._shift(count, mean, centred.shape[1]):
+            stop = panel.shape[1]
+            left, start = centred[:, start:stop].T, stop
             if centred.dtype == torch.float64:
                 panel.addmm_(left, centred[:, :stop])
             else:
                 panel.add_(left @ centred[:, :stop])
 
-    def _merge_moments(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+    def _merge_moments(self, count: int, mean: Tensor, panels: list[Tensor]) -> None:
         """Add moments gathered elsewhere."""
-        own = self._shift(count, mean, mean.shape[0])
-        own.add_(scatter.to(own.device))
+        for own, other in zip(self._shift(count, mean, mean.shape[0]), panels, strict=True):
+            own.add_(other.to(own.device))
 
-    def _shift(self, count: int, mean: Tensor, width: int) -> Tensor:
-        """Count in `count` more samples around `mean`; return the scatter, shifted to match."""
-        if self._mean is None or self._scatter is None:
+    def _shift(self, count: int, mean: Tensor, width: int) -> list[Tensor]:
+        """Count in `count` more samples around `mean`; return the panels, shifted to match."""
+        if self._mean is None or self._panels is None:
             self._count, self._mean = count, mean.clone()
-            self._scatter = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
-            return self._scatter
+            self._panels = [
+                torch.zeros(stop - start, stop, dtype=torch.float64, device=mean.device)
+                for start, stop in triangle.spans(width)
+            ]
+            return self._panels
         total = self._count + count
         delta = mean.to(self._mean.device) - self._mean
-        self._scatter.addr_(delta, delta, alpha=self._count * count / total)
+        for panel in self._panels:
+            rows, stop = panel.shape
+            panel.addr_(delta[stop - rows : stop], delta[:stop], alpha=self._count * count / total)
         self._mean.add_(delta, alpha=count / total)
         self._count = total
-        return self._scatter
+        return self._panels
 
     def _moments(self) -> Covariance:
         """Self with everything folded, without folding self: reading must not change the state."""
         if not self._pending:
             return self
         total = self.fresh()
-        if self._mean is not None and self._scatter is not None:
+        if self._mean is not None and self._panels is not None:
             total._count, total._mean = self._count, self._mean.clone()
-            total._scatter = self._scatter.clone()
+            total._panels = [panel.clone() for panel in self._panels]
         total._pending, total._n_pending = [r.clone() for r in self._pending], self._n_pending
         total._fold()
         return total
@@ -424,12 +460,6 @@ def _direct_rows(width: int) -> int:
     return 2 * width
 
 
-def _panel(width: int) -> int:
-    """Columns of a panel of the symmetric update, which takes (1 + panel / width) / 2 of the full
-    one: fewer for narrow layers, and not so few that the product gets slow."""
-    return min(192, max(96, width // 8))
-
-
 def _blocks(pending: list[Tensor]) -> Iterator[Tensor]:
     """The pending rows, copied, in blocks of bounded size.
 
@@ -438,11 +468,6 @@ def _blocks(pending: list[Tensor]) -> Iterator[Tensor]:
     """
     if pending:
         yield from torch.split(torch.cat(pending), 2 * _block_rows(pending[0].shape[1]))
-
-
-def _symmetric(lower: Tensor) -> Tensor:
-    """The full symmetric matrix whose lower triangle is valid."""
-    return torch.tril(lower) + torch.tril(lower, -1).T
 
 
 def _descending(values: Tensor, rank: int) -> Tensor:

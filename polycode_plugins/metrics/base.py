@@ -10,7 +10,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from polycode_plugins.metrics.chapter import View
     from polycode_plugins.metrics.hook import MetricHook
     from polycode_plugins.pages.pages import Part
+
+
+class Memory(NamedTuple):
+    """Bytes that an accumulator takes.
+
+    Attributes:
+        held: that it keeps, at most.
+        computing: more, for a moment, while a result is made of it.
+    """
+
+    held: int
+    computing: int = 0
 
 
 class Accumulator(ABC):
@@ -81,6 +93,17 @@ class Accumulator(ABC):
     def n_samples(self) -> int:
         """Samples taken in so far."""
 
+    def memory(self, batch: Activations, rows: int | None) -> Memory:
+        """What the statistic will take, so that a run can say so before hours are spent.
+
+        By default what it takes now, which is right for those whose size does not grow.
+
+        Args:
+            batch: of the site's activations, without values (on the meta device) and mask.
+            rows: rows of the data that will come at most; None where nobody knows.
+        """
+        return Memory(sum(tensor.nbytes for tensor in self.state().values()))
+
     def key(self) -> str:
         """Equal for accumulators that gather the same statistic."""
         options = ",".join(f"{k}={v!r}" for k, v in sorted(self.options().items()))
@@ -89,6 +112,15 @@ class Accumulator(ABC):
     def fresh(self) -> Self:
         """An empty accumulator of the same statistic."""
         return type(self)(**self.options())
+
+
+class Grave(str):
+    """A warning after which the first number of a result is not to be read at all.
+
+    Other warnings are plain strings: their numbers are to be read with care.
+    """
+
+    __slots__ = ()
 
 
 class _NoWarnings:
@@ -117,6 +149,9 @@ class Result:
     names: ClassVar[Mapping[str, str]] = {}
     #: One plain sentence on how to read what `plot` draws, shown above the plots.
     picture: ClassVar[str] = ""
+    #: Fields of `scalars()` in the picture over layers that the report begins with; the first
+    #: number of `headline` unless given.
+    mapped: ClassVar[tuple[str, ...]] = ()
     #: Fields of `scalars()` that a comparison sets beside how well a layer's units are explained.
     related: ClassVar[tuple[str, ...]] = ()
 
@@ -127,7 +162,7 @@ class Result:
             """Sentences on what keeps the numbers from meaning what they seem to; () is good.
 
             A field or a property of that name. Whatever shows the result shows them: begin each in
-            lower case, since it stands after the site's name.
+            lower case, since it stands after the site's name. `Grave` ones come first.
             """
     else:
         warnings = _NoWarnings()
@@ -152,6 +187,19 @@ class Result:
             for k, v in self.to_dict().items()
             if v is None or isinstance(v, float | int | str | bool)
         }
+
+    @classmethod
+    def findings(cls, view: View) -> Sequence[str]:
+        """What was found, in a sentence or two with their uncertainty: the report begins with them.
+
+        By default from where to where the first number of the headline runs.
+
+        Args:
+            view: the results of all sites, in depth order.
+        """
+        from polycode_plugins.metrics.chapter import generic_findings
+
+        return generic_findings(view)
 
     @classmethod
     def chapter(cls, view: View) -> Sequence[Part]:
@@ -183,6 +231,9 @@ class Metric(ABC):
     #: The name of the entry point.
     name: ClassVar[str]
     result: ClassVar[type[Result]]
+    #: Whether results of several sites may be computed at the same time, by threads of one process:
+    #: `compute` draws no numbers from a generator that others share, and needs no partner.
+    side_by_side: ClassVar[bool] = False
 
     label: str = dataclasses.field(default="", kw_only=True)
 

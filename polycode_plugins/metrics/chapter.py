@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from polycode_plugins.activations import Site
@@ -82,7 +83,7 @@ def generic_parts(view: View) -> list[Part]:
     """How to read it, the first of its headline by depth, a table of all scalars, the plots.
 
     A result class may say more than its base asks for: `interval` (low, high) around its first
-    scalar, `warnings` (sentences).
+    scalar. Its `warnings` stand at the beginning of the page.
     """
     units: Mapping[str, str] = view.results[0].units
     called: Mapping[str, str] = view.results[0].names
@@ -96,8 +97,8 @@ def generic_parts(view: View) -> list[Part]:
     parts: list[Part] = []
     if view.results[0].reading:
         parts.append(Prose([view.results[0].reading]))
-    if warnings := [*own_warnings(view), *failures]:
-        parts.append(Warnings(warnings))
+    if failures:
+        parts.append(Warnings(failures))
     main = main_scalar(rows, view.results[0].headline)
     if main is not None:
         known = [interval_of(result) for result in view.results]
@@ -126,6 +127,34 @@ def generic_parts(view: View) -> list[Part]:
         which = "each site" if step == 1 else f"one site in {step}"
         parts.append(Pictures(f"Plots of {which}", images, view.results[0].picture))
     return parts
+
+
+def generic_findings(view: View) -> list[str]:
+    """From where to where the first number of the headline runs, with the intervals there."""
+    kind = type(view.results[0])
+    rows = [_plain(result.scalars()) for result in view.results]
+    main = main_scalar(rows, kind.mapped or kind.headline)
+    if main is None:
+        return []
+    name = kind.names.get(main, main.replace("_", " "))
+    known = [(float(v), i) for i, row in enumerate(rows) if is_number(v := row.get(main))]  # type: ignore[arg-type]
+    bounds = main == main_scalar(rows)  # an interval is of the first scalar
+
+    def at(value: float, i: int) -> str:
+        interval = interval_of(view.results[i]) if bounds else None
+        said = f"{value:.3g} at {view.sites[i].name}"
+        return said + (f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else "")
+
+    low, high = min(known), max(known)
+    if len(known) == 1:
+        return [f"The {name} is {at(*low)}."]
+    middle = median(value for value, _ in known)
+    several = (
+        f"over {len(known)} of {len(rows)} sites" if len(known) < len(rows) else "over all sites"
+    )
+    return [
+        f"The {name} runs from {at(*low)} to {at(*high)}; its median {several} is {middle:.3g}."
+    ]
 
 
 def _images(results: Sequence[tuple[str, Result]]) -> tuple[list[tuple[str, str]], list[str]]:

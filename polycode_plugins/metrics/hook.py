@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from polycode_plugins.activations import Activations, Arrivals, Site, default_axes
+from polycode_plugins.activations import Activations, Arrivals, Site
+from polycode_plugins.adapters.points import hook_axes
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.base import Accumulator, Metric, check_finite
 from polycode_plugins.metrics.pairs import result_at
@@ -27,10 +28,7 @@ class MetricHook:
         """Take in the activations at `hook`."""
         name = str(hook.name)
         values = tensor.detach()
-        if values.dim() == 4:  # heads: [batch, position, head, feature]
-            axes: tuple[str, ...] = ("batch", "position", "head", "feature")
-        else:
-            axes = default_axes(values.dim())
+        axes = hook_axes(name, values, hook)
         batch = self._arrivals.numbered(name, Activations(values, axes, mask=self.mask))
         check_finite(batch, name)
         if name not in self._accumulators:

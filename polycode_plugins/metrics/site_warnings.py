@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from polycode_plugins.metrics.base import Result
+from polycode_plugins.metrics.base import Grave, Result
 
 _NUMBER = re.compile(r"\d[\d.,]*")
 _QUOTED = re.compile("“[^”]*”")
@@ -26,6 +26,7 @@ class SiteWarning:
         text: the sentence; with the numbers of the first site where they differ.
         differs: whether they do.
         total: sites of the analysis.
+        grave: whether the metric's first number is not to be read at these sites.
     """
 
     metric: str
@@ -33,6 +34,7 @@ class SiteWarning:
     text: str
     differs: bool
     total: int
+    grave: bool = False
 
     def __str__(self) -> str:
         example = f" (with the numbers of {self.sites[0]})" if self.differs else ""
@@ -49,7 +51,7 @@ def site_warnings(label: str, results: Mapping[str, Result]) -> list[SiteWarning
         warnings = result.warnings
         for text in [warnings] if isinstance(warnings, str) else warnings or ():
             kind = _NUMBER.sub("#", _QUOTED.sub("“”", str(text)))
-            said.setdefault(kind, {})[site] = str(text)
+            said.setdefault(kind, {})[site] = text
     return [
         SiteWarning(
             metric=label,
@@ -57,6 +59,7 @@ def site_warnings(label: str, results: Mapping[str, Result]) -> list[SiteWarning
             text=next(iter(texts.values())),
             differs=len(set(texts.values())) > 1,
             total=len(results),
+            grave=any(isinstance(text, Grave) for text in texts.values()),
         )
         for texts in said.values()
     ]

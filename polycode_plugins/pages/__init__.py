@@ -7,6 +7,7 @@ quantities by depth, charts of curves, tables, pictures.
 from polycode_plugins.pages.charts import Axis, Chart, Choice, Series
 from polycode_plugins.pages.curve_charts import Curve, curves
 from polycode_plugins.pages.depth_charts import Quantity, by_depth
+from polycode_plugins.pages.heat_maps import HeatMap, HeatRow
 from polycode_plugins.pages.pages import (
     Copyable,
     Facts,
@@ -32,6 +33,8 @@ __all__ = [
     "Curve",
     "Facts",
     "Figure",
+    "HeatMap",
+    "HeatRow",
     "Page",
     "Part",
     "Pictures",

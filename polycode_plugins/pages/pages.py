@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from polycode_plugins.pages.charts import Chart, plotly_figure
 from polycode_plugins.pages.escaping import breakable, csp_hash, data_uri, printable, script_json
-from polycode_plugins.pages.palette import variables
+from polycode_plugins.pages.palette import shades, variables
 from polycode_plugins.pages.pictures import chart_image
-from polycode_plugins.pages.tables import share_rules
 from polycode_plugins.plugins import missing_extra
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+# Shares of the paper that columns of tables have, as classes: the page has no styles of elements.
+_WIDTHS = f"@media print {{ {' '.join(f'.w{i} {{ width: {i}%; }}' for i in range(101))} }}\n"
 
 
 class Part(Protocol):
@@ -125,7 +127,7 @@ def render(page: Page) -> str:
     packed, plotly = _plotly() if drawn else ("", "")
     html = environment.get_template("page.html.j2").render(
         page=page,
-        style=variables() + source(environment, "style.css")[0] + share_rules(),
+        style=variables() + shades() + source(environment, "style.css")[0] + _WIDTHS,
         scripts=scripts,
         plotly=packed,
         hashes=[h for h in [*(csp_hash(script) for script in scripts.values()), plotly] if h],

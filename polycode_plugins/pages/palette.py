@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 #: Okabe & Ito's colours, darkened where they are pale on white: blue, orange, green, purple, ...
 COLOURS = ("#0072b2", "#b65200", "#007f5f", "#a9507f", "#2f84b8", "#7a6a00")
 #: The same for a dark screen.
@@ -10,6 +12,8 @@ MARKERS = ("o", "s", "D", "^", "v", "*")
 INK, FAINT, GRID, WARNING = "#1d2430", "#8a929e", "#dfe3e8", "#c2261c"
 #: Viridis's last fifth is too pale for lines on white.
 SCALE_END = 0.85
+#: Shades of that scale which a style sheet has, as classes h0, h1, ...
+SHADES = 32
 
 
 def variables() -> str:
@@ -20,3 +24,16 @@ def variables() -> str:
 
     dark = "@media screen and (prefers-color-scheme: dark)"
     return f":root {{ {declared(COLOURS)} }}\n{dark} {{ :root {{ {declared(DARK_COLOURS)} }} }}\n"
+
+
+@cache
+def shades() -> str:
+    """The depth scale as classes of a style sheet."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    scale = colormaps["viridis"]
+    return "".join(
+        f".h{i} {{ background-color: {to_hex(scale(SCALE_END * i / (SHADES - 1)))}; }}\n"
+        for i in range(SHADES)
+    )

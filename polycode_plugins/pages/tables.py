@@ -97,11 +97,6 @@ def shared(breadths: Sequence[int]) -> list[int]:
     return [100 * breadth // sum(breadths) for breadth in breadths]
 
 
-def share_rules() -> str:
-    """Styles of columns that have so many percent of the paper; no element has one of its own."""
-    return "@media print {" + " ".join(f".s{i} {{ width: {i}%; }}" for i in range(101)) + "}"
-
-
 def names(title: str, values: Sequence[str]) -> Column:
     """A column of names."""
     return Column(title, [Cell(v, v) for v in values], name=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from polycode_plugins.metrics.chapter import View, chapter_of
 from polycode_plugins.pages.pages import Page, Section
 from polycode_plugins.report.record import made, overview, record_section, title
+from polycode_plugins.report.summary import summary
 
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 
 def page_of(analysis: Analysis) -> Page:
     """The page that reports an analysis."""
+    views = views_of(analysis)
     sections = [
+        summary(analysis, views),
         overview(analysis),
-        *(Section(view.id, view.title, chapter_of(view)) for view in views_of(analysis)),
+        *(Section(view.id, view.title, chapter_of(view)) for view in views),
         record_section(analysis),
     ]
     return Page(title(analysis), made(analysis), sections)
@@ -32,5 +35,5 @@ def views_of(analysis: Analysis) -> list[View]:
             analysis.sites,
             [analysis.results[site.name][metric.label] for site in analysis.sites],
         )
-        for number, metric in enumerate(analysis.statistics.metrics)
+        for number, metric in enumerate(analysis.metric_objects)
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from polycode_plugins.errors import StateError
 from polycode_plugins.files import storage
+from polycode_plugins.files.weights import format_of
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.outcome import Comparison
@@ -50,13 +51,23 @@ def write_folder(
         return comparison.report(path), ""
     if comparison is None:
         return analysis.report(path), ""
-    if _same_model(analysis, comparison):
+    first, second = (
+        (run.get("model") or {}).get("fingerprint") for run in (analysis.run, comparison.run)
+    )
+    if first is not None and first == second:
         return comparison.report(path, analysis), ""
     kept = given if given is not None else analysis
-    left_out = (
-        f"{str(folder)!r} also holds the {other} of another model, which this report leaves out; "
-        "use one folder for each model"
-    )
+    if first is None or second is None or format_of(first) != format_of(second):
+        left_out = (
+            f"{str(folder)!r} also holds the {other}, which this report leaves out: nothing proves "
+            "that it is of the same weights (no fingerprint of them, or made by different "
+            "versions); make both with one version"
+        )
+    else:
+        left_out = (
+            f"{str(folder)!r} also holds the {other} of another model, which this report leaves "
+            "out; use one folder for each model"
+        )
     return kept.report(path), left_out
 
 
@@ -77,10 +88,3 @@ def _comparison(folder: Path) -> Comparison | None:
     from polycode_plugins.explainers.comparison.outcome import Comparison
 
     return Comparison.load(folder)
-
-
-def _same_model(analysis: Analysis, comparison: Comparison) -> bool:
-    first, second = (
-        (run.get("model") or {}).get("fingerprint") for run in (analysis.run, comparison.run)
-    )
-    return first is not None and first == second

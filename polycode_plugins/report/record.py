@@ -37,15 +37,17 @@ def made(analysis: Analysis) -> str:
 def overview(analysis: Analysis) -> Section:
     """What was measured and how to read the page."""
     run, sites = analysis.run, analysis.sites
+    notes = (run.get("model") or {}).get("notes")  # what the adapter has to say of its model
     facts = [
         ("Model", model_text(run)),
         ("Data", data_text(run)),
-        ("Samples", span([analysis.statistics.n_samples(s.name) for s in sites]) + " per site"),
+        ("Samples", span([analysis.n_samples(s.name) for s in sites]) + " per site"),
         ("Sites", f"{len(sites)}: {sites_text([s.name for s in sites])}"),
         ("Metrics", ", ".join(analysis.metrics)),
     ]
     parts: list[Part] = [
         Facts(facts),
+        *([Prose(list(map(str, notes)))] if notes else []),
         Prose(
             [
                 "A site is a place in the network where activations were recorded. Its depth is "
@@ -69,10 +71,11 @@ def overview(analysis: Analysis) -> Section:
 
 def record_section(analysis: Analysis) -> Section:
     """The command or call that made the analysis, and everything that was recorded with it."""
-    command = analysis.run.get("command")
+    commands = analysis.run.get("commands") or [analysis.run.get("command")]
+    lines = "\n".join(str(command) for command in commands if command)
     call = (
-        Copyable("command", "Command", str(command))
-        if command
+        Copyable("command", "Command" if len(commands) == 1 else "Commands", lines)
+        if lines
         else Copyable("command", "Call in Python", python_call(analysis))
     )
     return Section(

@@ -7,14 +7,19 @@ record of the run (what made it).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from polycode_plugins.activations import AXES, Site
 from polycode_plugins.errors import PolycodeError, SiteError, StateError, near
 from polycode_plugins.files import guards, storage
 from polycode_plugins.files.provenance import Rows, same_analysis
+from polycode_plugins.metrics.base import Metric, Result
 from polycode_plugins.metrics.site_warnings import SiteWarning, all_warnings
 from polycode_plugins.runs.gathering import (
     Results,
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_AT_ONCE = 2**29  # bytes of a state that is read with the results
+
+
 class Analysis:
     """Results by site and metric.
 
@@ -41,20 +49,57 @@ class Analysis:
         run: the record of what made it: model, data, metrics, options, seed, versions.
     """
 
-    def __init__(self, statistics: Statistics, results: Results, run: dict[str, Any]) -> None:
-        self.statistics = statistics
+    def __init__(
+        self,
+        statistics: Statistics,
+        results: Results,
+        run: dict[str, Any],
+        *,
+        state: Callable[[], Mapping[str, Tensor]] | None = None,
+    ) -> None:
         self.results = results
         self.run = run
+        self._statistics = statistics
+        self._state = state  # of the statistics, which are empty until it is needed
+
+    @property
+    def statistics(self) -> Statistics:
+        """What the results were computed from. A large state is read when this is first asked for.
+
+        Raises:
+            StateError: for a state that is damaged, or of something else.
+        """
+        if self._state is not None:
+            self._statistics.load_state(self._state())
+            self._state = None
+        return self._statistics
 
     @property
     def sites(self) -> list[Site]:
         """The sites, in depth order."""
-        return list(self.statistics.sites.values())
+        return list(self._statistics.sites.values())
 
     @property
     def metrics(self) -> list[str]:
         """Labels of the metrics."""
-        return [m.label for m in self.statistics.metrics]
+        return [m.label for m in self._statistics.metrics]
+
+    @property
+    def metric_objects(self) -> list[Metric]:
+        """The metrics with their settings."""
+        return list(self._statistics.metrics)
+
+    def n_samples(self, site: str) -> int:
+        """Samples that the results at a site are of.
+
+        Raises:
+            SiteError: for a site that is not in this analysis.
+        """
+        known: Mapping[str, int] = self.run.get("samples", {})
+        if site in known and site in self.results:
+            return int(known[site])
+        self[site]
+        return self.statistics.n_samples(site)
 
     def __getitem__(self, key: str | tuple[str, str]) -> Any:
         site, metric = key if isinstance(key, tuple) else (key, None)
@@ -75,7 +120,10 @@ class Analysis:
         return len(self.results)
 
     def __repr__(self) -> str:
-        return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)})"
+        tallies = (self.run.get("left_out") or {}).values()
+        most = max((sum(tally.values()) for tally in tallies), default=0)
+        left_out = f"; {most} positions left out" if most else ""
+        return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)}{left_out})"
 
     @property
     def warnings(self) -> tuple[SiteWarning, ...]:
@@ -132,18 +180,28 @@ class Analysis:
         Raises:
             StateError: where the folder cannot be written or holds something else.
         """
-        return storage.save(Path(folder), self.statistics.state(), self._table(), self.run)
+        target = Path(folder)
+        with storage.locked(target):
+            return self.write(target)
+
+    def write(self, folder: Path) -> Path:
+        """`save`, for a caller who holds the folder's lock."""
+        return storage.save(folder, self.statistics.saved_state(), self.table(), self.run)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Analysis:
+    def load(cls, folder: str | Path, *, state: bool = True) -> Analysis:
         """Read what `save` wrote. The model and the data are not needed.
+
+        Args:
+            folder: of the run.
+            state: also read what merging needs, where that is small; otherwise when it is asked
+                for.
 
         Raises:
             StateError: for a folder that is missing, incomplete, damaged, or of a newer format.
         """
-        run, state, table = storage.load(Path(folder))
+        run, saved, table = storage.load(Path(folder))
         statistics = statistics_of(run)
-        statistics.load_state(state)
         kinds = {m.label: m.result for m in statistics.metrics}
         results: Results = {site: {} for site in statistics.sites}
         try:
@@ -155,15 +213,18 @@ class Analysis:
             raise StateError(guards.made_from(what, error)) from error
         if any(found.keys() != kinds.keys() for found in results.values()):
             raise StateError(f"the results in {str(folder)!r} are not those of every metric")
-        return cls(statistics, results, run)
+        analysis = cls(statistics, results, run, state=lambda: saved)
+        if state and saved.nbytes <= _AT_ONCE:
+            analysis.statistics  # noqa: B018 - a damaged one is refused here
+        return analysis
 
     def merge(self, other: Analysis) -> Analysis:
         """The analysis of both parts' data together; neither part is changed.
 
         Raises:
             StateError: unless both are disjoint parts of one analysis: same model, sites, metrics
-                and options, and no row of the data in both; and for what was attached or measured,
-                whose rows nobody has numbered.
+                options and data, and no row of the data in both; and for what was attached or
+                measured, whose rows nobody has numbered.
         """
         same_analysis(self.run, other.run)
         if not self.run["rows"]["count"]:
@@ -173,10 +234,17 @@ class Analysis:
                 "shards of pc.analyze, or merge TorchMetric objects"
             )
         rows = Rows.from_json(self.run["rows"]).joined(Rows.from_json(other.run["rows"]))
+        if self.run.get("content") is None:
+            raise StateError(
+                "nothing proves that both parts are of the same data: their records hold no digest "
+                "of its content (made by an older version, or read by an adapter that adds nothing "
+                "to DataOptions.content); run the parts again, or analyse all of the data in one "
+                "run"
+            )
         statistics = statistics_of(self.run)
         statistics.merge(self.statistics)
         statistics.merge(other.statistics)
-        run = {**self.run, "rows": rows.to_json(), "complete": True}
+        run = {**self.run, **_added(self.run, other.run), "rows": rows.to_json()}
         return finish(statistics, run)
 
     def report(self, path: str | Path) -> Path:
@@ -189,7 +257,8 @@ class Analysis:
 
         return write(self, Path(path))
 
-    def _table(self) -> list[tuple[str, int, str, dict[str, Any], dict[str, Any]]]:
+    def table(self) -> list[tuple[str, int, str, dict[str, Any], dict[str, Any]]]:
+        """(site, depth, metric, scalars, all fields) of each result, for a file."""
         return [
             (site.name, depth, label, result.scalars(), result.to_dict())
             for depth, site in enumerate(self.sites)
@@ -198,29 +267,62 @@ class Analysis:
 
 
 def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) -> Analysis:
-    """Compute every metric at every site.
+    """Compute every metric at every site, those that allow it on all cores.
 
     Raises:
         PolycodeError: where a result is undefined, with the sites; of many the first ones.
     """
     results: Results = {}
     failures: list[tuple[str, PolycodeError]] = []
-    for site in statistics.sites:
-        results[site] = {}
-        for metric in statistics.metrics:
-            try:
-                results[site][metric.label] = statistics.compute(site, metric)
-            except PolycodeError as error:
-                failures.append((site, error))
-            if progress is not None:
-                progress.update()
+
+    def computed(site: str, metric: Metric) -> Result | PolycodeError:
+        try:
+            return statistics.compute(site, metric)
+        except PolycodeError as error:
+            return error
+
+    def beside(site: str) -> dict[str, Result | PolycodeError]:
+        """What may be computed while other sites are; one after the other within a site, since
+        these share statistics."""
+        return {m.label: computed(site, m) for m in statistics.metrics if m.side_by_side}
+
+    with ThreadPoolExecutor(min(len(statistics.sites), os.cpu_count() or 1) or 1) as pool:
+        begun = {site: pool.submit(beside, site) for site in statistics.sites}
+        for site in statistics.sites:
+            results[site] = {}
+            made = begun[site].result()
+            for metric in statistics.metrics:
+                found = made.get(metric.label) or computed(site, metric)
+                if isinstance(found, PolycodeError):
+                    failures.append((site, found))
+                else:
+                    results[site][metric.label] = found
+                if progress is not None:
+                    progress.update()
     if failures:
         (_, first), *others = failures
         more = list(dict.fromkeys(site for site, _ in others))
         at = f" (and more at {listed(more)})" if more else ""
         raise type(first)(f"{first}{at}") from first
-    run = run | {"sites": [dataclasses.asdict(s) for s in statistics.sites.values()]}
+    run = run | {
+        "sites": [dataclasses.asdict(s) for s in statistics.sites.values()],
+        "samples": {site: statistics.n_samples(site) for site in statistics.sites},
+    }
     return Analysis(statistics, results, run)
+
+
+def _added(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """What the records of two parts say of the work, for both together."""
+    commands = [c for run in (a, b) for c in run.get("commands", [run.get("command")]) if c]
+    return {
+        "batches": a.get("batches", 0) + b.get("batches", 0),
+        "command": None,  # several, below
+        "commands": list(dict.fromkeys(commands)),
+        "complete": True,
+        "parts": a.get("parts", 1) + b.get("parts", 1),
+        "seconds": round(a.get("seconds", 0.0) + b.get("seconds", 0.0), 1),
+        "shards": sorted([*a.get("shards", []), *b.get("shards", [])]),
+    }
 
 
 def statistics_of(run: dict[str, Any]) -> Statistics:

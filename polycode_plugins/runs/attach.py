@@ -8,16 +8,20 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.adapters.base import Adapter, Capture, choose
+from polycode_plugins.adapters.masks import Mask
+from polycode_plugins.adapters.points import hook_axes
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
-from polycode_plugins.files.provenance import Rows, environment, fingerprint
+from polycode_plugins.files.provenance import Rows, environment
+from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric, as_activations
 from polycode_plugins.runs.analysis import Analysis, finish, record
-from polycode_plugins.runs.gathering import Statistics, make_metrics
+from polycode_plugins.runs.gathering import Statistics, listed, make_metrics
 
 
 class Probe:
@@ -33,13 +37,33 @@ class Probe:
         """Samples seen so far at each site."""
         return {name: self._statistics.n_samples(name) for name in self._statistics.sites}
 
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """{site: {why: positions}} that a mask has left out so far."""
+        return {name: dict(tally) for name, tally in self._capture.left_out.items()}
+
+    def __repr__(self) -> str:
+        seen = sum(n > 0 for n in self.n_samples.values())
+        parts = [f"{seen} of {len(self._statistics.sites)} sites have fired", *self._remarks()]
+        return f"Probe({'; '.join(parts)})"
+
+    def _remarks(self) -> list[str]:
+        remarks = [f"cannot be read: {name}" for name in self._capture.problems]
+        return remarks + [
+            f"left out at {name}: {count} by {why}"
+            for name, tally in self._capture.left_out.items()
+            for why, count in tally.items()
+        ]
+
     def compute(self) -> Analysis:
         """The results of everything seen so far; gathering goes on while the context is open.
 
         Raises:
-            SiteError: when a site has not fired.
+            SiteError: when a site has not fired, or what it holds could not be read.
             DataError: where a result is undefined.
         """
+        self._capture.settle()
+        self._refuse_problems()
         silent = [name for name, count in self._capture.fired.items() if not count]
         if silent:
             raise SiteError(
@@ -50,14 +74,33 @@ class Probe:
         run = record(
             self._statistics,
             **environment(),
-            model={**self._adapter.describe(), "fingerprint": fingerprint(self._adapter.model)},
+            model=identified(self._adapter.describe(), self._adapter.model),
             data="attached",
             seed=None,
             options={},
             rows=Rows().to_json(),
             complete=True,
+            left_out=self.left_out,
+            documents=dict(self._capture.unclear),
         )
         return finish(self._statistics, run)
+
+    def _refuse_problems(self) -> None:
+        """Raise what went wrong in the passes, which went on."""
+        problems = self._capture.problems
+        if not problems:
+            return
+        name, error = next(iter(problems.items()))
+        kind = type(error) if isinstance(error, PolycodeError) else SiteError
+        others = [other for other in problems if other != name]
+        said = str(error) if repr(name) in str(error) else f"{name!r} could not be read: {error}"
+        more = f" (and more at {listed(others)})" if others else ""
+        out = (
+            f"; or leave it out, with '!{name}' among the sites"
+            if len(self._statistics.sites) > (len(problems))
+            else ""
+        )
+        raise kind(f"{said}{out}{more}") from error
 
 
 class Attachment(AbstractContextManager["Probe"]):
@@ -94,19 +137,27 @@ def attach(
     metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
     *,
     adapter: str | type[Adapter] | None = None,
+    mask: Mask = "given",
     **options: Any,
 ) -> Attachment:
     """Gather metrics during any forward passes of a live model.
 
     The passes are the caller's: their mode, gradients, dropout and hooks stay as they are, outputs
-    are bit-equal, and nothing stays behind. TransformerLens models leave special tokens (padding,
-    beginning of text) out by themselves; for other models every position counts.
+    are bit-equal, nothing of ours is raised out of them, and nothing stays behind. (What was
+    compiled with torch.compile runs as it was written meanwhile, since a compiled module fires no
+    hooks.) What cannot be read is an error of `compute()`.
+
+    Positions that the model is given as padding are left out: by the mask of the stream that a site
+    belongs to (encoder, decoder), wherever the model is called with it. Adapters that know the
+    tokenizer leave special tokens out as well. `compute().run["left_out"]` says what was.
 
     Args:
         model: a live model.
         sites: names or globs.
         metrics: names or metric objects.
         adapter: the adapter's name; by default the one that claims the model.
+        mask: what counts, instead: bool [batch] or [batch, position], a function that returns such
+            a mask for the arguments of a call by their names, or None to count everything.
         options: passed to the adapter.
 
     Example:
@@ -114,7 +165,7 @@ def attach(
             model.generate(...)
         print(probe.compute().to_dataframe())
     """
-    return Attachment(_attached(model, sites, metrics, adapter, options))
+    return Attachment(_attached(model, sites, metrics, adapter, mask, options))
 
 
 @contextmanager
@@ -123,9 +174,11 @@ def _attached(
     sites: Sequence[str] | str | None,
     metrics: Iterable[str | Metric] | str | Metric,
     adapter: str | type[Adapter] | None,
+    mask: Mask,
     options: dict[str, Any],
 ) -> Iterator[Probe]:
     source = load(model, adapter, **options)
+    _check_mask(mask, source)
     made = make_metrics(metrics)
     for metric in made:
         metric.admit(source.model, train_mode=True)
@@ -133,12 +186,35 @@ def _attached(
     arrivals = Arrivals()
 
     def receive(site: str, activations: Activations) -> None:
-        if statistics.n_samples(site):  # a second pass: those that fire in the first one have
-            statistics.check_sites()
+        if (mask is None or isinstance(mask, Tensor)) and not source.finds_masks:
+            activations = replace(activations, mask=mask)
         statistics.receive(site, arrivals.numbered(site, activations))
 
-    with source.capture(list(statistics.sites.values()), receive) as capture:
-        yield Probe(source, statistics, capture)
+    before, source.mask = source.mask, mask
+    try:
+        with source.capture(list(statistics.sites.values()), receive) as capture:
+            yield Probe(source, statistics, capture)
+    finally:
+        source.mask = before
+
+
+def _check_mask(mask: Mask, source: Adapter) -> None:
+    if mask is None or (isinstance(mask, str) and mask == "given"):
+        return
+    if isinstance(mask, Tensor) and mask.dim() in (1, 2):
+        return
+    if callable(mask) and source.finds_masks:
+        return
+    if callable(mask):
+        raise DataError(
+            f"the adapter {source.name!r} takes no function as mask=; give a bool tensor [batch, "
+            "position], or None to count everything"
+        )
+    what = f"a tensor {tuple(mask.shape)}" if isinstance(mask, Tensor) else repr(mask)
+    raise DataError(
+        f"mask= is a bool tensor [batch] or [batch, position], a function of a call's arguments, "
+        f"None to count everything, or 'given', and this is {what}"
+    )
 
 
 def measure(
@@ -200,14 +276,10 @@ def measure(
 
 def _read(name: str, value: Any, axes: tuple[str, ...] | None, mask: Tensor | None) -> Activations:
     """One tensor of a mapping; heads are told from images by TransformerLens's hook names."""
-    if axes is None and ".hook_" in f".{name}" and getattr(value, "ndim", 0) == 4:
-        if "pattern" in name or "attn_scores" in name:
-            raise DataError(
-                f"{name!r} holds attention weights, not the activations of units; choose "
-                "others with sites=, for example sites='**.hook_resid_post'"
-            )
-        axes = ("batch", "position", "head", "feature")
     try:
+        if axes is None and ".hook_" in f".{name}" and getattr(value, "ndim", 0) > 2:
+            axes = hook_axes(name, torch.as_tensor(value))
         return as_activations(value, axes=axes, mask=mask)
-    except DataError as error:
-        raise DataError(f"{name!r}: {error}") from error
+    except PolycodeError as error:
+        said = str(error) if repr(name) in str(error) else f"{name!r}: {error}"
+        raise type(error)(said) from error

@@ -57,7 +57,7 @@ def data_text(run: dict[str, Any]) -> str:
 def python_call(analysis: Analysis) -> str:
     """The call that gives this analysis; what has no name stands as a variable."""
     run = analysis.run
-    used = analysis.statistics.metrics
+    used = analysis.metric_objects
     others = {(type(m).__module__, type(m).__name__) for m in used if not _built_in(m)}
     lines = ["import polycode_plugins as pc"]
     lines += [f"from {module} import {name}" for module, name in sorted(others)]
@@ -104,7 +104,7 @@ def metric_call(metric: Metric) -> str:
 def record_text(run: dict[str, Any]) -> str:
     """The record as lines "name: value"; what is nested is indented."""
     order = ["created", "polycode-plugins", "python", "libraries", "model", "data", "rows", "seed"]
-    left_out = {"command", "sites", "files", "complete"}
+    left_out = {"command", "commands", "sites", "samples", "files", "complete"}
     keys = [k for k in order if k in run] + [k for k in run if k not in {*order, *left_out}]
     return "\n".join(line for key in keys for line in _lines(key, run[key]))
 

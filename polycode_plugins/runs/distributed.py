@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from polycode_plugins import errors
+from polycode_plugins.activations import Site
 from polycode_plugins.errors import PolycodeError, StateError
 from polycode_plugins.files import guards
 from polycode_plugins.files.provenance import Rows
@@ -65,6 +67,11 @@ def agree(error: PolycodeError | None) -> None:
         raise error
     kind = getattr(errors, said[0], StateError)  # a subclass from elsewhere is not known here
     raise kind(said[1])
+
+
+def gathered(value: Any) -> list[Any]:
+    """The JSON value of each process, in order; every one of them has to call this."""
+    return [_broadcast_json(value, source) for source in range(dist.get_world_size())]
 
 
 def merge_to_first(statistics: Statistics | None, rows: Rows) -> tuple[Statistics, Rows]:
@@ -127,6 +134,8 @@ def share(statistics: Statistics | None, rows: Rows) -> Rows:
         try:
             own.load_state(state)
             own.batches = header["batches"]
+            for site in header["sites"]:  # one of which this process had no row is known by now
+                own.sites[site["name"]] = Site(**{**site, "axes": tuple(site["axes"])})
         except PolycodeError as error:
             failure = error
     agree(failure)
@@ -156,7 +165,7 @@ def _described(statistics: Statistics, rows: Rows) -> tuple[dict[str, Any], dict
     tensors = [[n, str(t.dtype).removeprefix("torch."), list(t.shape)] for n, t in state.items()]
     header = {
         "rows": rows.to_json(),
-        "sites": list(statistics.sites),
+        "sites": [asdict(site) for site in statistics.sites.values()],
         "batches": statistics.batches,
         "tensors": tensors,
     }
@@ -203,13 +212,14 @@ def _merge(
     statistics: Statistics, rows: Rows, header: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> Rows:
     """Take in what another process sent; return the rows of both."""
-    if list(statistics.sites) != header["sites"]:
+    sites = [Site(**{**site, "axes": tuple(site["axes"])}) for site in header["sites"]]
+    if list(statistics.sites) != [site.name for site in sites]:
         raise StateError("the processes do not see the same sites; give all of them one command")
     joined = rows.joined(Rows.from_json(header["rows"]))
-    other = Statistics(statistics.metrics, list(statistics.sites.values()))
+    other = Statistics(statistics.metrics, sites)
     other.load_state(state)
+    other.batches = header["batches"]
     statistics.merge(other)
-    statistics.batches += header["batches"]
     return joined
 
 

@@ -17,13 +17,15 @@ from polycode_plugins import plugins
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
 from polycode_plugins.files import guards
-from polycode_plugins.metrics.base import Accumulator, Metric, Result, check_finite
+from polycode_plugins.files.tensors import Lazy
+from polycode_plugins.metrics.base import Accumulator, Memory, Metric, Result, check_finite
 from polycode_plugins.metrics.pairs import PairMetric, result_at
 from polycode_plugins.precision import full_precision
 
 Results = dict[str, dict[str, Result]]  # by site, then by the metric's label
 
 NAMED = 5  # sites that a message about many of them names
+_LARGE = 2**22  # bytes of a tensor that is not kept while others are written
 
 
 class Statistics:
@@ -38,8 +40,10 @@ class Statistics:
         self.metrics = list(metrics)
         self.sites = {site.name: site for site in sites}
         self.batches = 0
+        self.devices: set[torch.device] = set()  # where activations have come from
         self._admitted: set[str] = set()
         self._refused: list[tuple[str, Metric, PolycodeError]] = []
+        self._first: dict[str, Activations] = {}  # of each site, on the meta device
         # Where each metric finds its accumulators: [site][label][name] -> key in _held[site].
         self._keys: dict[str, dict[str, dict[str, str]]] = {}
         self._held: dict[str, dict[str, Accumulator]] = {}
@@ -62,6 +66,11 @@ class Statistics:
 
     def receive(self, site: str, activations: Activations) -> None:
         """Take in one batch of one site; the sink of a capture."""
+        if activations.values.is_meta:
+            raise DataError(
+                f"the activations of site {site!r} are on the meta device, so they have no values; "
+                "load the model's weights first"
+            )
         check_finite(activations, site, self.batches)
         if self.sites[site].axes != activations.axes:
             known = self.sites[site]
@@ -81,6 +90,9 @@ class Statistics:
             raise type(error)(f"site {site!r}: {error}") from error
         if site not in self._admitted:
             self._admit(site, activations)
+            shape = torch.empty_like(activations.values, device="meta")
+            self._first[site] = Activations(shape, activations.axes)
+            self.devices.add(activations.values.device)
 
     def _admit(self, site: str, activations: Activations) -> None:
         self._admitted.add(site)
@@ -115,6 +127,14 @@ class Statistics:
         """Samples a site has seen."""
         return max((a.n_samples for a in self._held[site].values()), default=0)
 
+    def memory(self, rows: int | None) -> dict[str, Memory]:
+        """What each site that has fired takes, and takes at most once `rows` rows have come."""
+        found = {}
+        for site, batch in self._first.items():
+            needs = [a.memory(batch, rows) for a in self._held[site].values()]
+            found[site] = Memory(sum(n.held for n in needs), max(n.computing for n in needs))
+        return found
+
     def accumulators(self, site: str, label: str) -> dict[str, Accumulator]:
         """The accumulators of one metric at one site, under the metric's own names."""
         return {n: self._held[site][key] for n, key in self._keys[site][label].items()}
@@ -147,6 +167,7 @@ class Statistics:
                 self.sites[site] = other.sites[site]
             for key, accumulator in held.items():
                 accumulator.merge(other._held[site][key])
+        self.batches += other.batches
 
     def state(self) -> dict[str, Tensor]:
         """All accumulators as flat tensors, keyed "site index/accumulator key/tensor"."""
@@ -157,23 +178,30 @@ class Statistics:
             for name, tensor in accumulator.state().items()
         }
 
+    def saved_state(self) -> dict[str, Tensor | Lazy]:
+        """`state`, where large tensors are made again while they are written, one at a time."""
+        found: dict[str, Tensor | Lazy] = {}
+        for index, held in enumerate(self._held.values()):
+            for key, accumulator in held.items():
+                for name, tensor in accumulator.state().items():
+                    found[f"{index}/{key}/{name}"] = (
+                        _lazy(accumulator, name, tensor) if tensor.nbytes > _LARGE else tensor
+                    )
+        return found
+
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Replace everything seen by what `state` returned.
+        """Replace everything seen by what `state` returned; each tensor is read once, in turn.
 
         Raises:
             StateError: for tensors of something else, or damaged ones.
         """
-        grouped: dict[tuple[int, str], dict[str, Tensor]] = {}
-        for path, tensor in tensors.items():
+        grouped: dict[tuple[int, str], dict[str, str]] = {}
+        for path in tensors:
             index, _, rest = path.partition("/")
             key, _, name = rest.rpartition("/")
             if not index.isdecimal() or not index.isascii():
                 raise StateError(f"the saved statistics hold {path!r}, which is of no site")
-            if tensor.is_complex():
-                raise StateError(f"the saved statistics hold complex numbers in {path!r}")
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise StateError(f"the saved statistics hold NaN or infinity in {path!r}")
-            grouped.setdefault((int(index), key), {})[name] = tensor
+            grouped.setdefault((int(index), key), {})[name] = path
         expected = {
             (i, k): accumulator
             for i, held in enumerate(self._held.values())
@@ -184,15 +212,34 @@ class Statistics:
             raise StateError("the saved statistics are of other sites or metrics")
         for i, held in enumerate(self._held.values()):
             for key, accumulator in held.items():
+                paths = grouped.get((i, key), {})
+                state = {name: _sound(tensors, path) for name, path in paths.items()}
                 try:
-                    state = grouped.get((i, key))
-                    accumulator.load_state(accumulator.fresh().state() if state is None else state)
+                    accumulator.load_state(state if paths else accumulator.fresh().state())
                     counted = accumulator.n_samples
                 except Exception as error:  # somebody's accumulator, and a file of somebody's
                     what = f"the saved statistics of {key!r} cannot be used"
                     raise StateError(guards.made_from(what, error)) from error
                 if counted < 0:
                     raise StateError(f"the saved statistics of {key!r} count {counted} samples")
+
+
+def _lazy(accumulator: Accumulator, name: str, tensor: Tensor) -> Lazy:
+    return Lazy(tensor.dtype, tuple(tensor.shape), lambda: accumulator.state()[name])
+
+
+def _sound(tensors: Mapping[str, Tensor], path: str) -> Tensor:
+    """A tensor of a saved state.
+
+    Raises:
+        StateError: for numbers that no statistic has.
+    """
+    tensor = tensors[path]
+    if tensor.is_complex():
+        raise StateError(f"the saved statistics hold complex numbers in {path!r}")
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise StateError(f"the saved statistics hold NaN or infinity in {path!r}")
+    return tensor
 
 
 def listed(sites: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.data_options import DataOptions
-from polycode_plugins.loading import load
+from polycode_plugins.loading import embedded_model, load
 from polycode_plugins.testing.cases import AdapterCase, ExplainerCase, KnownAnswer, MetricCase
 
 _TEXTS = [
@@ -110,6 +110,21 @@ def transformer_lens() -> AdapterCase:
         make=_tiny_gpt2,
         data=_TEXTS * 8,
         sites=["blocks.0.hook_resid_pre", "blocks.1.mlp.hook_post", "blocks.2.hook_resid_post"],
+        options=DataOptions(batch_size=3, context=12, limit=4),
+    )
+
+
+@lru_cache
+def _bare_gpt2() -> Adapter:
+    return load(embedded_model(), "transformers")
+
+
+def transformers() -> AdapterCase:
+    """The `transformers` adapter on the embedded model."""
+    return AdapterCase(
+        make=_bare_gpt2,
+        data=_TEXTS * 8,
+        sites=["transformer.h.0", "transformer.h.1.mlp.act", "transformer.h.2"],
         options=DataOptions(batch_size=3, context=12, limit=4),
     )
 

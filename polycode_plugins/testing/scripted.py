@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from polycode_plugins.explainers.language_model import OpenAIExplainer
-from polycode_plugins.explainers.language_model.failures import Refused
-from polycode_plugins.explainers.language_model.request import CHAT, Request
+from polycode_plugins.explainers.language_model.transport.failures import Refused
+from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
 
 
 class Scripted:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import polycode_plugins as pc
-from polycode_plugins.adapters import module as module_adapter
+from polycode_plugins.adapters import reader
 
 DATA = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
 SITES = ["body.0", "body.1", "body.3", "head"]
@@ -145,10 +145,10 @@ def test_what_is_seen_is_what_the_model_goes_on_with(when):
 
 
 def test_the_check_above_can_fail(monkeypatch):
-    def naive(module: nn.Module, hook: Any, handles: list[Any]) -> None:
+    def naive(module: nn.Module, hook: Any, handles: list[Any], **_: Any) -> None:
         handles.append(module.register_forward_hook(lambda _m, _a, output: hook(output)))
 
-    monkeypatch.setattr(module_adapter, "observe", naive)
+    monkeypatch.setattr(reader, "observe", naive)
     with pytest.raises(AssertionError):
         test_what_is_seen_is_what_the_model_goes_on_with("after")
 
@@ -162,13 +162,13 @@ def test_somebody_who_clears_all_hooks_goes_on_and_the_site_is_silent():
         probe.compute()
 
 
-def test_a_part_that_is_called_alone_is_no_forward_pass_of_the_model():
+def test_a_part_that_is_called_alone_begins_a_pass_of_its_own():
     model = Network()
-    with (
-        pytest.raises(pc.SiteError, match="outside a forward pass"),
-        pc.attach(model, "body", Mean()),
-    ):
+    with pc.attach(model, ["body", "body.0"], Mean()) as probe:
         model.body(DATA)
+        model.body[0](DATA)
+        model(DATA)
+    assert probe.n_samples == {"body": 80, "body.0": 120}
     with pc.attach(model.body, "0", Mean()) as probe:
         model.body(DATA)
     assert probe.n_samples == {"0": 40}
@@ -229,8 +229,7 @@ def test_pytorchs_own_transformer_layers():
         assert probe.n_samples == {"layers.0": 30, "layers.1": 30}
         padding = torch.zeros(3, 5, dtype=torch.bool)
         padding[0, 3:] = True
-        with (
-            pytest.raises(pc.SiteError, match="a nested tensor"),
-            pc.attach(model, "layers.0", Mean()),
-        ):
+        with pc.attach(model, "layers.0", Mean()) as probe:
             model(x, src_key_padding_mask=padding)
+    with pytest.raises(pc.SiteError, match="a nested tensor"):
+        probe.compute()

@@ -67,20 +67,17 @@ def channels_last() -> Stacked:
     return Stacked(nn.Conv2d(3, 6, 2, 2), Permute(0, 2, 3, 1), nn.LayerNorm(6), nn.GELU())
 
 
-def test_two_layouts_in_one_model_are_an_error_that_asks():
+def test_two_layouts_in_one_model_are_told_apart_by_other_sizes():
     images = torch.randn(2, 3, 8, 10)
-    asked = {"parts.3": ("batch", "height", "width", "feature")}
-    with pytest.raises(pc.SiteError, match=r"ambiguous; name them, for example axes="):
-        pc.analyze(channels_last(), images, Mean(), "parts.3")
-    # Also where no pass was traced: what a layer norm reads is not known before.
-    model = channels_last()
-    with pytest.raises(pc.SiteError, match="ambiguous"), pc.attach(model, "parts.3", Mean()):
-        model(images)
+    proven = ("batch", "height", "width", "feature")
+    assert axes(channels_last(), images, "parts.3") == proven
+    with pc.attach(channels_last(), "parts.3", Mean()) as probe:
+        probe._adapter.model(images)
+    assert probe.compute().sites[0].axes == proven
+    asked = {"parts.3": ("batch", "position", "position", "feature")}
     assert axes(channels_last(), images, "parts.3", axes=asked) == asked["parts.3"]
-    got = streamed(ModuleAdapter(channels_last(), axes=asked), images, "parts.3")["parts.3"]
-    assert got.shape == (2 * 4 * 5, 6)
-    for site, width in (("parts.0", 6), ("parts.2", 6)):  # these say it by what they are
-        assert streamed(ModuleAdapter(channels_last()), images, site)[site].shape == (40, width)
+    for site in ("parts.0", "parts.1", "parts.2", "parts.3"):
+        assert streamed(ModuleAdapter(channels_last()), images, site)[site].shape == (40, 6)
 
 
 def test_axes_that_do_not_fit_are_refused():
@@ -134,11 +131,13 @@ def test_rows_are_known_only_where_the_model_kept_them():
 
     for batch in ModuleAdapter(Windows()).stream(torch.randn(4, 6, 3), "linear"):
         assert batch["linear"].rows is None
+        # Each row was cut into three, which are of one document.
+        assert batch["linear"].documents.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
         assert batch["linear"].matrix().shape == (24, 5)
 
 
 def test_more_axes_than_have_a_meaning_must_be_named():
     x = torch.randn(2, 3, 4, 5, 6, 7)
     model = Stacked(nn.Identity())
-    with pytest.raises(pc.DataError, match="6 axes have no usual meaning"):
+    with pytest.raises(pc.SiteError, match=r"axes are ambiguous; name them, for example axes="):
         pc.analyze(model, x, Mean(), "parts.0")

@@ -122,12 +122,11 @@ def test_calls_are_counted_in_somebody_elses_forward_passes():
     analysis = probe.compute()
     for name, values in got.items():
         assert torch.allclose(analysis[name, "mean"].mean, values.double().mean(dim=0), atol=1e-6)
-    with (
-        pytest.raises(pc.SiteError, match="called more than once"),
-        pc.attach(model, "block.relu", Mean()),
-    ):
+    with pc.attach(model, "block.relu", Mean()) as probe:
         model(IMAGES)
     assert hooks_on(model) == 0
+    with pytest.raises(pc.SiteError, match="called more than once"):
+        probe.compute()
 
 
 @pytest.mark.slow
@@ -287,8 +286,10 @@ def test_tuples_give_their_first_entry_and_other_outputs_are_named():
         streamed(ModuleAdapter(model), ROWS, "table")
     with pytest.raises(pc.SiteError, match=r"a tensor of torch\.int64"):
         streamed(ModuleAdapter(model), ROWS, "index")
-    with pytest.raises(pc.SiteError, match="mapping"), pc.attach(model, "table", Mean()):
+    with pc.attach(model, ["table", "pair"], Mean()) as probe:
         model(ROWS)
+    with pytest.raises(pc.SiteError, match=r"mapping.*leave it out, with '!table'"):
+        probe.compute()
 
 
 def test_a_shared_module_answers_to_both_names_and_counts_once_in_a_glob():

@@ -181,8 +181,10 @@ def test_channels_last_and_channels_second_are_told_apart():
     widths = {"features.1.0.block.4": 384, "features.1.0": 96, "features.2": 192}
     found = TorchvisionAdapter(convnext).resolve(list(widths), example)
     assert {s.name: s.width for s in found} == widths
-    # Nothing else knows: for the module adapter these are ambiguous, and it asks.
-    assert ModuleAdapter(swin).resolve("features.1.0", example)[0].axes == ()
+    # Other sizes of the input show the same to an adapter that knows nothing of these models.
+    for model, path in ((swin, "features.1.0"), (convnext, "features.1.0.block.4")):
+        (site,) = ModuleAdapter(model).resolve(path, example)
+        assert site.axes == ("batch", "height", "width", "feature")
 
 
 def test_unknown_sites_name_what_is_near(resnet):

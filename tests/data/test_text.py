@@ -239,3 +239,42 @@ def test_sources_that_are_not_there(tmp_path):
             texts(source)
     with pytest.raises(DataError, match="surrogate"):
         texts(["fine", "half \ud800"])
+
+
+# -- conversations ---------------------------------------------------------------------------------
+
+TALK = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello!", "name": "x"}]
+
+
+def test_json_lines_of_conversations(tmp_path):
+    file = tmp_path / "talk.jsonl"
+    rows = [{"messages": TALK}, {"text": "plain"}, {"text": "both", "messages": TALK}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second, third = text_documents(file)
+    assert first.messages == tuple(TALK)  # all keys: a template may use them
+    assert json.loads(first.text) == TALK
+    assert (second.messages, third.messages, third.text) == (None, None, "both")
+    assert next(iter(text_documents(file, text_field="messages"))).messages == tuple(TALK)
+
+
+def test_conversations_in_a_list_and_their_digest():
+    talks = text_documents([TALK, "words"])
+    first, second = talks
+    assert (first.messages, second.messages) == (tuple(TALK), None)
+    other = text_documents([[TALK[0]], "words"])
+    list(other)
+    assert talks.digest() != other.digest()
+
+
+@pytest.mark.parametrize(
+    ("talk", "message"),
+    [
+        ([{"role": "user"}], "message 0 of text 0 is no object with a role and a content"),
+        ([TALK[0], "then"], "message 1 of text 0 is no object"),
+        ([{"role": "user", "content": None}], "message 0 of text 0"),
+        ([["not", "messages"]], "text 0 of the list is list, not a string"),
+    ],
+)
+def test_conversations_that_are_none(talk, message):
+    with pytest.raises(DataError, match=message):
+        list(text_documents([talk]))

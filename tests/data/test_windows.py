@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import polycode_plugins as pc
 from polycode_plugins.data.text import text_documents
-from polycode_plugins.data.windows import token_windows
+from polycode_plugins.data.windows import token_windows, tokenizer_frame
 from polycode_plugins.errors import DataError
 
 BOS, EOS, PAD = 1, 2, 3
@@ -202,3 +202,102 @@ def test_texts(tmp_path_factory, texts):
 @cache
 def _embedded() -> pc.Adapter:
     return pc.load()
+
+
+# -- frames and conversations ----------------------------------------------------------------------
+
+
+CLS, SEP = 4, 5
+
+
+class Framing(Letters):
+    """Puts [CLS] before a text and [SEP] after it, when it is asked to."""
+
+    bos_token_id = eos_token_id = None
+    all_special_ids = (CLS, SEP, PAD)
+
+    def __call__(self, text, *, add_special_tokens, verbose):
+        ids = [ord(c) for c in text]
+        return {"input_ids": [CLS, *ids, SEP] if add_special_tokens else ids}
+
+
+class Chatting(Letters):
+    """Writes a conversation as `$` and the role's first letter before each message."""
+
+    chat_template = "of its own"
+
+    def apply_chat_template(self, messages, *, tokenize):
+        assert not tokenize
+        if messages[0]["role"] == "tool":
+            raise ValueError("Conversations begin with a user.\nsecond line")
+        return "".join(f"${m['role'][0]}{m['content']}" for m in messages)
+
+
+TALK = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "cde"}]
+
+
+def test_a_frame_stands_around_each_window_and_is_not_measured():
+    frame = tokenizer_frame(Framing())
+    assert frame == ([CLS], [SEP])
+    (batch,) = windows(["abcde"], Framing(), context=5, frame=frame)
+    a, b, c, d, e = map(ord, "abcde")
+    assert batch.tokens.tolist() == [[CLS, a, b, c, SEP], [CLS, d, e, SEP, PAD]]
+    assert batch.mask.int().tolist() == [[0, 1, 1, 1, 0], [0, 1, 1, 0, 0]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+    (special,) = windows(["abcde"], Framing(), context=5, frame=frame, include_special=True)
+    assert special.mask.equal(special.attention_mask.bool())
+
+
+def test_a_frame_is_left_out_even_where_no_tokenizer_calls_it_special():
+    class Plain(Framing):
+        all_special_ids = ()
+
+    (batch,) = windows(["abcde"], Plain(), context=5, frame=([7], [8, 9]))
+    assert batch.tokens.tolist()[0] == [7, ord("a"), ord("b"), 8, 9]
+    assert batch.mask.int().tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 1, 0, 0, 0]]
+
+
+def test_a_tokenizer_that_adds_nothing_has_an_empty_frame():
+    class Bare(Letters):
+        def __call__(self, text, *, add_special_tokens, verbose):
+            return {"input_ids": [ord(c) for c in text]}
+
+    assert tokenizer_frame(Bare()) == ([], [])
+    (batch,) = windows(["ab"], Bare(), context=2, frame=([], []))
+    assert batch.mask.all()
+
+
+def test_a_window_without_room_beside_the_frame():
+    message = r"3 positions has no room .* 3 special tokens; give --context 4 or more"
+    with pytest.raises(DataError, match=message):
+        windows(["ab"], Framing(), context=3, frame=([CLS], [SEP, SEP]))
+    with pytest.raises(DataError, match="beside the tokenizer's 2 special tokens; give more text"):
+        windows(["ab"], Framing(), context=9, frame=([CLS], [SEP]))
+
+
+def test_a_conversation_is_written_by_the_template_and_cut_like_a_text():
+    (batch,) = windows([TALK, "xy"], Chatting(), context=5)
+    u, a, b, c, d, e, x, y = map(ord, "uabcdexy")
+    assert batch.tokens.tolist() == [
+        [BOS, EOS, u, a, b],
+        [BOS, EOS, a, c, d],
+        [BOS, e, PAD, PAD, PAD],
+        [BOS, x, y, PAD, PAD],
+    ]
+    assert batch.mask.int().tolist()[0] == [0, 0, 1, 1, 1]  # the template's own token stays out
+    assert batch.documents.tolist() == [0, 0, 0, 1]
+
+
+def test_a_template_that_begins_the_text_itself_begins_it_once():
+    tokenizer = Chatting()
+    tokenizer.bos_token_id = EOS
+    (batch,) = windows([TALK], tokenizer, context=9)
+    assert batch.tokens.tolist()[0] == [EOS, *map(ord, "uab"), EOS, *map(ord, "acde")]
+
+
+def test_conversations_that_cannot_be_written():
+    with pytest.raises(DataError, match=r"text 0 is a conversation.* has no chat template"):
+        windows([TALK], context=5)
+    said = r"does not take the conversation at text 0 \(Conversations begin with a user\)"
+    with pytest.raises(DataError, match=said):
+        windows([[{"role": "tool", "content": "x"}]], Chatting(), context=5)

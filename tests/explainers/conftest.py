@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from openai_server import KEY, Server
 
-from polycode_plugins.explainers.language_model import OpenAIExplainer, session
+from polycode_plugins.explainers.language_model import OpenAIExplainer
+from polycode_plugins.explainers.language_model.transport import session
 
 
 @pytest.fixture

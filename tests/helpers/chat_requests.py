@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polycode_plugins.explainers.language_model.request import CHAT, Request
+from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
 
 PRICES = {"planted": {"in": 1000.0, "out": 2000.0}}
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-import openai  # noqa: F401 - before the forks
+import aiohttp  # noqa: F401 - before the forks
 import torch
 import transformer_lens.model_bridge  # noqa: F401
 from killed_runs import answers

@@ -13,12 +13,13 @@ import sqlite3
 import sys
 import time
 
-import openai  # noqa: F401 - before the forks
+import aiohttp  # noqa: F401 - before the forks
 
 from polycode_plugins.explainers.language_model import OpenAIServer, Store
-from polycode_plugins.explainers.language_model.prices import read_prices
-from polycode_plugins.explainers.language_model.request import CHAT, Request
-from polycode_plugins.explainers.language_model.session import Session
+from polycode_plugins.explainers.language_model.transport.budget import Budget
+from polycode_plugins.explainers.language_model.transport.prices import read_prices
+from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
+from polycode_plugins.explainers.language_model.transport.session import Session
 
 CONCURRENCY = 8
 
@@ -37,7 +38,10 @@ def requests(count: int) -> list[Request]:
 
 def run(url: str, path: str, count: int) -> None:
     prices = read_prices({"m": {"in": 1, "out": 1}})
-    session = Session(OpenAIServer(url), Store(path), prices=prices, concurrency=CONCURRENCY)
+    store = Store(path)
+    session = Session(
+        OpenAIServer(url), store, budget=Budget(store, prices), concurrency=CONCURRENCY
+    )
     replies = session.ask(requests(count))
     assert all(reply.raw for reply in replies)
 

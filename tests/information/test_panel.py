@@ -21,6 +21,8 @@ from polycode_plugins.information import (
 )
 from polycode_plugins.information import channels as closed
 from polycode_plugins.information.samples import Floats
+from polycode_plugins.testing.reference.generators import correlated
+from polycode_plugins.testing.reference.oracles import distorted_gaussian_information
 
 FAST = ("gaussian", "ksg")
 
@@ -172,6 +174,42 @@ def test_dependent_samples_are_held_out_together() -> None:
     together = estimate(x + jitter[0], y + jitter[1], estimators=["mine"], groups=group)
     assert apart.nats > 0.5  # the fault that groups are there for
     assert together.nats < 0.1
+
+
+def relu(seed: int, correlation: float, width: int) -> tuple[Floats, Floats]:
+    pair = correlated(np.random.default_rng(seed), 2000, width, correlation, x="relu", y="relu")
+    return pair["x"], pair["y"]
+
+
+@pytest.mark.parametrize("estimators", [FAST, ("ksg",)])
+def test_independent_zeros_are_no_information(estimators: tuple[str, ...]) -> None:
+    """With ties counted as if there were none, four and four came out at .14 nats."""
+    for seed in range(3):
+        found = estimate(*relu(seed, 0.0, 4), estimators=estimators)
+        assert found.nats < 0.03
+        assert found.interval[0] == 0
+
+
+def test_zeros_on_both_sides_are_no_gaussian() -> None:
+    x, y = relu(0, 0.8, 1)
+    found = estimate(x, y, estimators=FAST)
+    truth = distorted_gaussian_information(0.8, "relu", "relu")
+    assert found.recommended == "ksg"
+    assert found.interval[0] < truth < found.interval[1]
+    assert found.estimates["gaussian"] > 1.08 * truth  # what is not recommended, and why
+    alone = estimate(x, y, estimators=["gaussian"])
+    assert alone.recommended == "gaussian"
+
+
+def test_what_only_neighbours_see_is_held_against_shuffled_pairs() -> None:
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(3000, 2)) / np.sqrt(rng.chisquare(1, size=(3000, 1)))
+    found = estimate(z[:, 0], z[:, 1], estimators=FAST)  # Cauchy pair, 0.2242
+    assert found.recommended == "ksg"
+    assert abs(found.nats - 0.2242) < 0.06
+    assert any("disagree" in w for w in found.warnings)
+    shuffled = estimate(z[:, 0], rng.permutation(z[:, 1]), estimators=FAST)
+    assert shuffled.interval[0] == 0
 
 
 def test_infinite_information_is_refused_or_flagged() -> None:

@@ -37,7 +37,16 @@ def test_both_are_on_one_page_without_two_of_one_name(folder, tmp_path):
     reading = read(page)
     sections = [e.attributes["id"] for e in reading.all("section")]
     assert sections == [
-        *("measured", "metric-0", "compared", "picture", "units", "record", "compared-record"),
+        *(
+            "found",
+            "measured",
+            "metric-0",
+            "compared",
+            "picture",
+            "units",
+            "record",
+            "compared-record",
+        ),
     ]
     ids = [e.attributes["id"] for e in reading.elements if "id" in e.attributes]
     assert len(set(ids)) == len(ids)
@@ -56,7 +65,7 @@ def test_the_command_line_writes_the_same_whatever_was_last(folder, tmp_path, ca
 @pytest.mark.parametrize("given", ["analysis", "comparison", "neither"])
 def test_another_models_results_are_left_out_and_that_is_said(analysis, tmp_path, given):
     comparison = sample_comparison()
-    model = {**comparison.run["model"], "fingerprint": "another"}
+    model = {**comparison.run["model"], "fingerprint": "2:another"}
     other = dataclasses.replace(comparison, run={**comparison.run, "model": model})
     other.save(tmp_path)
     analysis.save(tmp_path)

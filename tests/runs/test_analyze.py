@@ -17,7 +17,7 @@ from torch import nn
 
 import polycode_plugins as pc
 from polycode_plugins.files import storage
-from polycode_plugins.runs import analyze
+from polycode_plugins.runs import passes
 
 
 def test_a_finished_run_is_kept_unless_fresh(tmp_path):
@@ -71,7 +71,7 @@ def test_an_unwritable_folder_is_said_before_the_work(tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_undisturbed_result(tmp_path, monkeypatch):
-    monkeypatch.setattr(analyze, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(passes, "CHECKPOINT_SECONDS", 0.0)
     whole = analysed(out=tmp_path / "whole")
 
     class Interrupting(nn.Module):
@@ -114,8 +114,8 @@ import sys, time
 import torch
 from torch import nn
 import polycode_plugins as pc
-from polycode_plugins.runs import analyze
-analyze.CHECKPOINT_SECONDS = 0.0
+from polycode_plugins.runs import passes
+passes.CHECKPOINT_SECONDS = 0.0
 
 class Slow(nn.Module):
     def __init__(self):

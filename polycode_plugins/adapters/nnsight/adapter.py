@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,13 @@ from torch import nn
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Batch, Capture, Sink
 from polycode_plugins.adapters.blocks import block_paths, sites_at
-from polycode_plugins.adapters.hooks import CallCounter, tensor_of
-from polycode_plugins.adapters.inputs import tensor_batches, tokens_of
-from polycode_plugins.adapters.layout import axes_of, batch_first
-from polycode_plugins.adapters.module import ModuleAdapter, Padding
+from polycode_plugins.adapters.inputs import tensor_batches
+from polycode_plugins.adapters.module import ModuleAdapter
 from polycode_plugins.adapters.nnsight.loading import load_model, load_weights, nnsight_library
 from polycode_plugins.adapters.pretrained import short
-from polycode_plugins.adapters.text import language_batches, regular, special_ids, token_text
+from polycode_plugins.adapters.text import language_batches, special_ids, token_text, usual_frame
 from polycode_plugins.data_options import DataOptions
-from polycode_plugins.errors import ModelError, SiteError
+from polycode_plugins.errors import ModelError
 from polycode_plugins.plugins import cause
 
 
@@ -40,19 +37,23 @@ class NNsightAdapter(ModuleAdapter):
 
     Sites are modules, by the paths nnsight gives them ("model.transformer.h.0"; the first part is
     the model itself), with the index of the call where a module is called more than once. Their
-    activations are the outputs; inputs (`.input`) and the operations inside a module (`.source`)
-    are not offered.
+    activations are the outputs, and with `:in` after the path the inputs (`.input`); the operations
+    inside a module (`.source`) are not offered.
 
     Args:
         model: a live NNsight or TransformersModel, a plain nn.Module to wrap, the name of a model
-            on the Hugging Face hub, or a folder in Hugging Face format with its tokenizer.
+            on the Hugging Face hub, a folder in Hugging Face format with its tokenizer, or a GGUF
+            file (its weights are dequantised, which the record says).
         remote: True runs on NDIF (or the host nnsight is configured for), a URL on that host, and
             "local" is nnsight's dry run of it. Only for models that nnsight knows by name.
         tokenizer: of a model that brings none.
-        prepend_bos: put the beginning-of-text token before each window of text. It never enters the
-            statistics unless special tokens are asked for.
+        prepend_bos: put the beginning-of-text token before each window of text; by default where
+            the tokenizer has one. Where it also ends a text, or has no such token, what stands
+            around a text is what the tokenizer puts there. None of it enters the statistics unless
+            special tokens are asked for.
         device: where to load a model given by name or folder.
         dtype: of a model given by name or folder, as a name such as "float32" or "bfloat16".
+        device_map: how to spread a model given by name or folder over devices ("auto", ...).
         axes: as for the `module` adapter.
 
     A model that nnsight has not loaded yet is loaded, unless it runs on a server.
@@ -71,19 +72,25 @@ class NNsightAdapter(ModuleAdapter):
         *,
         remote: bool | str = False,
         tokenizer: Any = None,
-        prepend_bos: bool = True,
+        prepend_bos: bool | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        device_map: Any = None,
         axes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
     ) -> None:
         self._remote = remote
         self._away = bool(remote) and remote != "local"
         self._prepend_bos = prepend_bos
         self._name = str(model) if isinstance(model, str | Path) else None
+        self._file: dict[str, Any] = {}
         if self._name is not None:
-            model = load_model(self._name, tokenizer, device, dtype, weights=not self._away)
-        elif device is not None or dtype is not None:
-            raise ModelError("device= and dtype= are for models given by name or folder")
+            model, self._file = load_model(
+                self._name, tokenizer, device, dtype, device_map, weights=not self._away
+            )
+        elif (device, dtype, device_map) != (None, None, None):
+            raise ModelError(
+                "device=, dtype= and device_map= are for models given by name or folder"
+            )
         elif isinstance(model, nn.Module):
             model = nnsight_library().NNsight(model)
         if not self.accepts(model):
@@ -171,22 +178,14 @@ class NNsightAdapter(ModuleAdapter):
         with super().capture(sites, sink) as live:
             yield live
 
-    def padding(self) -> Padding:
-        """What finds padding and special tokens, in somebody else's workflow."""
-        return _Tokens(self._tokenizer)
-
-    def _receive(
-        self,
-        live: Capture,
-        wanted: list[tuple[Site, int | None]],
-        counter: CallCounter,
-        padding: Padding,
-        output: Any,
-    ) -> None:
+    def _reading(self) -> dict[str, Any]:
         interleaver = self._envoy.interleaver
-        if interleaver.mediators and not interleaver.interleaving:
-            return  # a module called from the body of a trace: nnsight stands down meanwhile
-        super()._receive(live, wanted, counter, padding, output)
+        return {
+            "special": special_ids(self._tokenizer),
+            "text": token_text(self._tokenizer),
+            # A module called from the body of a trace: nnsight stands down meanwhile.
+            "aside": lambda: bool(interleaver.mediators) and not interleaver.interleaving,
+        }
 
     def _call(self, batch: Batch) -> None:
         inputs = batch.inputs
@@ -197,6 +196,9 @@ class NNsightAdapter(ModuleAdapter):
         else:
             # Without a body, but with the edits that are registered on the model.
             self._envoy.trace(*arguments, trace=False, **keywords)
+
+    def _arguments(self, batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return _call_with(batch.inputs)
 
     def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> None:
         """One forward pass with every site captured, here or, with `remote`, in a cached trace."""
@@ -211,7 +213,8 @@ class NNsightAdapter(ModuleAdapter):
         live = Capture(sites, sink)
         live.batch = batch
         envoys = {id(envoy._module): envoy for envoy in self._envoy.modules()}
-        paths = {site.name: envoys[id(self._module_of(site)[0])].path for site in sites}
+        wanted = [self._wanted(site) for site in sites]
+        paths = {one.site.name: envoys[id(one.module)].path for one in wanted}
         _, last_call = self._module_of(sites[-1])
         last = (
             envoys[id(self._module_of(sites[-1])[0])] if self._ordered and not last_call else None
@@ -219,7 +222,13 @@ class NNsightAdapter(ModuleAdapter):
         arguments, keywords = _call_with(batch.inputs)
         try:
             visits = _cached_trace(
-                self._envoy, arguments, keywords, list(paths.values()), last, self._remote
+                self._envoy,
+                arguments,
+                keywords,
+                list(dict.fromkeys(paths.values())),
+                last,
+                self._remote,
+                inputs=any(one.where == "in" for one in wanted),
             )
         except Exception as error:  # nnsight's, the server's and the model's own
             if "OutOfOrderError" in f"{type(error).__name__} {error}":
@@ -229,21 +238,12 @@ class NNsightAdapter(ModuleAdapter):
                     f"the remote run failed ({short(cause(error))}); check nnsight's API key and "
                     "host, and that the server has this model"
                 ) from error
-        for site in sites:
-            self._pass_on(live, site, visits.get(paths[site.name], []))
+        reader = self._reader(wanted, live, [])
+        with reader.within(self._as_call(batch)):
+            for one in wanted:
+                for index, seen in enumerate(visits.get(paths[one.site.name], [])):
+                    reader.fire([one], index, seen[one.where])
         live.require_fired()
-
-    def _pass_on(self, live: Capture, site: Site, outputs: list[Any]) -> None:
-        module, call = self._module_of(site)
-        if call is None and len(outputs) > 1:
-            raise SiteError(
-                f"{site.name!r} is called more than once in a forward pass; say which call: "
-                f"'{site.name}:0', '{site.name}:1', ..."
-            )
-        for output in outputs[call or 0 :][:1]:
-            values = tensor_of(output, site.name)
-            axes = axes_of(site.name, module, values, self._votes, self._axes)
-            live.receive(site, *batch_first(values, axes))
 
     # -- data ------------------------------------------------------------------------------------
 
@@ -257,8 +257,11 @@ class NNsightAdapter(ModuleAdapter):
         """
         if self._tokenizer is None and data is not None and not isinstance(data, str | Path):
             return tensor_batches(data, options)
+        prepend = self._prepend_bos
+        if prepend is None and self._tokenizer is not None:
+            prepend = usual_frame(self._tokenizer, begins=True)
         return language_batches(
-            data, self._tokenizer, options, longest=self._longest, prepend_bos=self._prepend_bos
+            data, self._tokenizer, options, longest=self._longest, prepend_bos=prepend
         )
 
     @property
@@ -284,26 +287,8 @@ class NNsightAdapter(ModuleAdapter):
             "remote": self._remote,
             "edits": len(getattr(self._envoy, "_edits", ())),
             "nnsight": version("nnsight"),
+            **self._file,
         }
-
-
-class _Tokens(Padding):
-    """Padding, and the special tokens among the tokens the model is called with."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        super().__init__()
-        self.special = special_ids(tokenizer)
-        self.text = token_text(tokenizer)
-
-    def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook of the whole model."""
-        super().note(module, args, kwargs)
-        given = kwargs.get("input_ids", args[0] if args else None)
-        known = tokens_of(given)
-        self.tokens = None if known is None else replace(known, text=self.text)
-        counts = regular(given, self.special)
-        if counts is not None:
-            self.mask = counts if self.mask is None else counts & self.mask
 
 
 def _call_with(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -319,8 +304,11 @@ def _cached_trace(
     paths: list[str],
     last: Any,
     remote: bool | str,
-) -> dict[str, list[Any]]:
-    """The outputs at every visit of the modules at `paths`, from one trace that ends after `last`.
+    *,
+    inputs: bool,
+) -> dict[str, list[dict[str, Any]]]:
+    """What the modules at `paths` were given and returned at every visit, as {"in": .., "out": ..},
+    from one trace that ends after `last`.
 
     nnsight reads the source of the body and runs it elsewhere, so the body uses plain local names.
     """
@@ -328,12 +316,16 @@ def _cached_trace(
     # place overwrites; another type makes it copy. A server's tensors are copied off its device.
     dtype = torch.float64 if remote == "local" else None
     with model.trace(*arguments, remote=remote, **keywords) as tracer:
-        cache = tracer.cache(modules=paths, dtype=dtype)
+        cache = tracer.cache(modules=paths, dtype=dtype, include_inputs=inputs)
         if last is not None:
             reached = last.output  # noqa: F841 - waits until the model gets there
             tracer.stop()
-    outputs: dict[str, list[Any]] = {}
+    visits: dict[str, list[dict[str, Any]]] = {}
     for path in cache.keys():  # noqa: SIM118 - a view of nnsight's, which does not iterate
         view = cache[path]
-        outputs[path] = [view.output] if len(view) == 1 else view.output
-    return outputs
+        returned = [view.output] if len(view) == 1 else view.output
+        given = [None] * len(returned)
+        if inputs:
+            given = [view.input] if len(view) == 1 else view.input
+        visits[path] = [{"in": a, "out": b} for a, b in zip(given, returned, strict=True)]
+    return visits

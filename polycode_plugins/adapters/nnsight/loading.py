@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from polycode_plugins.adapters.gguf import gguf_file, read_gguf
 from polycode_plugins.adapters.pretrained import (
     check_hub,
     check_pretrained,
@@ -34,19 +38,32 @@ def nnsight_library() -> Any:
 
 
 def load_model(
-    name: str, tokenizer: Any, device: str | None, dtype: str | None, *, weights: bool
-) -> Any:
-    """nnsight's model for a hub name or a local folder, with or without its weights.
+    name: str,
+    tokenizer: Any,
+    device: str | None,
+    dtype: str | None,
+    device_map: Any = None,
+    *,
+    weights: bool,
+) -> tuple[Any, dict[str, Any]]:
+    """nnsight's model for a hub name, a local folder or a GGUF file, with or without its weights.
+
+    The second value is what to record of a GGUF file.
 
     Raises:
         ModelError: when it cannot be loaded, in one sentence.
         PluginError: when nnsight is not installed.
     """
-    is_folder = check_pretrained(name)
+    file = gguf_file(name)
+    is_folder = file is not None or check_pretrained(name)
     options: dict[str, Any] = {} if device is None else {"device": device_named(device)}
     if dtype is not None:
         options["dtype"] = dtype_named(dtype)
+    if device_map is not None:
+        options["device_map"] = device_map
     nnsight = nnsight_library()
+    if file is not None:
+        return _from_gguf(nnsight, file, tokenizer, options)
     if not is_folder:
         check_hub(name)
     with quiet() as reports:
@@ -54,9 +71,15 @@ def load_model(
             from transformers import AutoTokenizer
 
             # Passed on, as nnsight does not find the tokenizer of a local folder without weights.
-            tokenizer = AutoTokenizer.from_pretrained(name) if tokenizer is None else tokenizer
+            if tokenizer is None:
+                tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             model = nnsight.TransformersModel(
-                name, task="text-generation", tokenizer=tokenizer, dispatch=weights, **options
+                name,
+                task="text-generation",
+                tokenizer=tokenizer,
+                dispatch=weights,
+                trust_remote_code=False,
+                **options,
             )
         except Exception as error:  # the hub, the file system and the parsers raise their own
             raise ModelError(
@@ -65,7 +88,19 @@ def load_model(
             ) from error
     check_weights(name, reports)
     check_tokenizer(name, tokenizer)
-    return model
+    return model, {}
+
+
+def _from_gguf(
+    nnsight: Any, file: Path, tokenizer: Any, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    device = options.pop("device", None)
+    dtype = options.pop("dtype", torch.float32)
+    loaded, own, recorded = read_gguf(file, dtype, **options)
+    if device is not None:
+        loaded = loaded.to(device)
+    tokenizer = own if tokenizer is None else tokenizer
+    return nnsight.TransformersModel(loaded, tokenizer=tokenizer), recorded
 
 
 def load_weights(model: Any) -> None:

@@ -22,10 +22,13 @@ from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import FEATURE_AXES, Site
 from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, match
-from polycode_plugins.adapters.hooks import StopForward, observe, removed_after
+from polycode_plugins.adapters.documents import of_rows
+from polycode_plugins.adapters.hooks import StopForward, eager, observe, removed_after
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
-from polycode_plugins.adapters.text import language_batches
-from polycode_plugins.adapters.transformer_lens.hooks import Passes, Tap, axes_of
+from polycode_plugins.adapters.masks import Mask, asked
+from polycode_plugins.adapters.points import hook_axes
+from polycode_plugins.adapters.text import check_tokens, language_batches, usual_frame
+from polycode_plugins.adapters.transformer_lens.hooks import Passes, Tap
 from polycode_plugins.adapters.transformer_lens.loading import library_version, load_model
 from polycode_plugins.adapters.transformer_lens.sites import (
     by_source,
@@ -49,11 +52,16 @@ class TransformerLensAdapter(Adapter):
 
     Args:
         model: a live TransformerBridge or HookedTransformer, the name of a model on the Hugging
-            Face hub ("gpt2-xl"), or a folder in Hugging Face format with its tokenizer.
+            Face hub ("gpt2-xl"), a folder in Hugging Face format with its tokenizer, or a GGUF file
+            (its weights are dequantised, which the record says).
         device: where to load a model given by name or folder; TransformerLens chooses by default.
         dtype: of a model given by name or folder: "float32" (the default), "bfloat16", ...
-        prepend_bos: put the beginning-of-text token before each window; the model's own default
-            when None. It never enters the statistics unless special tokens are asked for.
+        prepend_bos: put the beginning-of-text token before each window. When None the model's own
+            default decides, and where the tokenizer ends a text too, or knows no such token, what
+            the tokenizer does ([CLS] and [SEP] of encoders). None of it enters the statistics
+            unless special tokens are asked for.
+        device_map: how to spread a model given by name or folder over devices ("auto", ...), as
+            transformers takes it (TransformerLens 4).
         include_special: let special tokens into the statistics of somebody else's forward passes
             (`pc.attach`); padding stays out. `pc.analyze` has an argument of the same name.
 
@@ -64,6 +72,7 @@ class TransformerLensAdapter(Adapter):
     """
 
     name = "transformer-lens"
+    finds_masks = True
 
     def __init__(
         self,
@@ -71,17 +80,19 @@ class TransformerLensAdapter(Adapter):
         *,
         device: str | None = None,
         dtype: str | None = None,
+        device_map: Any = None,
         prepend_bos: bool | None = None,
         include_special: bool = False,
     ) -> None:
         self._name = None
+        self._file: dict[str, Any] = {}
         if isinstance(model, str | Path):
             self._name = str(model)
-            model = load_model(model, device, dtype)
-        elif device is not None or dtype is not None:
+            model, self._file = load_model(model, device, dtype, device_map)
+        elif (device, dtype, device_map) != (None, None, None):
             raise ModelError(
-                "device and dtype are for loading, and this model is live already; move it with "
-                "model.to(...) first"
+                "device, dtype and device_map are for loading, and this model is live already; "
+                "move it with model.to(...) first"
             )
         if not self.accepts(model):
             raise ModelError(
@@ -155,7 +166,7 @@ class TransformerLensAdapter(Adapter):
 
         def note(source: str, values: Any) -> None:
             try:
-                axes = axes_of(source, points[source], values)
+                axes = hook_axes(source, values, points[source])
                 passes.counted(source, values, axes)
                 passes.repeats(source, values)
             except SiteError as error:
@@ -217,15 +228,29 @@ class TransformerLensAdapter(Adapter):
         """
         points = self._model.hook_dict
         live = Capture(sites, sink)
-        passes = Passes(self._model, self.tokenizer, include_special=self._include_special)
+        passes = Passes(
+            self._model,
+            self.tokenizer,
+            include_special=self._include_special,
+            guard=partial(live.attempt, list(live.fired)),
+        )
+        live.unclear = passes.documents.reasons
         try:
-            for site in sites:
-                point = points[site.name]
-                passes.taps.append(Tap(point, partial(_receive, live, passes, site, point)))
-            yield live
-            passes.flush()
+            with eager():
+                for site in sites:
+                    point = points[site.name]
+                    take = partial(self._take, live, passes, site, point)
+                    passes.taps.append(Tap(point, take))
+                yield live
+                passes.flush()
         finally:
             passes.remove()
+
+    def _take(self, live: Capture, passes: Passes, site: Site, point: Any, values: Any) -> None:
+        if site.name not in live.problems:
+            live.attempt(
+                [site.name], lambda: _receive(live, passes, site, point, values, self.mask)
+            )
 
     def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
         """Run the model on a batch and leave the pass once `stop_after` has fired."""
@@ -281,8 +306,9 @@ class TransformerLensAdapter(Adapter):
         if self._vocabulary is None:
             return tensor_batches(data, options)
         prepend = self._prepend_bos
-        if prepend is None:
-            prepend = bool(getattr(self._config, "default_prepend_bos", True))
+        if prepend is None and self.tokenizer is not None:
+            begins = bool(getattr(self._config, "default_prepend_bos", True))
+            prepend = usual_frame(self.tokenizer, begins=begins)
         batches = language_batches(
             data,
             self.tokenizer,
@@ -297,12 +323,7 @@ class TransformerLensAdapter(Adapter):
         tokens: Tensor = (
             batch.inputs["input_ids"] if isinstance(batch.inputs, dict) else batch.inputs
         )
-        highest, size = int(tokens.max()), self._vocabulary
-        if size is not None and not 0 <= int(tokens.min()) <= highest < size:
-            raise DataError(
-                f"the tokens range from {int(tokens.min())} to {highest}, and this model knows 0 "
-                f"to {size - 1}; use the tokenizer it was trained with"
-            )
+        check_tokens(tokens, self._vocabulary)
         room = int(getattr(self._config, "n_ctx", tokens.shape[1]))
         kind = getattr(self._config, "positional_embedding_type", "standard")
         if kind == "standard" and tokens.shape[1] > room:
@@ -323,22 +344,40 @@ class TransformerLensAdapter(Adapter):
             "compatibility_mode": bool(getattr(self._model, "compatibility_mode", False)),
             "normalization": getattr(config, "normalization_type", None),
             "transformer_lens": library_version(),
+            **self._file,
         }
 
 
-def _receive(live: Capture, passes: Passes, site: Site, point: Any, values: Any) -> None:
-    axes = axes_of(site.name, point, values)
+def _receive(
+    live: Capture, passes: Passes, site: Site, point: Any, values: Any, asked_for: Mask
+) -> None:
+    axes = hook_axes(site.name, values, point)
     if passes.repeats(site.name, values):
+        return
+    if values.numel() == 0:
+        live.fired[site.name] += 1
         return
 
     def deliver(*, early: bool) -> None:
         own, mask = passes.counted(site.name, values, axes, early=early)
-        live.receive(site, own, axes, mask=mask, tokens=passes.tokens())
+        why = passes.why
+        documents = None
+        if live.batch is not None:
+            mask = None  # the data say what counts
+        else:
+            documents = of_rows(passes.documents.of_pass, axes, own.shape)
+            if not isinstance(asked_for, str):
+                places = own.shape[axes.index("position")] if "position" in axes else None
+                what = asked(asked_for, passes.arguments, own.shape[0], places)
+                mask, why = what.mask, what.why
+        live.receive(
+            site, own, axes, mask=mask, why=why, documents=documents, tokens=passes.tokens()
+        )
 
     if live.batch is not None:
         deliver(early=False)
     else:
-        passes.when_known(deliver)
+        passes.when_known(lambda *, early: live.attempt([site.name], partial(deliver, early=early)))
 
 
 @contextmanager

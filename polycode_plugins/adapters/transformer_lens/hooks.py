@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Tokens
-from polycode_plugins.adapters.hooks import in_backward
+from polycode_plugins.adapters.calls import named_arguments
+from polycode_plugins.adapters.documents import Documents
+from polycode_plugins.adapters.hooks import in_backward, is_fake, uncompiled, without_values
 from polycode_plugins.adapters.text import padding, regular, special_ids, token_text
 from polycode_plugins.errors import SiteError
 
@@ -27,7 +29,8 @@ class Tap:
     def __init__(self, point: Any, receive: Callable[[Any], None]) -> None:
         self._point = point
         self._receive = receive
-        self._order = point.register_forward_pre_hook(self.settle)
+        self._order = point.register_forward_pre_hook(uncompiled(self.settle))
+        self._look = uncompiled(self._looked)
         self._handle: Any = None
         self.settle()
 
@@ -35,13 +38,17 @@ class Tap:
         """Be there, and be the last: an ablation added after us must not go unseen."""
         hooks = self._point._forward_hooks
         if self._handle is None or self._handle.hook.id not in hooks:
-            self._point.add_hook(self._look, is_permanent=True)
+            self._point.add_hook(self._take, is_permanent=True)
             self._handle = self._point.fwd_hooks[-1]
         elif next(reversed(hooks)) != self._handle.hook.id:
             hooks.move_to_end(self._handle.hook.id)
 
-    def _look(self, tensor: Any, *, hook: Any) -> None:
-        if not in_backward():  # what activation checkpointing computes again has been seen
+    def _take(self, tensor: Any, *, hook: Any) -> None:
+        self._look(tensor)
+
+    def _looked(self, tensor: Any) -> None:
+        # What activation checkpointing computes again has been seen, a dry run has no values.
+        if not in_backward() and not without_values() and not is_fake(tensor):
             self._receive(tensor)
 
     def remove(self) -> None:
@@ -49,7 +56,7 @@ class Tap:
         self._order.remove()
         self._handle.hook.remove()
         self._point.fwd_hooks[:] = [h for h in self._point.fwd_hooks if h is not self._handle]
-        del self._receive, self._handle, self._order  # which refer back to here
+        del self._receive, self._handle, self._order, self._look  # which refer back to here
 
 
 class Passes:
@@ -64,18 +71,34 @@ class Passes:
         model: the TransformerLens model.
         tokenizer: its tokenizer, which knows the special tokens; None when it has none.
         include_special: let special tokens count; padding never does.
+        guard: calls what may fail; in somebody else's workflow it keeps what is raised.
 
     Attributes:
         shape: (batch, position) of the tokens of the pass under way; None when it has none.
         mask: bool [batch, position], True where a position counts; None when all do.
+        why: where the mask is from.
+        arguments: what the model was called with, by name, as far as it is known.
+        documents: those of the rows.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, *, include_special: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        include_special: bool,
+        guard: Callable[[Callable[[], None]], None] = lambda read: read(),
+    ) -> None:
         self.shape: tuple[int, int] | None = None
         self.mask: Tensor | None = None
         self.taps: list[Tap] = []
+        self.why = ""
+        self.arguments: dict[str, Any] = {}
+        self.documents = Documents()
+        self._guard = guard
         self._tokenizer = tokenizer
         self._include_special = include_special
+        self._model: Any = model
         self._text = token_text(tokenizer)
         self._special = [] if include_special else special_ids(tokenizer)
         self._tokens: Tensor | None = None
@@ -90,21 +113,37 @@ class Passes:
         self.watched = True
         if isinstance(original, nn.Module):
             self._watch(original, self._enter_wrapped)
+            self._watch_end(original)
         elif isinstance(embed, nn.Module) and isinstance(blocks, nn.ModuleList):
             self._watch(embed, self._enter_embedding)
             places = {id(block): index for index, block in enumerate(blocks)}
             self._distinct = len(places) == len(blocks)
             for index in places.values():
                 self._watch(blocks[index], partial(self._enter_block, index))
+            if len(blocks):
+                self._watch_end(blocks[-1])
         else:
             self.watched = False  # a HookedRootModule of somebody's own: every position counts
 
     def _watch(self, module: nn.Module, note: Callable[[Any, Any], None]) -> None:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            if not in_backward():
-                note(args, kwargs)
+            if not in_backward() and not without_values():
+                self._guard(lambda: note(args, kwargs))
 
-        self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        self._handles.append(module.register_forward_pre_hook(uncompiled(enter), with_kwargs=True))
+
+    def _watch_end(self, module: nn.Module) -> None:
+        def leave(_module: nn.Module, _args: Any, output: Any) -> None:
+            rows = None if self.shape is None else self.shape[0]
+            if not in_backward() and not without_values():
+                self._guard(lambda: self.documents.end(self.arguments, output, rows))
+
+        self._handles.append(module.register_forward_hook(uncompiled(leave)))
+
+    def _know_documents(self, arguments: dict[str, Any]) -> None:
+        self.arguments = arguments
+        rows, length = self.shape if self.shape is not None else (None, None)
+        self.documents.begin(arguments, rows, length)
 
     def remove(self) -> None:
         """Take every hook of this watch and its taps off the model."""
@@ -118,6 +157,8 @@ class Passes:
     def _enter_wrapped(self, args: Any, kwargs: Any) -> None:
         self._begin(kwargs.get("input_ids", args[0] if args else None))
         self._read(kwargs.get("attention_mask"))
+        original = self._model.original_model
+        self._know_documents(named_arguments(original, args, kwargs))
 
     def _enter_embedding(self, args: Any, kwargs: Any) -> None:
         before = self._embedded
@@ -136,6 +177,8 @@ class Passes:
         if self._waiting is not None and (index == 0 or not self._distinct):
             self._take(next(iter((*args, *kwargs.values()))))
             self._read(attention)
+            cache = kwargs.get("past_kv_cache_entry")
+            self._know_documents({"input_ids": self._tokens, "past_kv_cache": cache})
         elif index != self._next_block and self._distinct:
             self._begin(None)  # start_at_layer: what the positions hold is unknown
             self._read(attention)
@@ -156,6 +199,7 @@ class Passes:
             tap.settle()
         self._firsts.clear()
         self._tokens = self.shape = self.mask = None
+        self.documents.of_pass, self.arguments, self.why = None, {}, ""
         if isinstance(tokens, Tensor) and tokens.dim() == 2 and not tokens.is_floating_point():
             self._tokens = tokens
             self.shape = (tokens.shape[0], tokens.shape[1])
@@ -164,6 +208,7 @@ class Passes:
         """Which positions count, given the attention mask [batch, position]."""
         tokens = self._tokens
         mask = regular(tokens, self._special)
+        self.why = "" if mask is None else "special tokens"
         if isinstance(attention, Tensor) and attention.dim() == 2:
             real = attention.bool()
             if self.shape is not None:  # it also covers the keys in the cache, which come first
@@ -174,6 +219,7 @@ class Passes:
             self.mask = mask
             return
         self.mask = real if mask is None else mask & real.to(mask.device)
+        self.why = "padding" if mask is None else "special tokens and padding"
 
     def when_known(self, deliver: Callable[..., None]) -> None:
         """Call `deliver(early=...)` as soon as it is known what the blocks read in this pass."""
@@ -186,7 +232,7 @@ class Passes:
         """Deliver what waits."""
         waiting, self._waiting = self._waiting or [], None
         for deliver in waiting:
-            deliver(early=True)
+            deliver(early=True)  # which guards itself
 
     def counted(
         self, name: str, values: Tensor, axes: tuple[str, ...], *, early: bool = False
@@ -244,34 +290,8 @@ class Passes:
         return True
 
 
-def axes_of(name: str, point: Any, values: Any) -> tuple[str, ...]:
-    """The axes of what a hook point holds.
-
-    Args:
-        name: the site, for messages.
-        point: the HookPoint; TransformerLens 4 notes in `pos_dim` where positions are not second.
-        values: what it holds.
-
-    Raises:
-        SiteError: for what is no floating-point tensor of 2, 3 or 4 axes.
-    """
-    if not isinstance(values, Tensor) or not values.is_floating_point():
-        what = f"{values.dtype} values" if isinstance(values, Tensor) else type(values).__name__
-        raise SiteError(f"{name!r} holds {what}, not floating-point activations; leave it out")
-    place = getattr(point, "pos_dim", None)
-    late = place is not None and place % values.dim() == 2
-    axes: dict[int, tuple[str, ...]] = {
-        2: ("batch", "feature"),
-        3: ("batch", "feature", "position") if late else ("batch", "position", "feature"),
-        4: ("batch", *(("head", "position") if late else ("position", "head")), "feature"),
-    }
-    if values.dim() not in axes:
-        raise SiteError(_shapeless(name, values, None))
-    return axes[values.dim()]
-
-
-def _shapeless(name: str, values: Tensor, shape: tuple[int, int] | None) -> str:
-    given = f" for tokens of shape {shape}" if shape is not None else ""
+def _shapeless(name: str, values: Tensor, shape: tuple[int, int]) -> str:
+    given = f" for tokens of shape {shape}"
     return (
         f"{name!r} has shape {tuple(values.shape)}{given}, and the activations of units are "
         "[batch, feature], [batch, position, feature] or [batch, position, head, feature]; "

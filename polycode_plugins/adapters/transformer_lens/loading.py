@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from polycode_plugins.adapters.gguf import gguf_file, read_gguf
 from polycode_plugins.adapters.pretrained import (
     check_hub,
     check_pretrained,
@@ -21,27 +26,55 @@ from polycode_plugins.errors import ModelError, PluginError
 from polycode_plugins.plugins import cause, missing_extra
 
 
-def load_model(model: str | Path, device: str | None, dtype: str | None) -> Any:
+def load_model(
+    model: str | Path, device: str | None, dtype: str | None, device_map: Any = None
+) -> tuple[Any, dict[str, Any]]:
     """A TransformerBridge (TransformerLens 3 and 4) or HookedTransformer (2) with its tokenizer.
 
-    The weights are as they were saved: nothing is folded or centred.
+    The weights are as they were saved, of a GGUF file dequantised: nothing is folded or centred.
+    The second value is what to record of a GGUF file.
 
     Args:
-        model: a folder in Hugging Face format, or a name on the Hugging Face hub.
+        model: a folder in Hugging Face format, a GGUF file, or a name on the Hugging Face hub.
         device: where to put it; TransformerLens chooses when None.
         dtype: "float32" (also when None), "bfloat16", ...
+        device_map: how to spread it over devices, as transformers takes it.
 
     Raises:
         ModelError: when it cannot be loaded, in one sentence.
         PluginError: when TransformerLens is not installed or broken.
     """
-    is_folder = check_pretrained(model)
+    file = gguf_file(model)
+    is_folder = file is not None or check_pretrained(model)
     options: dict[str, Any] = {"dtype": dtype_named(dtype or "float32")}
     if device is not None:
         options["device"] = device_named(device)
     with quiet():
         boot = _boot()
-    with quiet() as reports, undisturbed():  # random weights are drawn before the saved ones
+    if "trust_remote_code" in signature(boot).parameters:
+        options["trust_remote_code"] = False
+    recorded: dict[str, Any] = {}
+    if file is not None:
+        if "hf_model" not in signature(boot).parameters:
+            raise ModelError(
+                "this version of TransformerLens takes no model that is loaded already, so it "
+                "reads no GGUF file; install TransformerLens 4, or use adapter='transformers'"
+            )
+        spread = {} if device_map is None else {"device_map": device_map}
+        loaded, tokenizer, recorded = read_gguf(file, options["dtype"], **spread)
+        options |= {"hf_model": loaded, "tokenizer": tokenizer}
+    elif device_map is not None:
+        if "device_map" not in signature(boot).parameters:
+            raise ModelError(
+                "this version of TransformerLens spreads no model over devices; leave device_map "
+                "out, or use adapter='transformers'"
+            )
+        options["device_map"] = device_map
+    with (
+        quiet() as reports,
+        undisturbed(),  # random weights are drawn before the saved ones
+        _where_it_looks(options) if file is not None else nullcontext(),
+    ):
         if not is_folder:
             check_hub(_official(str(model)))
         try:
@@ -49,11 +82,37 @@ def load_model(model: str | Path, device: str | None, dtype: str | None) -> Any:
         except Exception as error:  # the hub, the file system and the parsers raise their own
             raise ModelError(
                 f"the model {str(model)!r} does not load ({short(cause(error))}); give the name "
-                "of a model on the Hugging Face hub, or a folder in its format"
+                "of a model on the Hugging Face hub, or a folder in its format, and "
+                "adapter='transformers' for an architecture that TransformerLens does not read"
             ) from error
     check_weights(str(model), reports)
     check_tokenizer(str(model), getattr(loaded, "tokenizer", None))
-    return loaded
+    return loaded, recorded
+
+
+@contextmanager
+def _where_it_looks(options: dict[str, Any]) -> Iterator[None]:
+    """The tokenizer in a folder: TransformerLens reads even one that it is given from its name."""
+    with TemporaryDirectory() as folder:
+        tokenizer = options["tokenizer"]
+        tokenizer.save_pretrained(folder)
+        options["hf_model"].config.save_pretrained(folder)
+        options["tokenizer"] = type(tokenizer).from_pretrained(folder)
+        yield
+
+
+def reads_architecture(name: str) -> bool:
+    """Whether the installed TransformerLens reads a Hugging Face architecture ("LlamaForCausalLM").
+
+    True also where it cannot be told: loading then says what is missing.
+    """
+    try:
+        with quiet(), undisturbed():
+            from transformer_lens.factories import architecture_adapter_factory as factory
+
+            return name in factory.SUPPORTED_ARCHITECTURES
+    except Exception:  # not installed, another major, or broken: said where it is used
+        return True
 
 
 def library_version() -> str:

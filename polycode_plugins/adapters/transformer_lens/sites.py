@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from polycode_plugins.adapters.points import holds_weights
+
 # The order in which the parts of a model and of its blocks run, as far as it is the same in all
 # architectures; for where no forward pass can be traced. A part that is not here comes late.
 _PARTS = (
@@ -20,7 +22,6 @@ _PARTS = (
     *("hook_scale", "hook_normalized", "hook_resid_post", "hook_out"),
 )
 _RANKS = {part: rank for rank, part in enumerate(_PARTS)}
-_WEIGHTS = re.compile(r"(pattern|attn_scores|hook_(cos|sin)$)")
 _TOKEN_IDS = re.compile(r"(hook_tokens|(^|\.)(?!unembed)\w*embed\.hook_in)$")
 # What has to be switched on, for the sake of memory, before a hook point fires.
 _SWITCHES = {
@@ -74,7 +75,7 @@ def why_no_site(name: str, source: str, config: Any) -> str | None:
         source: its own name; an alias may look like a hook point that is switched off.
         config: of the model.
     """
-    if _WEIGHTS.search(source):
+    if holds_weights(source):
         return (
             f"{name!r} holds attention weights or rotations, not the activations of units; choose "
             "for example hook_z, hook_result or hook_resid_post"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.explainers.base import Explainer
-from polycode_plugins.explainers.comparison.files import refuse_finished
+from polycode_plugins.explainers.comparison.files import locked, refuse_finished, write
 from polycode_plugins.explainers.comparison.outcome import RANDOM, TRAINED, ComparedUnit, Comparison
 from polycode_plugins.explainers.comparison.spending import spending, spent_by
 from polycode_plugins.explainers.records.gathering import check_kinds, fewer, gather
@@ -26,7 +26,8 @@ from polycode_plugins.explainers.scoring.judging import SimulatingJudge
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.random_weights import random_weights
 from polycode_plugins.files import guards, storage
-from polycode_plugins.files.provenance import environment, fingerprint
+from polycode_plugins.files.provenance import environment
+from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
 
 #: Which sign of a unit is explained unless it is said: the paper takes units as they are.
@@ -111,9 +112,12 @@ def compare(
         refuse_finished(folder)
     made = make_explainer(explainer, explainer_options, folder=folder, progress=progress)
     before = spent_by(made)
+    held = ExitStack()
     try:
+        if folder is not None:
+            held.enter_context(locked(folder))
         source = load(model, adapter, **of_adapter)
-        described = {**source.describe(), "fingerprint": fingerprint(source.model)}
+        described = identified(source.describe(), source.model)
         simulates = scoring.simulator or made.simulator()
         found: list[ComparedUnit] = []
         directions: dict[tuple[str, str, str], Units] = {}
@@ -164,14 +168,16 @@ def compare(
             if scoring.judge
             else None,
         }
+        warnings += [warning for warning in made.warnings() if warning not in warnings]
         run |= {"warnings": warnings} if warnings else {}
         spent = spending(made, before)
         run |= {"spent": spent} if spent is not None else {}
         comparison = Comparison(tuple(found), run, directions)
         if folder is not None:
-            comparison.save(folder)
+            write(comparison, folder)
         return comparison
     finally:
+        held.close()
         if made is not explainer:
             made.close()
 

@@ -2,19 +2,19 @@
 
 comparison.json holds the checksums of the others, so a folder in which something is missing or
 damaged is refused whole. As in a run's folder (`storage`), the others wait beside their names until
-comparison.json knows them: a kill leaves the earlier comparison or the later one.
+comparison.json knows them: any number of kills leaves the earlier comparison or the later one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from polycode_plugins.errors import StateError
 from polycode_plugins.explainers.base import Explanation, Simulation, UnitRecords
@@ -27,13 +27,15 @@ from polycode_plugins.explainers.scoring.calibration import Calibration
 from polycode_plugins.explainers.scoring.evaluation import Evaluation
 from polycode_plugins.explainers.scoring.scores import Scores
 from polycode_plugins.explainers.units.base import Units
-from polycode_plugins.files import guards, storage
+from polycode_plugins.files import guards, locks, storage
 from polycode_plugins.files.provenance import check_record
+from polycode_plugins.files.tensors import write as write_tensors
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
 
 COMPARISON, UNITS, RECORDS = storage.COMPARISON, storage.UNITS, storage.RECORDS
+LOCK = ".comparison.lock"  # of its own: an analysis may run into the same folder meanwhile
 FORMAT = 1
 # What the record of every comparison holds beside that of a run.
 _RECORD = {
@@ -48,7 +50,22 @@ _RECORD = {
 
 def save(comparison: Comparison, folder: Path) -> Path:
     """See `Comparison.save`."""
+    with locked(folder):
+        return write(comparison, folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's comparison for one process; a second one is refused."""
     storage.prepare(folder)
+    with locks.held(folder / LOCK, folder):
+        yield
+
+
+def write(comparison: Comparison, folder: Path) -> Path:
+    """`save`, for a caller who holds the lock."""
+    storage.prepare(folder)
+    storage.settle(folder, folder / COMPARISON, (RECORDS, UNITS))
     packer = Packer()
     described = [_described(i, unit, packer) for i, unit in enumerate(comparison)]
     tensors = packer.tensors()
@@ -63,7 +80,7 @@ def save(comparison: Comparison, folder: Path) -> Path:
     frame = frame_of(comparison)
     waiting = {name: storage.following(folder / name) for name in (RECORDS, UNITS)}
     files = {
-        RECORDS: storage.write_file(waiting[RECORDS], lambda path: _write_tensors(path, tensors)),
+        RECORDS: storage.write_file(waiting[RECORDS], lambda path: write_tensors(path, tensors)),
         UNITS: storage.write_file(waiting[UNITS], lambda p: frame.to_parquet(p, index=False)),
     }
     content = {
@@ -76,8 +93,7 @@ def save(comparison: Comparison, folder: Path) -> Path:
     }
     text = json.dumps(content, ensure_ascii=True)  # half characters stay what they are
     storage.write_text(folder / COMPARISON, text + "\n")
-    for name, path in waiting.items():
-        path.replace(folder / name)
+    storage.promote(folder, waiting)
     return folder
 
 
@@ -85,9 +101,14 @@ def refuse_finished(folder: Path) -> None:
     """Raise StateError when the folder holds a comparison, or something else that is in the way."""
     storage.prepare(folder)
     if (folder / COMPARISON).exists():
+        report = (
+            ""
+            if (folder / storage.REPORT).is_file()
+            else f"; its report was not written: 'polycode report {folder}' writes it"
+        )
         raise StateError(
             f"{str(folder)!r} holds a comparison; read it with Comparison.load, replace it with "
-            "--fresh, or give another folder"
+            f"--fresh, or give another folder{report}"
         )
 
 
@@ -213,9 +234,3 @@ def _restored(number: int, fields: Mapping[str, Any], unpacker: Unpacker) -> Com
         Cost(**fields["cost"]),
     )
     return ComparedUnit(fields["depth"], fields["weights"], evaluation, Shape(**fields["shape"]))
-
-
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    save_file({k: t.contiguous() for k, t in tensors.items()}, path)

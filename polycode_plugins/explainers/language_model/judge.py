@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from polycode_plugins.explainers.base import Judge, JudgeTask, Verdict
 from polycode_plugins.explainers.costs import FREE, Cost
-from polycode_plugins.explainers.language_model import prompts, readings
-from polycode_plugins.explainers.language_model.capabilities import Capabilities
-from polycode_plugins.explainers.language_model.failures import Unreadable
-from polycode_plugins.explainers.language_model.request import CHAT, Request, text_of
-from polycode_plugins.explainers.language_model.session import Reply, Session
+from polycode_plugins.explainers.language_model import prompts
+from polycode_plugins.explainers.language_model.answers import tables
+from polycode_plugins.explainers.language_model.answers.message import text_of
+from polycode_plugins.explainers.language_model.model import Model
+from polycode_plugins.explainers.language_model.restrictions import list_shape
+from polycode_plugins.explainers.language_model.transport.request import Request
+from polycode_plugins.explainers.language_model.transport.session import Reply
 
 TOGETHER = 5  # texts judged in one request
 
@@ -20,20 +22,18 @@ class ChatJudge(Judge):
     """Judges several texts in one request, at temperature 0.
 
     Args:
-        session: where to ask.
-        model: its name.
-        capabilities: what it gives; it must answer chat.
+        model: that judges, with what it is known to give; it must answer chat.
     """
 
     name: ClassVar[str] = "chat"
 
-    def __init__(self, session: Session, model: str, capabilities: Capabilities) -> None:
-        self.session, self.model, self.capabilities = session, model, capabilities
+    def __init__(self, model: Model) -> None:
+        self.model = model
 
     def judge_many(self, tasks: Sequence[JudgeTask]) -> list[list[Verdict]]:
         """For each task one verdict per text; a request's cost is counted at its first text."""
         asked = [self._requests(task) for task in tasks]
-        replies = iter(self.session.ask([r for requests in asked for r in requests]))
+        replies = iter(self.model.session.ask([r for requests in asked for r in requests]))
         verdicts: list[list[Verdict]] = []
         for requests, task in zip(asked, tasks, strict=True):
             if task.explanation.state != "ok":
@@ -42,22 +42,22 @@ class ChatJudge(Judge):
                 )
                 continue
             found: list[Verdict] = []
-            for request in requests:
+            for _ in requests:
                 count = min(TOGETHER, len(task.texts) - len(found))
-                found += _read(next(replies), request, count)
+                found += _verdicts(next(replies), count)
             verdicts.append(found)
         return verdicts
 
     def estimate(self, tasks: Sequence[JudgeTask]) -> Cost:
         """What `judge_many` would take at most; nothing is sent."""
-        return self.session.plan(r for task in tasks for r in self._requests(task)).cost
+        return self.model.session.plan(r for task in tasks for r in self._requests(task)).cost
 
     def describe(self) -> dict[str, Any]:
         """What decides the answers."""
         return {
             "judge": self.name,
-            "model": self.model,
-            "backend": self.session.backend.identity,
+            "model": self.model.name,
+            "backend": self.model.session.backend.identity,
             "prompts": prompts.version(),
             "together": TOGETHER,
         }
@@ -76,22 +76,17 @@ class ChatJudge(Judge):
         ]
 
     def _request(self, explanation: str, task: str, texts: Sequence[str]) -> Request:
-        messages = prompts.judge_chat(explanation, task, texts)
-        body = self.capabilities.chat_body(self.model, messages, 64 + 8 * len(texts))
-        if self.capabilities.json_mode:
-            body["response_format"] = {"type": "json_object"}
-        return Request(CHAT, body, "judge", prompts.version())
+        messages, count = prompts.judge_chat(explanation, task, texts), len(texts)
+        asked = prompts.task_id(messages)
+
+        def read(raw: Mapping[str, Any]) -> list[bool]:
+            return tables.verdicts(text_of(raw), asked, count)
+
+        shape = list_shape(asked, count)
+        return self.model.chat(messages, 64 + 8 * count, "judge", read, shape=shape)
 
 
-def _read(reply: Reply, request: Request, count: int) -> list[Verdict]:
-    rest = [FREE] * (count - 1)
-    reason = reply.reason
-    if reply.raw is not None:
-        try:
-            task = prompts.task_id(list(request.body["messages"]))
-            judged = readings.verdicts(text_of(reply.raw), task, count)
-            costs = [reply.cost, *rest]
-            return [Verdict(a, "", cost) for a, cost in zip(judged, costs, strict=True)]
-        except Unreadable as error:
-            reason = str(error)
-    return [Verdict(None, reason, cost) for cost in [reply.cost, *rest]]
+def _verdicts(reply: Reply, count: int) -> list[Verdict]:
+    answers = [None] * count if reply.raw is None else reply.value
+    costs = [reply.cost, *[FREE] * (count - 1)]
+    return [Verdict(a, reply.reason, cost) for a, cost in zip(answers, costs, strict=True)]

@@ -1,18 +1,16 @@
 """A causal language model of Hugging Face in this process, answering like a server.
 
 It gives what few servers do: the exact log-probabilities of all eleven numbers at every token of a
-prompt. Its answers have the shape of OpenAI's, so prompts, simulators and store are the same.
+prompt, and a judge that can say nothing but yes and no. Its answers have the shape of OpenAI's, so
+prompts, simulators and store are the same.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import Any, ClassVar
 
 from polycode_plugins.adapters.pretrained import (
     check_hub,
@@ -20,14 +18,23 @@ from polycode_plugins.adapters.pretrained import (
     check_tokenizer,
     check_weights,
     device_named,
+    dtype_named,
     quiet,
 )
 from polycode_plugins.errors import ModelError
 from polycode_plugins.explainers.base import LEVELS
-from polycode_plugins.explainers.language_model.failures import Refused, RemoteError
-from polycode_plugins.explainers.language_model.request import CHAT, Request
-from polycode_plugins.files.provenance import fingerprint
+from polycode_plugins.explainers.language_model.decoding import Decoder, Read, Row
+from polycode_plugins.explainers.language_model.restrictions import Restriction
+from polycode_plugins.explainers.language_model.transport.failures import Refused, RemoteError
+from polycode_plugins.explainers.language_model.transport.request import CHAT, COMPLETIONS, Request
+from polycode_plugins.files.weights import fingerprint
 from polycode_plugins.plugins import cause, missing_extra
+
+#: Tokens with which models of many families end a turn, beside those that their files name.
+ENDS = (
+    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>",
+    "<|endoftext|>", "<|return|>", "</s>", "<|END_OF_TURN_TOKEN|>", "<|user|>",
+)  # fmt: skip
 
 
 class LocalModel:
@@ -39,13 +46,25 @@ class LocalModel:
     Args:
         model: a folder in Hugging Face format or a name on the hub.
         device: where to run it.
+        dtype: to compute in; by default float32 on a CPU, and elsewhere that of the weights.
+        trust_remote_code: run code that comes with the model.
 
     Raises:
         ModelError: where the model cannot be loaded whole.
         PluginError: where transformers is missing.
     """
 
-    def __init__(self, model: str | Path, *, device: str = "cpu") -> None:
+    #: How its answers can be held to a form.
+    restrictions: ClassVar[tuple[Restriction, ...]] = ("parts",)
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
         try:
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError as error:
@@ -54,11 +73,17 @@ class LocalModel:
         if not local:
             check_hub(str(model))
         options: dict[str, Any] = {"local_files_only": True} if local else {}
+        options["trust_remote_code"] = trust_remote_code
         with quiet() as reports:
             try:
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(str(model), **options)
                 self._model: Any = AutoModelForCausalLM.from_pretrained(str(model), **options)
             except Exception as error:  # transformers raises whatever its parts raise
+                if "trust_remote_code" in str(error):
+                    raise ModelError(
+                        f"{str(model)!r} needs code that comes with it, which is not run unless "
+                        "you give trust_remote_code=True; read that code first"
+                    ) from error
                 raise ModelError(
                     f"{str(model)!r} cannot be loaded as a causal language model: {cause(error)}"
                 ) from error
@@ -69,115 +94,125 @@ class LocalModel:
                 f"the tokenizer of {str(model)!r} is not a fast one, so tokens cannot be placed in "
                 "the text; save it with a tokenizer.json"
             )
+        self.name = Path(model).name if local else str(model)
+        self.identity = f"local:{self.name}:{str(fingerprint(self._model))[:14]}"
+        if dtype is not None:
+            self._model.to(dtype_named(dtype))
+            self.identity += f":{dtype}"
+        elif device_named(device) == "cpu":
+            self._model.float()
         self._model.eval().to(device_named(device))
-        self._device = device
         self._lock = threading.Lock()
         self._words: dict[int, str] = {}
-        self.name = Path(model).name if local else str(model)
-        self.identity = f"local:{self.name}:{str(fingerprint(self._model))[:12]}"
         self._numbers = self._number_tokens()
+        self._decoder = Decoder(self._model, self._tokenizer, self._numbers, self._end_tokens())
 
     def send(self, request: Request, key: str) -> dict[str, Any]:
         """The answer as JSON; see `server.Backend`."""
-        body = request.body
-        chat = request.endpoint == CHAT
+        body, chat = request.body, request.endpoint == CHAT
+        if not chat and request.endpoint != COMPLETIONS:
+            raise RemoteError(f"{self.name!r} has no {request.endpoint}", 404)
         if chat and not getattr(self._tokenizer, "chat_template", None):
-            raise RemoteError(f"{self.name!r} has no chat template", 404)
-        prompt = self._chat(body["messages"]) if chat else str(body["prompt"])
+            raise RemoteError(
+                f"{self.name!r} has no chat template", 404, "there is no chat template"
+            )
+        if chat and body.get("logprobs"):
+            raise Refused("the server refused the request (no log-probabilities of chat)")
+        prompt, common = self._prompt(body, chat)
         encoded = self._tokenizer(
             prompt, return_offsets_mapping=True, add_special_tokens=not chat, verbose=False
         )
-        ids = torch.tensor([encoded["input_ids"]], device=self._device)
+        ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
         longest = getattr(self._model.config, "max_position_embeddings", None)
-        if longest is not None and ids.shape[1] + request.most_out > longest + 1:
-            raise Refused("the prompt is longer than the model can read", f"{ids.shape[1]} tokens")
-        top = 0 if chat else int(body.get("logprobs") or 0)
-        seed = int(key[:15], 16)
-        with self._lock, torch.no_grad():
-            new, logprobs = self._generate(ids, request, seed)
-        text = "".join(self._word(i) for i in new)
+        if longest is not None and len(ids) + request.most_out > longest + 1:
+            raise Refused("the prompt is longer than the model can read", f"{len(ids)} tokens")
+        echo, top = bool(body.get("echo")), 0 if chat else int(body.get("logprobs") or 0)
+        # The beginning ends at a token that ends where, or before, the common text does.
+        shared = sum(stop <= common for _, stop in offsets) if common else 0
+        with self._lock:
+            read = self._decoder.read(ids, shared, top if echo else 0)
+            if body.get("parts"):
+                text = self._decoder.choose(read, [_part(part) for part in body["parts"]])
+                new, rows, ended = self._decoder.ids(text), list[Row](), True
+            else:
+                new, rows, ended = self._generated(read, request, key, top)
+                text = self._decoder.text(new)
         for stop in body.get("stop") or ():
             text = text.partition(stop)[0]
-        choice: dict[str, Any] = {"index": 0, "finish_reason": "stop" if not new else "length"}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": "stop" if ended else "length"}
         if chat:
             choice["message"] = {"role": "assistant", "content": text}
-            if body.get("logprobs"):
-                raise Refused("the server refused the request: no log-probabilities of chat")
         else:
-            echo = bool(body.get("echo"))
             choice["text"] = prompt + text if echo else text
             if top:
-                choice["logprobs"] = self._listed(
-                    prompt if echo else "", encoded["offset_mapping"] if echo else [],
-                    ids[0].tolist() if echo else [], new, logprobs, top,
-                )  # fmt: skip
-        usage = {"prompt_tokens": ids.shape[1], "completion_tokens": len(new)}
+                shown = _pieces(prompt, offsets) if echo else []
+                choice["logprobs"] = self._listed(shown, [*read.rows, *rows], new)
+        usage = {"prompt_tokens": len(ids), "completion_tokens": len(new)}
         return {"model": self.name, "choices": [choice], "usage": usage}
 
-    def _chat(self, messages: Sequence[dict[str, str]]) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
-            )
+    def _prompt(self, body: Mapping[str, Any], chat: bool) -> tuple[str, int]:
+        """The text to go on from, and how much of it other requests begin with as well."""
+        if not chat:
+            prompt = str(body["prompt"])
+            return prompt, prompt.rfind("\n\n") + 1
+        messages = list(body["messages"])
+        prompt = self._chat(messages)
+        before = self._chat([*messages[:-1], {**messages[-1], "content": ""}])
+        pairs = enumerate(zip(prompt, before, strict=False))
+        return prompt, next((i for i, (a, b) in pairs if a != b), 0)
+
+    def _chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """By the model's template; instructions go to the first question where it takes no others.
+
+        Raises:
+            Refused: where the template takes neither.
+        """
+        given = [dict(m) for m in messages]
+        merged = given
+        if given[0]["role"] == "system" and len(given) > 1:
+            first = f"{given[0]['content']}\n\n{given[1]['content']}"
+            merged = [{**given[1], "content": first}, *given[2:]]
+        for tried in (given, merged):
+            try:
+                return str(
+                    self._tokenizer.apply_chat_template(
+                        tried, tokenize=False, add_generation_prompt=True
+                    )
+                )
+            except Exception as error:  # templates raise whatever they like
+                fault = cause(error)
+        raise Refused(f"the server refused the request (chat template: {fault})")
+
+    def _generated(
+        self, read: Read, request: Request, key: str, top: int
+    ) -> tuple[list[int], list[Row], bool]:
+        body = request.body
+        return self._decoder.generate(
+            read,
+            request.most_out,
+            temperature=float(body.get("temperature", 1)),
+            seed=int(key[:15], 16),
+            stops=tuple(body.get("stop") or ()),
+            top=top,
         )
 
-    def _generate(self, ids: Tensor, request: Request, seed: int) -> tuple[list[int], Tensor]:
-        """New tokens, and log-probabilities [prompt + new, vocabulary] of the token after each."""
-        body = request.body
-        temperature = float(body.get("temperature", 1))
-        draw = torch.Generator().manual_seed(seed)
-        found = self._model(input_ids=ids, use_cache=True)
-        rows = [torch.log_softmax(found.logits[0].float(), dim=-1).cpu()]
-        new: list[int] = []
-        stops = tuple(body.get("stop") or ())
-        for left in range(request.most_out, 0, -1):
-            last = rows[-1][-1]
-            if temperature > 0:
-                chosen = int(torch.multinomial((last / temperature).softmax(-1), 1, generator=draw))
-            else:
-                chosen = int(last.argmax())
-            if chosen == self._tokenizer.eos_token_id:
-                break
-            new.append(chosen)
-            if left == 1 or any(stop in self._word(chosen) for stop in stops):
-                break
-            step = torch.tensor([[chosen]], device=self._device)
-            found = self._model(
-                input_ids=step, past_key_values=found.past_key_values, use_cache=True
-            )
-            rows.append(torch.log_softmax(found.logits[0].float(), dim=-1).cpu())
-        return new, torch.cat(rows)
-
-    def _listed(
-        self, prompt: str, offsets: Sequence[tuple[int, int]], ids: list[int], new: list[int],
-        logprobs: Tensor, top: int,
-    ) -> dict[str, Any]:  # fmt: skip
+    def _listed(self, shown: list[str], rows: Sequence[Row], new: list[int]) -> dict[str, Any]:
         """Tokens, their log-probabilities, the likeliest and all numbers; the first has none."""
-        tokens, end = [], 0
-        for _, stop in offsets:  # a token that goes on with a letter begun before is empty
-            tokens.append(prompt[end : max(end, stop)])
-            end = max(end, stop)
-        tokens += [self._word(i) for i in new]
-        every = ids + new
-        before = logprobs[: len(every) - 1] if ids else logprobs[-len(new) :]
-        first = 1 if ids else 0
-        values, places = before.topk(min(top, before.shape[-1]), dim=-1)
-        numbers = torch.tensor(list(self._numbers), dtype=torch.long)
-        listed = [
-            {self._word(int(i)): float(v) for v, i in zip(row, place, strict=True)}
-            | {self._numbers[int(i)]: float(one[i]) for i in numbers}
-            for row, place, one in zip(values, places, before, strict=True)
+        listed: list[dict[str, float] | None] = [
+            {self._word(i): v for i, v in row.listed.items()} for row in rows
         ]
-        own = [float(one[i]) for one, i in zip(before, every[first:], strict=True)]
+        own: list[float | None] = [row.own for row in rows]
+        first: list[None] = [None] * bool(shown)
         return {
-            "tokens": tokens,
-            "token_logprobs": [None] * first + own,
-            "top_logprobs": [None] * first + listed,
+            "tokens": [*shown, *map(self._word, new)],
+            "token_logprobs": [*first, *own],
+            "top_logprobs": [*first, *listed],
         }
 
     def _word(self, token: int) -> str:
         if token not in self._words:
-            self._words[token] = str(self._tokenizer.decode([token]))
+            number = self._numbers.get(token)
+            self._words[token] = str(self._tokenizer.decode([token])) if number is None else number
         return self._words[token]
 
     def _number_tokens(self) -> dict[int, str]:
@@ -189,3 +224,25 @@ class LocalModel:
             if ids[:-1] == plain:
                 found[int(ids[-1])] = str(value)
         return found
+
+    def _end_tokens(self) -> set[int]:
+        """Every token that ends a turn: of the files, and of the usual ones those it has."""
+        named = [self._tokenizer.eos_token_id]
+        for config in (self._model.config, getattr(self._model, "generation_config", None)):
+            ids = getattr(config, "eos_token_id", None)
+            named += ids if isinstance(ids, list | tuple) else [ids]
+        added = self._tokenizer.get_added_vocab()
+        return {int(i) for i in named if i is not None} | {added[t] for t in ENDS if t in added}
+
+
+def _part(part: Any) -> Any:
+    return part if isinstance(part, str) else tuple(part)
+
+
+def _pieces(prompt: str, offsets: Sequence[tuple[int, int]]) -> list[str]:
+    """The text of each token; one that goes on with a letter begun before is empty."""
+    pieces, end = [], 0
+    for _, stop in offsets:
+        pieces.append(prompt[end : max(end, stop)])
+        end = max(end, stop)
+    return pieces

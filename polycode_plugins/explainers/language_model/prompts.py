@@ -104,7 +104,7 @@ def version() -> str:
         explain_chat(texts),
         explain_text(texts),
         simulate_text("x", ["a", "b"], top=10),
-        simulate_chat("x", ["a", "b"]),
+        simulate_chat("x", ["a", "b"], top=10),
         judge_chat("x", "detection", ["a"]),
         judge_chat("x", "fuzzing", ["a"]),
     ]
@@ -193,13 +193,15 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def simulate_chat(explanation: str, tokens: Sequence[str]) -> Messages:
-    """Messages whose answer is the table of all tokens as JSON."""
-    messages = [{"role": "system", "content": SIMULATE + ANSWER_TABLE}]
+def simulate_chat(explanation: str, tokens: Sequence[str], *, top: int) -> Messages:
+    """Messages whose answer is the table of all tokens as JSON, with numbers from 0 to `top`."""
+    scale = SIMULATE + ANSWER_TABLE
+    messages = [{"role": "system", "content": scale.replace("10", str(top))}]
     for phrase, texts in EXAMPLES:
         for shown, levels in texts[:1]:
             task = _task({"explanation": phrase, "tokens": _indexed(shown)})
-            rows = [[i, t, v] for (i, t), v in zip(_indexed(shown), levels, strict=True)]
+            values = [v * top // 10 for v in levels]
+            rows = [[i, t, v] for (i, t), v in zip(_indexed(shown), values, strict=True)]
             answer = json.dumps({"id": task["id"], "activations": rows}, ensure_ascii=False)
             messages.append({"role": "user", "content": _json(task)})
             messages.append({"role": "assistant", "content": answer})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -16,17 +17,15 @@ from polycode_plugins.explainers.base import (
     Simulator,
 )
 from polycode_plugins.explainers.costs import FREE, Cost
-from polycode_plugins.explainers.language_model import prompts, readings
-from polycode_plugins.explainers.language_model.capabilities import Capabilities, Method
-from polycode_plugins.explainers.language_model.failures import Unreadable
-from polycode_plugins.explainers.language_model.request import (
-    CHAT,
-    COMPLETIONS,
-    Request,
-    positions_of,
-    text_of,
-)
-from polycode_plugins.explainers.language_model.session import Reply, Session
+from polycode_plugins.explainers.language_model import prompts
+from polycode_plugins.explainers.language_model.answers import expectations, tables
+from polycode_plugins.explainers.language_model.answers.message import positions_of, text_of
+from polycode_plugins.explainers.language_model.capabilities import Method
+from polycode_plugins.explainers.language_model.model import Model
+from polycode_plugins.explainers.language_model.probe import among_numbers
+from polycode_plugins.explainers.language_model.restrictions import table_shape
+from polycode_plugins.explainers.language_model.transport.request import Purpose, Request
+from polycode_plugins.explainers.language_model.transport.session import Reply
 
 #: Tokens of a row [index, token, number] of a structured answer, at most, and of what is around.
 ROW, AROUND = 16, 64
@@ -37,33 +36,28 @@ class RemoteSimulator(Simulator):
     """What the simulators have in common: requests for all texts at once, one reading of each.
 
     Args:
-        session: where to ask.
-        model: its name.
-        capabilities: what it gives, from `capabilities`.
+        model: that simulates, with what it is known to give.
+        trial: the number of a trial that is not part of a run; None in a run.
     """
 
-    def __init__(self, session: Session, model: str, capabilities: Capabilities) -> None:
-        self.session, self.model, self.capabilities = session, model, capabilities
-        self.highest = LEVELS
+    def __init__(self, model: Model, *, trial: int | None = None) -> None:
+        self.model = model
+        self.purpose: Purpose = "simulate" if trial is None else "probe"
+        self.sample = trial or 0
+        self.highest = LEVELS if model.capabilities.ten else LEVELS - 1
 
     @abstractmethod
     def requests(self, explanation: str, tokens: Sequence[str]) -> list[Request]:
-        """The requests for one text."""
-
-    @abstractmethod
-    def read(
-        self, requests: Sequence[Request], answers: Sequence[dict[str, Any]], tokens: Sequence[str]
-    ) -> Floats:
-        """Expected values [tokens] on the scale 0-10; raises Unreadable."""
+        """The requests for one text; their answers say expected values on the scale 0-10."""
 
     def simulate_many(self, tasks: Sequence[SimulationTask]) -> list[list[Simulation]]:
         """For each task one simulation per text; a failed explanation is not asked about."""
         asked = [self._requests(task) for task in tasks]
         flat = [r for task in asked for requests in task for r in requests]
-        replies = iter(self.session.ask(flat))
+        replies = iter(self.model.session.ask(flat))
         return [
             [
-                self._simulation(task, requests, [next(replies) for _ in requests], tokens)
+                self._simulation(task, [next(replies) for _ in requests], tokens)
                 for requests, tokens in zip(of_task, task.texts, strict=True)
             ]
             for of_task, task in zip(asked, tasks, strict=True)
@@ -72,16 +66,17 @@ class RemoteSimulator(Simulator):
     def estimate(self, tasks: Sequence[SimulationTask]) -> Cost:
         """What `simulate_many` would take at most; nothing is sent."""
         requests = (r for task in tasks for rs in self._requests(task) for r in rs)
-        return self.session.plan(requests).cost
+        return self.model.session.plan(requests).cost
 
     def describe(self) -> dict[str, Any]:
         """What decides the answers."""
         return {
             "simulator": self.name,
-            "model": self.model,
-            "backend": self.session.backend.identity,
+            "model": self.model.name,
+            "backend": self.model.session.backend.identity,
             "prompts": prompts.version(),
             "scale": self.highest,
+            "restriction": self.model.capabilities.restriction,
         }
 
     def _requests(self, task: SimulationTask) -> list[list[Request]]:
@@ -90,11 +85,7 @@ class RemoteSimulator(Simulator):
         return [self.requests(task.explanation.text, t) if t else [] for t in task.texts]
 
     def _simulation(
-        self,
-        task: SimulationTask,
-        requests: Sequence[Request],
-        replies: Sequence[Reply],
-        tokens: Sequence[str],
+        self, task: SimulationTask, replies: Sequence[Reply], tokens: Sequence[str]
     ) -> Simulation:
         cost = sum((reply.cost for reply in replies), FREE)
         if task.explanation.state != "ok":
@@ -104,16 +95,7 @@ class RemoteSimulator(Simulator):
         missing = next((reply.reason for reply in replies if reply.raw is None), None)
         if missing is not None:
             return Simulation.failed(missing, cost)
-        try:
-            answers = [reply.raw for reply in replies if reply.raw is not None]
-            return Simulation(self.read(requests, answers, tokens), cost=cost)
-        except Unreadable as error:
-            return Simulation.failed(str(error), cost)
-
-    def _completion(self, prompt: str, **fields: Any) -> Request:
-        body = {"model": self.model, "prompt": prompt, "max_tokens": 1, "temperature": 0}
-        body |= {"logprobs": self.capabilities.top, **fields}
-        return Request(COMPLETIONS, body, "simulate", prompts.version())
+        return Simulation(np.concatenate([reply.value for reply in replies]), cost=cost)
 
 
 class PromptSimulator(RemoteSimulator):
@@ -121,50 +103,53 @@ class PromptSimulator(RemoteSimulator):
 
     name: ClassVar[str] = "prompt-logprobs"
 
-    def __init__(self, session: Session, model: str, capabilities: Capabilities) -> None:
-        super().__init__(session, model, capabilities)
-        self.highest = LEVELS if capabilities.ten else LEVELS - 1
-
     def requests(self, explanation: str, tokens: Sequence[str]) -> list[Request]:
         """One, whose prompt is echoed."""
         prompt = prompts.simulate_text(explanation, tokens, top=self.highest)
-        return [self._completion(prompt, echo=True)]
+        read = functools.partial(self._read, prompt, len(tokens))
+        top = self.model.capabilities.top
+        return [
+            self.model.completion(
+                prompt, self.purpose, read, sample=self.sample, logprobs=top, echo=True
+            )
+        ]
 
-    def read(
-        self, requests: Sequence[Request], answers: Sequence[dict[str, Any]], tokens: Sequence[str]
-    ) -> Floats:
+    def _read(self, prompt: str, count: int, raw: Mapping[str, Any]) -> Floats:
         """Expected values at the words "unknown"."""
-        prompt = str(requests[0].body["prompt"])
-        return readings.at_unknown(positions_of(answers[0]), prompt, len(tokens), self.highest)
+        return expectations.at_unknown(positions_of(raw), prompt, count, self.highest)
 
 
 class TokenSimulator(RemoteSimulator):
-    """One request a token, from the log-probabilities of the one token generated."""
+    """One request a token, from the log-probabilities of the one token generated.
+
+    Where the server can choose among the digits alone, their probabilities are exact, and the scale
+    is 0-9.
+    """
 
     name: ClassVar[str] = "token-by-token"
 
-    def __init__(self, session: Session, model: str, capabilities: Capabilities) -> None:
-        super().__init__(session, model, capabilities)
-        self.highest = LEVELS if capabilities.ten else LEVELS - 1
+    def __init__(self, model: Model, *, trial: int | None = None) -> None:
+        super().__init__(model, trial=trial)
+        self._asked: dict[str, Any] = {"logprobs": model.capabilities.top}
+        if model.capabilities.bias:
+            self.highest, self._asked = LEVELS - 1, among_numbers()
 
     def requests(self, explanation: str, tokens: Sequence[str]) -> list[Request]:
         """One for each token."""
         return [
-            self._completion(prompts.simulate_next(explanation, tokens, i, top=self.highest))
+            self.model.completion(
+                prompts.simulate_next(explanation, tokens, i, top=self.highest),
+                self.purpose,
+                self._read,
+                sample=self.sample,
+                **self._asked,
+            )
             for i in range(len(tokens))
         ]
 
-    def read(
-        self, requests: Sequence[Request], answers: Sequence[dict[str, Any]], tokens: Sequence[str]
-    ) -> Floats:
-        """The expected value of each answer's first token."""
-        values = []
-        for answer in answers:
-            found = positions_of(answer)
-            if len(found) != 1 or found[0].top is None:
-                raise Unreadable("there are no log-probabilities of the answer")
-            values.append(readings.expected_value(found[0].top, self.highest))
-        return np.array(values, dtype=np.float64)
+    def _read(self, raw: Mapping[str, Any]) -> Floats:
+        """The expected value of the answer's one token, [1]."""
+        return np.array([expectations.first_token(positions_of(raw), self.highest)])
 
 
 class TextSimulator(RemoteSimulator):
@@ -172,19 +157,33 @@ class TextSimulator(RemoteSimulator):
 
     name: ClassVar[str] = "text"
 
+    def __init__(self, model: Model, *, trial: int | None = None) -> None:
+        super().__init__(model, trial=trial)
+        self.highest = LEVELS
+
     def requests(self, explanation: str, tokens: Sequence[str]) -> list[Request]:
         """One, for a table of all tokens."""
-        messages = prompts.simulate_chat(explanation, tokens)
-        body = self.capabilities.chat_body(self.model, messages, AROUND + ROW * len(tokens))
-        if self.capabilities.json_mode:
-            body["response_format"] = {"type": "json_object"}
-        return [Request(CHAT, body, "simulate", prompts.version())]
+        messages = prompts.simulate_chat(explanation, tokens, top=self.highest)
+        task = prompts.task_id(messages)
+        return [
+            self.model.chat(
+                messages,
+                AROUND + ROW * len(tokens),
+                self.purpose,
+                functools.partial(self._read, task, tuple(tokens)),
+                shape=table_shape(task, tokens, self.highest),
+                top=self._listed(),
+                sample=self.sample,
+            )
+        ]
 
-    def read(
-        self, requests: Sequence[Request], answers: Sequence[dict[str, Any]], tokens: Sequence[str]
-    ) -> Floats:
+    def _listed(self) -> int:
+        """Likeliest tokens that are asked for at each place."""
+        return 0
+
+    def _read(self, task: str, tokens: Sequence[str], raw: Mapping[str, Any]) -> Floats:
         """The table's numbers."""
-        return readings.table(text_of(answers[0]), _id(requests[0]), tokens)
+        return tables.table(text_of(raw), task, tokens, self.highest)
 
 
 class GeneratedSimulator(TextSimulator):
@@ -192,25 +191,24 @@ class GeneratedSimulator(TextSimulator):
 
     name: ClassVar[str] = "generated-logprobs"
 
-    def requests(self, explanation: str, tokens: Sequence[str]) -> list[Request]:
-        """The same with log-probabilities."""
-        plain = super().requests(explanation, tokens)[0]
-        body = {**plain.body, "logprobs": True, "top_logprobs": min(self.capabilities.top, 15)}
-        return [Request(CHAT, body, "simulate", prompts.version())]
+    def __init__(self, model: Model, *, trial: int | None = None) -> None:
+        super().__init__(model, trial=trial)
+        self.highest = LEVELS if model.capabilities.ten else LEVELS - 1
 
-    def read(
-        self, requests: Sequence[Request], answers: Sequence[dict[str, Any]], tokens: Sequence[str]
-    ) -> Floats:
+    def _listed(self) -> int:
+        return self.model.capabilities.top
+
+    def _read(self, task: str, tokens: Sequence[str], raw: Mapping[str, Any]) -> Floats:
         """Expected values at the table's numbers."""
-        found, text = positions_of(answers[0]), text_of(answers[0])
-        return readings.table_expected(found, text, _id(requests[0]), tokens)
+        text = text_of(raw)
+        return expectations.table_expected(positions_of(raw), text, task, tokens, self.highest)
 
 
-def _id(request: Request) -> str:
-    return prompts.task_id(list(request.body["messages"]))
+class _Make(Protocol):
+    def __call__(self, model: Model, *, trial: int | None = None) -> RemoteSimulator: ...
 
 
-BY_METHOD: dict[Method, Callable[[Session, str, Capabilities], RemoteSimulator]] = {
+BY_METHOD: dict[Method, _Make] = {
     "prompt-logprobs": PromptSimulator,
     "generated-logprobs": GeneratedSimulator,
     "token-by-token": TokenSimulator,

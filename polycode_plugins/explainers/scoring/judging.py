@@ -33,10 +33,18 @@ class Cases:
 
 
 def cases_of(unit: UnitRecords, explanation: Explanation, seed: int) -> Cases:
-    """A detection and a fuzzing task about the scoring records of one unit."""
+    """A detection and a fuzzing task about the scoring records of one unit.
+
+    Where the unit fires in all scoring texts or in none, as in protocols of top texts alone, no
+    detection can be defined, and its task has no texts.
+    """
     records = unit.score.all()
     levels = [unit.levels(r) for r in records]
-    detection = JudgeTask(explanation, "detection", tuple(r.tokens for r in records))
+    fires_in = tuple(bool((found >= FIRES).any()) for found in levels)
+    if len(set(fires_in)) < 2:
+        fires_in = ()
+    shown = tuple(r.tokens for r in records) if fires_in else ()
+    detection = JudgeTask(explanation, "detection", shown)
     rng = np.random.default_rng([seed, 2])
     texts, marked, truth = [], [], []
     for record, found in zip(records, levels, strict=True):
@@ -49,7 +57,6 @@ def cases_of(unit: UnitRecords, explanation: Explanation, seed: int) -> Cases:
             marked.append(tuple(sorted(rng.choice(where, n, replace=False).tolist())))
             truth.append(right)
     fuzzing = JudgeTask(explanation, "fuzzing", tuple(texts), tuple(marked))
-    fires_in = tuple(bool((found >= FIRES).any()) for found in levels)
     return Cases((detection, fuzzing), (fires_in, tuple(truth)))
 
 

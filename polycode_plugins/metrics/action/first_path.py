@@ -78,6 +78,8 @@ class FirstPath(Accumulator):
         if self._too_late(min(numbers), held):
             return
         path, points, mask = lay_out(activations, self._asked, self._positions)
+        if path == "position":
+            mask = _first_document(activations, mask)
         self._limit = 1 if path == "position" else MAX_POINTS
         wanted: dict[int, Tensor] = {}
         for row in sorted(range(count), key=numbers.__getitem__):
@@ -154,6 +156,18 @@ class FirstPath(Accumulator):
 
     def _too_late(self, number: int, held: list[int]) -> bool:
         return len(held) >= self._limit and number >= held[self._limit - 1]
+
+
+def _first_document(activations: Activations, mask: Tensor | None) -> Tensor | None:
+    """The mask [rows, positions] with what follows the first document of each row left out."""
+    documents = activations.documents
+    if documents is None or documents.dim() == 1:
+        return mask
+    if mask is None:
+        mask = torch.ones_like(documents, dtype=torch.bool)
+    mask = mask.cpu().expand(documents.shape)
+    first = documents.cpu().gather(1, mask.int().argmax(dim=1, keepdim=True))
+    return mask & (documents.cpu() == first)
 
 
 def _beginning(points: Tensor, mask: Tensor | None, path: Along) -> Tensor | None:

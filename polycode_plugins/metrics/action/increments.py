@@ -21,7 +21,7 @@ from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.action.runs import Runs
 from polycode_plugins.metrics.action.spread import Spread
-from polycode_plugins.metrics.base import Accumulator
+from polycode_plugins.metrics.base import Accumulator, Memory
 
 Along = Literal["position", "rows"]
 
@@ -108,6 +108,10 @@ class Increments(Accumulator):
         """Features per point, None before the first batch."""
         return None if self._points.mean is None else self._points.mean.shape[0]
 
+    def memory(self, batch: Activations, rows: int | None) -> Memory:
+        """That of the increments' covariance; see `Accumulator.memory`."""
+        return Covariance(self.positions, self.precision).memory(batch, rows)
+
     # -- gathering -------------------------------------------------------------------------------
 
     def update(self, activations: Activations) -> None:
@@ -126,8 +130,14 @@ class Increments(Accumulator):
         self.path = path
         self._check_width(points.shape[2])
         if path == "position":
+            together = _together(activations)
+            start = 0
             for rows, kept in _parts(points, mask):
-                self._along_positions(rows, kept)
+                stop = start + rows.shape[0]
+                self._along_positions(
+                    rows, kept, None if together is None else together[start:stop]
+                )
+                start = stop
         else:
             self._along_rows(points, mask, activations.rows)
 
@@ -135,13 +145,19 @@ class Increments(Accumulator):
         self,
         points: Float[Tensor, "row position width"],
         mask: Bool[Tensor, "row _"] | None,
+        together: Bool[Tensor, "row step"] | None = None,
     ) -> None:
-        """Points of which every row is a path."""
+        """Points of which every row is a path.
+
+        `together` is False where one document ends in a row and another begins.
+        """
         if mask is None:
             mask = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
         mask = mask.expand(points.shape[:2])
         self._points.take(points[mask])
         both = mask[:, 1:] & mask[:, :-1]
+        if together is not None:
+            both = both & together.to(both.device)
         steps = self._difference(points[:, 1:], points[:, :-1])
         squares = steps.double().square().sum(dim=2)
         moving = both.any(dim=1)
@@ -346,6 +362,14 @@ class Increments(Accumulator):
                 f"points of width {width} follow ones of width {self.width}; a site must keep its "
                 "width (inputs of one size, or positions='samples')"
             )
+
+
+def _together(activations: Activations) -> Tensor | None:
+    """bool [rows, positions - 1], whether neighbours are of one document; None where rows are."""
+    documents = activations.documents
+    if documents is None or documents.dim() == 1:
+        return None
+    return documents[:, 1:] == documents[:, :-1]
 
 
 def lay_out(

@@ -65,6 +65,7 @@ class ActionResult(Result):
         "n_steps",
         "path",
     )
+    mapped: ClassVar[tuple[str, ...]] = ("von_neumann_ratio",)
     related: ClassVar[tuple[str, ...]] = ("expected", "normalised")
     names: ClassVar[Mapping[str, str]] = {
         "normalised": "action / total variance",

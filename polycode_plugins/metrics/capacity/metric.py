@@ -76,6 +76,7 @@ class Capacity(Metric):
     """
 
     name: ClassVar[str] = "capacity"
+    side_by_side: ClassVar[bool] = True
     result: ClassVar[type[Result]] = CapacityResult
 
     step: float | None = None
@@ -128,7 +129,7 @@ class Capacity(Metric):
         width, n = covariance.width, covariance.n_samples
         assert width is not None
         means, variances = (m.cpu().numpy() for m in (covariance.mean(), covariance.variances()))
-        dependence = cast(RowGroups, accumulators["groups"]).dependence()
+        dependence = cast(RowGroups, accumulators["groups"]).dependence(covariance)
         eps = np.finfo(np.float64).eps
         if values[0] <= eps**2 * (float((means**2).sum()) + 1e-300):
             raise DataError(
@@ -138,10 +139,12 @@ class Capacity(Metric):
         # Rounding of the eigensolver is no information, however fine the step.
         values = np.where(values > width * eps * values[0], values, 0.0)
         effective = max(2.0, dependence.effective(n))
-        code = Code(values, width, effective)
-        unit = code.total / width
+        unit = float(values.sum()) / width
         relative_step = RELATIVE_STEP if self.relative_step is None else self.relative_step
-        step = relative_step * code.typical if self.step is None else self.step
+        step = relative_step * unit**0.5 if self.step is None else self.step
+        # What samples are worth in the directions that are read, in proportion.
+        read = values / (values + step**2 / 12)
+        code = Code(values, width, max(2.0, n / dependence.correlation.mean_square(read)))
         noise = step**2 / 12 if self.snr is None else unit / self.snr
         noise = noise if self.noise is None else self.noise
 
@@ -149,7 +152,7 @@ class Capacity(Metric):
         interval, tails = entropy.interval, []
         if interval is not None and dependence.widest != dependence.correlation:
             # Heavy-tailed or mostly silent rows: which of both is not known, so it covers both.
-            fewest = Code(values, width, max(2.0, n / dependence.widest.square))
+            fewest = Code(values, width, max(2.0, n / dependence.widest.mean_square(read)))
             other = fewest.entropy(step, variances, relative=self.step is None).interval
             if other is None:
                 interval = None
@@ -242,6 +245,8 @@ class Capacity(Metric):
                     ranks=self.ranks,
                     seed=self.seed,
                     rows=dependence.correlation,
+                    widest=dependence.widest,
+                    untested=dependence.untested(n),
                 )
             except DataError as error:
                 why = f"no power law could be fitted, so Theorem 4 is left out: {error}"

@@ -119,6 +119,7 @@ class CapacityResult(Result):
         "samples, and the third curve that of the fitted power law."
     )
     related: ClassVar[tuple[str, ...]] = ("redundancy_fraction",)
+    mapped: ClassVar[tuple[str, ...]] = ("redundancy_fraction",)
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (
             *("redundancy", "redundancy_low", "redundancy_high", "entropy", "flat_entropy"),

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from polycode_plugins.activations import POSITION_AXES, Activations
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics.base import Accumulator
+from polycode_plugins.metrics.base import Accumulator, Memory
 
 Integers = NDArray[np.int64]
 
@@ -106,6 +106,13 @@ class Reservoir(Accumulator):
     def n_samples(self) -> int:
         """Samples seen, not those kept."""
         return self._seen
+
+    def memory(self, batch: Activations, rows: int | None) -> Memory:
+        """`size` samples in float32, twice while they are joined; see `Accumulator.memory`."""
+        samples, width = batch.matrix("samples").shape
+        expected = self.size if rows is None else rows * samples // max(len(batch.values), 1)
+        kept = min(self.size, expected) * width * 4
+        return Memory(kept, kept)
 
     def begin(self, labels: Tensor | None, inputs: Tensor | None = None) -> None:
         """Keep the labels [batch] and inputs [batch, ..] of the batch to come."""

@@ -20,7 +20,7 @@ from polycode_plugins.activations import Site
 from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.errors import DataError, SiteError, near
 from polycode_plugins.information import Channel, Quantisation, channels, estimate
-from polycode_plugins.information.neighbours import entropy
+from polycode_plugins.information.counts import entropy
 from polycode_plugins.information.panel import checked_names
 from polycode_plugins.information.samples import Floats
 from polycode_plugins.metrics.base import Accumulator

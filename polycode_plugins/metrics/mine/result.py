@@ -27,7 +27,8 @@ class MINEResult(Result):
             processing inequality). Infinite, with a warning, for a site beside itself with no noise
             between them.
         interval: 95% (low, high) [nats] for the sampling error of that estimator, were the samples
-            independent; its bias is not in it.
+            independent, wider where it is the largest of several or its counts were corrected; its
+            bias is not in it.
         recommended: which estimator gave the value.
         estimates: {estimator: nats}, none below 0. errors: {estimator: standard error [nats]}.
         curves: {estimator: float64 [checks, 3]}: training step, training bound, held-out bound.

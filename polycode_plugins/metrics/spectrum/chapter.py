@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from polycode_plugins.activations import Site
-from polycode_plugins.metrics.chapter import View, own_warnings
+from polycode_plugins.metrics.chapter import View
 from polycode_plugins.metrics.spectrum.charts import (
     dimensions_chart,
     exponent_chart,
@@ -16,7 +16,7 @@ from polycode_plugins.metrics.spectrum.charts import (
 from polycode_plugins.metrics.spectrum.dimension_tables import directions_table, measures_table
 from polycode_plugins.metrics.spectrum.metric import SpectrumResult
 from polycode_plugins.metrics.spectrum.static_action import action_chart, action_table
-from polycode_plugins.pages.pages import Part, Prose, Warnings
+from polycode_plugins.pages.pages import Part, Prose
 
 
 def spectrum_parts(view: View) -> list[Part]:
@@ -34,12 +34,9 @@ def spectrum_parts(view: View) -> list[Part]:
                 "Whether one power law describes a site is tested. The test calls one sound site "
                 "in twenty broken if its activations are Gaussian, and more of them if they are "
                 "heavy-tailed or mostly zero; where it does, read the curve and not the number.",
-                findings(view.sites, results),
             ]
         )
     ]
-    if warnings := own_warnings(view):
-        parts.append(Warnings(warnings))
     parts += [
         exponent_chart(view.id, view.sites, results),
         spectra_chart(view.id, view.sites, results),
@@ -57,7 +54,7 @@ def findings(sites: Sequence[Site], results: Sequence[SpectrumResult]) -> str:
     """The main numbers in one sentence."""
     if len(results) == 1:
         return (
-            f"Here the exponent of {sites[0].name} is {results[0].exponent:.2f}, and its code has "
+            f"The exponent of {sites[0].name} is {results[0].exponent:.2f}, and its code has "
             f"about as many dimensions as {results[0].participation_ratio:,.1f} equal directions "
             f"out of {results[0].width:,} would."
         )
@@ -67,12 +64,12 @@ def findings(sites: Sequence[Site], results: Sequence[SpectrumResult]) -> str:
     )
     whole = [i for i, r in enumerate(results) if not r.power_law.broken]
     if not whole:
-        return f"Here no site follows one power law. {dimensions}"
+        return f"No site's spectrum follows one power law. {dimensions}"
     low = min(whole, key=lambda i: results[i].exponent)
     high = max(whole, key=lambda i: results[i].exponent)
     over = f"{len(whole)} of {len(results)}" if len(whole) < len(results) else f"{len(results)}"
     return (
-        f"Here the exponent runs from {results[low].exponent:.2f} ({sites[low].name}) to "
+        f"The exponent runs from {results[low].exponent:.2f} ({sites[low].name}) to "
         f"{results[high].exponent:.2f} ({sites[high].name}), with a median of "
         f"{median(results[i].exponent for i in whole):.2f} over {over} sites"
         f"{' (those that follow one power law)' if len(whole) < len(results) else ''}. {dimensions}"

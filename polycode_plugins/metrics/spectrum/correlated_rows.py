@@ -1,217 +1,279 @@
 """The sample spectrum when rows are correlated with one another, as the tokens of a text are.
 
-Rows X = R^(1/2) Z Sigma^(1/2) with a correlation R [n, n] between rows (tr R = n) show a wider
-sample spectrum than independent ones. At first order all that counts is the effective number of
-rows n^2 / tr R^2; near as many rows as features the rest of R counts too. With
-g(w) = 1/n sum_j tau_j / (w - tau_j) the fixed point of `sample_spectrum` becomes
+Rows X with X_tj = sqrt(tau_j) (R_j^(1/2) z_j)_t have a correlation R_j of their own in every
+direction j of the population. Where these have common eigenvectors (those of stationary documents
+are frequencies) with eigenvalues f_j(u), X is a Gaussian matrix with a variance profile, and in the
+limit of large n and width (Girko; Hachem, Loubaton & Najim 2007, Ann. Appl. Probab. 17) the
+spectrum of X X^T / n follows from
 
-    z = w (1 + g) / S_R(g),        S_R the S-transform of R (Voiculescu 1987),
+    T(u) = 1 / (1/n sum_j tau_j f_j(u) / (1 + delta_j) - z),    delta_j = tau_j int f_j T du.
 
-which is Silverstein's equation for R = 1. (It follows from the two coupled equations for separable
-covariances of Paul & Silverstein 2009, J. Multivariate Anal. 100.) The response to the population
-keeps its form. Two moments of R, m_k = tr R^k / n, fix
-z / w = H(g) = 1 + m_2 g + (m_3 - m_2^2) g^2 + .. to second order, and beyond it the form
+A profile f_j(u) = sum_r a_rj phi_r(u) of few terms leaves one unknown e_r = int phi_r T du each.
+The counts of eigenvalues come from the free energy, which is stationary in e,
 
-    H(g) = m_2 g + (1 + q g^2 / k)^k,        q = m_3 - m_2^2,
+    V = int log(1/T) du + 1/n sum_j log(1 + delta_j) - sum_r e_r A_r,
+    A_r = 1/n sum_j tau_j a_rj / (1 + delta_j),
 
-is taken, with k so that H(-1) = 0 (no row is lost: R has full rank) or k = 1 where rows are. It is
-exact for independent rows (m_2 = 1, q = 0), for rows that come m times each (m_2 = m, q = 0), for
-rows of an autoregression of order one (k = 1/2) and for R with a Marchenko-Pastur spectrum (k = 1).
-Below k = 1/2 H has a branch point where the curve may pass, so that q is held to its value there,
-(m_2^2 - 1) / 2.
+as n + n Im V / pi above z, with the logarithm below the real axis, and so does their response to
+tau. Their covariance is the log-determinant of 1 - M P (Hachem, Loubaton & Najim 2008, Ann. Appl.
+Probab. 18), with M_rs = 1/n sum_j tau_j^2 a_rj a_sj / (1 + delta_j)(1 + delta'_j) and
+P_rs = int phi_r phi_s T T' du.
+One term alone (rows correlated alike in all directions) is Paul & Silverstein 2009, J. Multivariate
+Anal. 100, and f = 1 the fixed point of `sample_spectrum`, with w = -1/e.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
+
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
-STEPS = 60
-NEARLY_REPEATED = 0.05
-EDGE = 0.05  # share of the effective number of rows by which ranks keep away from it
-TOLERANCE = 1e-7  # in ranks
-NODES, WEIGHTS = (v / 2 for v in np.polynomial.legendre.leggauss(24))
-NODES = NODES + 0.5
-BESIDE = 1e-5  # in units of z: how far apart two points stand for one where a formula is 0 / 0
+STEPS = 25
+EARLY, AWAY = 5, 0.5  # a search that is so many ranks away after so many steps goes astray
+TOLERANCE = 1e-5  # in ranks
+TERM = 5e-3  # root mean square of a term of a profile below which it is left out
+BESIDE = 1e-4  # in units of x: how far apart two points stand for one where a formula is 0 / 0
 
 
-@dataclass(frozen=True)
-class Form:
-    """H(g) = f g + (1 + q g^2 / k)^k."""
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """f_j(u) = sum_r loadings[r, j] shapes[r, u], of which the first is the mean over levels.
 
-    f: float
-    q: float
-    k: float
-
-    def stretch(self, g: Complex) -> tuple[Complex, Complex]:
-        """H and dH / dg."""
-        base = 1 + self.q / self.k * g**2
-        power = base**self.k
-        return self.f * g + power, self.f + 2 * self.q * g * power / base
-
-    def potential(self, g: Complex) -> Complex:
-        """Integral from 0 to g of (1 + g) d log H."""
-        at = g[:, None] * NODES
-        h, slope = self.stretch(at)
-        return np.asarray(g * (((1 + at) * slope / h) @ WEIGHTS))
-
-
-@dataclass(frozen=True)
-class RowCorrelation:
-    """How rows are correlated: m_2 = tr R^2 / n and m_3 = tr R^3 / n of their correlation R.
-
-    square: m_2 >= 1; n / m_2 is the effective number of rows.
-    cube: m_3 >= m_2^2; equal to it where rows are repeated.
-    square_error: standard error of `square`, 0 where it is known.
-    bend_error: that of `bend`.
+    loadings: [terms, levels]; shapes: [terms, frequencies]; weights: [frequencies].
     """
 
-    square: float = 1.0
-    cube: float = 1.0
-    square_error: float = 0.0
-    bend_error: float = 0.0
+    loadings: Array
+    shapes: Array
+    weights: Array
 
-    @property
-    def bend(self) -> float:
-        """q / (m_2^2 - 1): 0 for repeated rows, 1/2 for an autoregression; 0 for none."""
-        if self.independent:
-            return 0.0
-        return min(0.5, (self.cube - self.square**2) / (self.square**2 - 1))
-
-    def moved(self, square: float, bend: float) -> RowCorrelation:
-        """A correlation with another `square` and `bend`, taken to be known."""
-        return RowCorrelation(square, square**2 + bend * (square**2 - 1))
-
-    def doubted(self) -> list[RowCorrelation]:
-        """This correlation, one standard error off in either number; none where it is known."""
-        found = []
-        if self.square_error:
-            found.append(self.moved(self.square + self.square_error, self.bend))
-        if self.bend_error:
-            up = self.bend + self.bend_error <= 0.5
-            bend = self.bend + (self.bend_error if up else -self.bend_error)
-            found.append(self.moved(self.square, max(0.0, bend)))
-        return found
-
-    def ranks(self, dof: float) -> int:
-        """How many eigenvalues are safely more than what repeated rows would leave empty."""
-        if self.independent:
-            return int(dof)
-        return int(dof / max(self.square * (1 + EDGE), self.square + 3 * self.square_error))
-
-    @property
-    def independent(self) -> bool:
-        """Whether there is no correlation."""
-        return self.square <= 1
-
-    @property
-    def repeated(self) -> bool:
-        """Whether it is as if rows were repeated: then only their effective number counts."""
-        return self.bend * (self.square + 1) <= NEARLY_REPEATED
-
-    def form(self) -> Form:
-        """The law H of rows that are correlated and not repeated."""
-        q = self.bend * (self.square**2 - 1)
-        low, high = 0.5, 1.0
-        if q <= self.square - 1:
-            low = 1.0
-        while high - low > 1e-9:
-            k = (low + high) / 2
-            low, high = (k, high) if (1 + q / k) ** k < self.square else (low, k)
-        return Form(self.square, q, high)
-
-    def share(self, t: float) -> RowCorrelation:
-        """A correlation on the way from independent rows, t = 0, to this one, t = 1."""
-        return self.moved(1 + t * (self.square - 1), self.bend)
+    def share(self, t: float) -> Profile:
+        """A profile on the way from independent rows, t = 0, to this one, t = 1."""
+        shapes = self.shapes * t
+        shapes[0] += 1 - t
+        return Profile(self.loadings, shapes, self.weights)
 
 
-INDEPENDENT = RowCorrelation()
+@lru_cache(maxsize=64)
+def profile(rows: RowCorrelation, ranks: tuple[float, ...]) -> Profile:
+    """The profile of a population's levels, which stand at these ranks."""
+    found, weights = rows.density(np.asarray(ranks))
+    root = np.sqrt(weights)
+    mean = found.mean(axis=0)
+    left, sizes, right = np.linalg.svd((found - mean) * root, full_matrices=False)
+    kept = int(np.sum(sizes > TERM * np.sqrt(len(found))))
+    return Profile(
+        np.vstack([np.ones(len(found)), (left[:, :kept] * sizes[:kept]).T]),
+        np.vstack([mean, right[:kept] / root]),
+        weights,
+    )
 
 
-@dataclass(frozen=True)
-class CurvePoints:
-    """[nodes] points of the curve: w, z(w), g(w), H = z / w and dz / dw."""
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of the real axis, and the fixed point there.
 
-    w: Complex
-    z: Complex
-    g: Complex
-    stretch: Complex
-    slope: Complex
+    x: [nodes]; e: [nodes, terms]; inverse: [nodes, levels] 1 / (1 + delta); resolvent: [nodes,
+    frequencies] T; moved: [nodes, terms] de / dx; determinant: [nodes] of 1 - M P.
+    """
+
+    x: Array
+    e: Complex
+    inverse: NDArray[Any]
+    resolvent: NDArray[Any]
+    moved: NDArray[Any]
+    determinant: NDArray[Any]
+
+    def of(self, nodes: NDArray[np.int64]) -> Points:
+        """Some of the points."""
+        return Points(*(getattr(self, name)[nodes] for name in self.__dataclass_fields__))
 
 
-def transform(w: Complex, population: Array, dof: float, form: Form) -> CurvePoints:
-    """z(w) and what belongs to it."""
-    inverse = 1 / (w[:, None] - population)
-    g = inverse @ population / dof
-    h, slope = form.stretch(g)
-    return CurvePoints(w, w * h, g, h, h - w * slope * (inverse**2 @ population / dof))
+class _Products:
+    """Products of pairs of terms, which are symmetric."""
 
-
-def counts_above(points: CurvePoints, population: Array, dof: float, form: Form) -> Array:
-    """Sample eigenvalues above each point."""
-    w = points.w
-    phase = np.angle(w[:, None] - population).sum(axis=1)
-    phase += (dof - len(population)) * np.angle(w)
-    return np.asarray((phase + dof * form.potential(points.g).imag) / np.pi)
+    def __init__(self, form: Profile) -> None:
+        count = len(form.loadings)
+        first, second = np.triu_indices(count)
+        self.place = np.zeros((count, count), dtype=np.int64)
+        self.place[first, second] = self.place[second, first] = np.arange(len(first))
+        self.loadings = (form.loadings[first] * form.loadings[second]).T
+        self.shapes = (form.shapes[first] * form.shapes[second] * form.weights).T
 
 
 def solve(
-    population: Array, dof: float, ranks: NDArray[np.int64], start: Complex, form: Form
-) -> CurvePoints | None:
-    """The points of the curve with rank - 1/2 sample eigenvalues above; None if Newton fails."""
-    w = start.copy()
+    population: Array,
+    counts: Array,
+    dof: float,
+    ranks: NDArray[np.int64],
+    start: tuple[Array, Complex],
+    form: Profile,
+) -> Points | None:
+    """The points with rank - 1/2 sample eigenvalues above; None if Newton's method fails.
+
+    population, counts: [levels] and how many eigenvalues stand at each. start: x and e to begin.
+    """
+    x, e = start[0].copy(), start[1].copy()
     target = ranks - 0.5
-    points = transform(w, population, dof, form)
-    missing = target - counts_above(points, population, dof, form)
-    for _ in range(STEPS):
-        pull = dof * (1 + points.g) / points.z  # d (log det) / dz
-        off = points.z.imag
-        along = (np.pi * missing + off * pull.real) / pull.imag
-        step = (along - 1j * off) / points.slope
-        step *= np.minimum(1.0, 0.5 * w.imag / np.maximum(np.abs(step), 1e-300))
-        w = w + step
-        points = transform(w, population, dof, form)
-        missing = target - counts_above(points, population, dof, form)
-        density = dof * np.abs(points.g.imag) / (np.pi * np.abs(points.z))
-        worst = np.maximum(np.abs(missing), np.abs(points.z.imag) * density)
-        if not np.isfinite(worst).all():
+    products = _Products(form)
+    weight = counts * population / dof
+    for attempt in range(STEPS):
+        delta = population * (e @ form.loadings)
+        inverse = 1 / (1 + delta)
+        inner = (weight * inverse) @ form.loadings.T
+        beyond = x[:, None] - inner @ form.shapes
+        resolvent = -1 / beyond
+        off = e - (resolvent * form.weights) @ form.shapes.T
+        # log(-beyond) would be on its branch cut where rows are lost.
+        energy = np.log(1 + delta) @ counts / dof + np.log(beyond) @ form.weights
+        energy -= np.sum(inner * e, axis=1)
+        missing = target - dof * energy.imag / np.pi
+        second = ((weight * population * inverse**2) @ products.loadings)[:, products.place]
+        square = resolvent**2
+        mixed = (square @ products.shapes)[:, products.place]
+        along = (square * form.weights) @ form.shapes.T
+        rest = np.eye(e.shape[1]) - mixed @ second
+        try:
+            solved = np.linalg.solve(rest, np.stack([off, along], axis=2))
+        except np.linalg.LinAlgError:
+            return None
+        back, moved = solved[:, :, 0], solved[:, :, 1]
+        worst = np.maximum(
+            np.abs(missing), dof * np.abs(off).max(axis=1) / np.abs(e).max(axis=1) / 10
+        )
+        if not np.isfinite(worst).all() or (attempt == EARLY and worst.max() > AWAY):
             return None
         if worst.max() < TOLERANCE:
-            return points if (points.z.real > 0).all() else None
+            if (x <= 0).any():
+                return None
+            return Points(x, e, inverse, resolvent, moved, _determinant(rest))
+        lean = np.einsum("nr,nrs->ns", off, second)
+        pull = (np.sum(lean * moved, axis=1) - resolvent @ form.weights).imag
+        step_x = (np.pi * missing / dof + np.sum(lean * back, axis=1).imag) / pull
+        step_e = moved * step_x[:, None] - back
+        # Im delta stays positive in every direction, and x too.
+        height = (e @ form.loadings).imag
+        fall = (-(step_e @ form.loadings).imag / height).max(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            size = np.minimum(1.0, 0.5 / np.maximum(fall, 1e-300))
+            size = np.minimum(size, 0.5 * x / np.maximum(np.abs(step_x), 1e-300))
+        x, e = x + size * step_x, e + size[:, None] * step_e
     return None
 
 
-def kernel(points: CurvePoints, population: Array, dof: float, form: Form) -> Array:
-    """What correlated rows add to the log of |w_x - conj w_y| / |w_x - w_y|, [nodes, nodes].
+def found_from(
+    population: Array,
+    counts: Array,
+    dof: float,
+    ranks: NDArray[np.int64],
+    start: tuple[Array, Complex],
+    form: Profile,
+) -> Points | None:
+    """The points, step by step from those for independent rows: `start` is their x and -1/w."""
+    x, e = start[0], np.zeros((len(ranks), len(form.loadings)), dtype=complex)
+    e[:, 0] = start[1]
+    share, step, found = 0.0, 1.0, None
+    while share < 1 and step > 1e-3:
+        nearer = min(1.0, share + step)
+        tried = solve(population, counts, dof, ranks, (x, e), form.share(nearer))
+        if tried is None:
+            step /= 2
+        else:
+            share, x, e, found = nearer, tried.x, tried.e, tried
+    return found if share == 1 else None
 
-    The covariance of counts is 1/pi^2 log |(1 - c(x, y)) / (1 - c(x, conj y))| with
-    1 - c(x, y) = 1 + (w_x g_x - w_y g_y) (H_x - H_y) / ((w_x - w_y) (u_x - u_y) H_x H_y),
-    u = g / H: the kernel of the central limit theorem for separable covariances.
+
+def moved_counts(
+    points: Points,
+    population: Array,
+    counts: Array,
+    dof: float,
+    densities: tuple[tuple[Array, Array], tuple[Array, Array]],
+) -> Array:
+    """[nodes] by how much the counts above change with the densities f, to first order.
+
+    The free energy is stationary, so that only the place where f stands in it counts.
+
+    densities: f [levels, frequencies] and weights, before and after.
     """
-    beside = transform(points.w + BESIDE * points.z.real / points.slope, population, dof, form)
+    weight = (counts * population / dof) * points.inverse
+    before, after = (
+        (np.log(points.x[:, None] - weight @ found) @ weights).imag for found, weights in densities
+    )
+    return np.asarray(dof / np.pi * (after - before))
 
-    def one_less(x: CurvePoints, y: CurvePoints, *, conjugate: bool) -> Complex:
-        def of(values: Complex) -> Complex:
-            return values.conj() if conjugate else values
 
-        wx, wy = x.w[:, None], of(y.w)[None]
-        gx, gy = x.g[:, None], of(y.g)[None]
-        hx, hy = x.stretch[:, None], of(y.stretch)[None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            moved = (wx * gx - wy * gy) / (wx - wy)
-            return np.asarray(1 + moved * (hx - hy) / ((gx / hx - gy / hy) * hx * hy))
+def responses(points: Points, population: Array, counts: Array, form: Profile) -> Array:
+    """[nodes, levels] d log(sample eigenvalue) / d log(population eigenvalue); rows sum to 1."""
+    height = (points.e @ form.loadings).imag
+    weights = counts * population * height * np.abs(points.inverse) ** 2
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
-    def extra(x: CurvePoints, y: CurvePoints) -> Array:
-        plain = one_less(x, y, conjugate=False) * (x.w[:, None] - y.w)
-        crossed = one_less(x, y, conjugate=True) * (x.w[:, None] - y.w.conj())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.log(np.abs(plain / crossed)))
 
-    found = extra(points, points)
-    np.fill_diagonal(found, extra(points, beside).diagonal())
-    return (found + found.T) / 2
+def kernel(
+    points: Points,
+    population: Array,
+    counts: Array,
+    dof: float,
+    form: Profile,
+    own: NDArray[np.int64],
+) -> Array:
+    """The covariance of counts, [nodes, nodes], as a surplus over that of independent rows.
+
+    It is what log |det(1 - M P) (x, y) / det(1 - M P) (x, conj y)| is more than
+    log |(w_x - conj w_y) / (w_x - w_y)|, with w = -tau / delta of each node's own level (`own`,
+    [nodes]), and finite for a node with itself.
+    """
+    products = _Products(form)
+    terms = len(form.loadings)
+    weight = counts * population**2 / dof
+    loadings = form.loadings[:, own].T
+    w = -1 / np.sum(points.e * loadings, axis=1)
+
+    def logs(second: Complex, mixed: Complex) -> Array:
+        """Of |det(1 - M P)|, from the products of terms [.., pairs of terms]."""
+        inner = second[..., products.place] @ mixed[..., products.place]
+        return np.asarray(np.log(np.abs(_determinant(np.eye(terms) - inner))))
+
+    def between(inverse: Complex, resolvent: Complex) -> Array:
+        second = [(points.inverse * (weight * v)) @ inverse.T for v in products.loadings.T]
+        mixed = [(points.resolvent * v) @ resolvent.T for v in products.shapes.T]
+        return logs(np.stack(second, axis=2), np.stack(mixed, axis=2))
+
+    inverse, resolvent = points.inverse, points.resolvent
+    apart = np.log(np.abs((w[:, None] - w.conj()) / (w[:, None] - w + np.eye(len(w)))))
+    with np.errstate(divide="ignore"):
+        surplus = between(inverse, resolvent) - between(inverse.conj(), resolvent.conj()) - apart
+    # A node with itself: with a point beside it.
+    e = points.e + points.moved * (BESIDE * points.x)[:, None]
+    inverse = 1 / (1 + population * (e @ form.loadings))
+    inner = (counts * population / dof * inverse) @ form.loadings.T
+    resolvent = 1 / (inner @ form.shapes - (points.x * (1 + BESIDE))[:, None])
+    near = -1 / np.sum(e * loadings, axis=1)
+
+    def beside(inverse: Complex, resolvent: Complex) -> Array:
+        return logs(
+            (points.inverse * inverse * weight) @ products.loadings,
+            (points.resolvent * resolvent) @ products.shapes,
+        )
+
+    own_surplus = beside(inverse, resolvent) - beside(inverse.conj(), resolvent.conj())
+    np.fill_diagonal(surplus, own_surplus - np.log(np.abs((w - near.conj()) / (w - near))))
+    return np.asarray((surplus + surplus.T) / 2)
+
+
+def _determinant(matrices: Complex) -> Complex:
+    """Of [.., k, k]: LAPACK one by one is slow for so many of so few rows."""
+    if matrices.shape[-1] == 1:
+        return np.asarray(matrices[..., 0, 0])
+    if matrices.shape[-1] == 2:
+        one, other = matrices[..., 0, 0], matrices[..., 0, 1]
+        return np.asarray(one * matrices[..., 1, 1] - other * matrices[..., 1, 0])
+    return np.asarray(np.linalg.det(matrices))

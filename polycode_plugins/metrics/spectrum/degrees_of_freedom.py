@@ -7,7 +7,7 @@ both are one curve: Silverstein's equation (see `sample_spectrum`), on the negat
     D(kappa) = df(z)    where    kappa = z / (1 - df(z) / n)
 
 (Dobriban & Wager 2018, Ann. Statist. 46; for correlated rows kappa = z / H(-df / n), H of
-`correlated_rows`). No equation has to be solved for it. Sums over the population are
+`row_correlation.Form`). No equation has to be solved for it. Sums over the population are
 integrals of D:
 
     sum tau^s     = sin(pi s) / pi  int D(kappa) kappa^(s - 1) dkappa,    0 < s < 1,
@@ -19,7 +19,8 @@ Krein & Nudelman 1977): the smallest D has as many zeros among the tau_j as poss
 many that are far above kappa_0.
 
 The errors of df are those of Bai & Silverstein (2004, Ann. Probab. 32, theorem 1.1), for Gaussian
-rows: Cov(log det(S + x), log det(S + y)) = -2 log(1 - c), c of `correlated_rows.kernel`.
+rows: Cov(log det(S + x), log det(S + y)) = -2 log(1 - c), with
+1 - c = 1 + (w_x g_x - w_y g_y) (H_x - H_y) / ((w_x - w_y) (u_x - u_y) H_x H_y), u = g / H.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
+from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 
 Array = NDArray[np.float64]
 
@@ -89,7 +90,7 @@ class DegreesOfFreedom:
         eigenvalues: [k] of the sample covariance, descending, none that is rounding.
         dof: samples - 1. width: features that vary, at least k. rows: how samples are correlated.
         """
-        simple = rows.independent or rows.repeated
+        simple = rows.independent or rows.nearly_repeated
         n = dof / rows.square if simple else dof
         values = eigenvalues / (eigenvalues.sum() / width)
         first, last = np.log(values[-1] / BEYOND), np.log(values[0] * BEYOND)
@@ -105,9 +106,9 @@ class DegreesOfFreedom:
             stretch, bent = h.real, slopes.real
         steep = bent / (n * np.where(stretch > 0, stretch, np.inf))
         wrong = (stretch <= 0) | (1 + steep * moved <= 0)
-        if not rows.independent and len(values) > rows.ranks(dof):
+        if not rows.independent and len(values) > rows.ranks(dof, width):
             # How more eigenvalues come of so few effective rows is not known well enough.
-            wrong |= df > rows.ranks(dof)
+            wrong |= df > rows.ranks(dof, width)
         start = int(np.append(wrong, False).nonzero()[0].max(initial=-1)) + 1
         start = min(start + (len(z) - 1 - start) % 2, len(z) - 3)  # whole cells
         z, df, moved, stretch, bent, steep = (

@@ -58,7 +58,7 @@ def directions_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumR
             [None if d is None else d.half_rows for d in found],
             digits=0,
             help="how many rows, those that differ most along it, make half of its variance; an "
-            "estimate where more than 128 do",
+            "estimate where more than 256 do",
         ),
         column(
             "share of rows",

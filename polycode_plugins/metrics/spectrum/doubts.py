@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polycode_plugins.metrics.base import Grave
+
 if TYPE_CHECKING:
     from polycode_plugins.metrics.spectrum.first_direction import FirstDirection
     from polycode_plugins.metrics.spectrum.metric import SpectrumResult
@@ -18,11 +20,15 @@ def spectrum_doubts(result: SpectrumResult) -> tuple[str, ...]:
     direction, law = result.first_direction, result.power_law
     if direction is not None and direction.rules:
         said += _ruling(result, direction)
+    if law.untested is not None:
+        said.append(f"whether the spectrum is one power law was not tested: {law.untested}.")
     if law.broken:
         said.append(
-            "the eigenvalues do not follow one power law: their slope changes along the ranks, so "
-            "no single exponent describes them. Read their curve, not their exponent; the table "
-            "says at which rank it breaks."
+            Grave(
+                "the eigenvalues do not follow one power law over these ranks: their slope "
+                "changes, so no single exponent describes them. What there is of one law: "
+                f"{law.grade}."
+            )
         )
     elif law.irregular:
         said.append(

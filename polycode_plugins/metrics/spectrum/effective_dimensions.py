@@ -15,8 +15,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.degrees_of_freedom import DegreesOfFreedom
+from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.summaries import (
     checked_eigenvalues,
     checked_samples,
@@ -171,7 +171,9 @@ class _Sample:
         self.dof = dof
         self.width = width
         self.rows = rows
-        self.effective = max(2.0, (dof + 1) / rows.square - 1)
+        # What samples are worth where the variance is.
+        self.square = rows.mean_square(values)
+        self.effective = max(2.0, (dof + 1) / self.square - 1)
         self.few = (
             f"fewer than {LEAST_SAMPLES} independent samples give no interval"
             if self.effective + 1 < LEAST_SAMPLES
@@ -227,7 +229,7 @@ class _Sample:
 
     def _by_samples(self, ratio: float) -> float:
         """How much log(participation ratio) moves with the doubt about the effective samples."""
-        fewer = (self.dof + 1) / (self.rows.square + self.rows.square_error)
+        fewer = (self.dof + 1) / (self.square * (1 + self.rows.square_error / self.rows.square))
         moved = participation_ratio(self.values, max(fewer, 3.0), width=self.width)
         return abs(float(np.log(moved.corrected / ratio)))
 

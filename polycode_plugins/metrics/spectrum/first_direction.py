@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polycode_plugins.metrics.accumulators import Covariance
-from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
     effective_dimensions,
 )
 from polycode_plugins.metrics.spectrum.priority_sample import KeptRow, PrioritySample
+from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 
 Array = NDArray[np.float64]
 
@@ -32,6 +32,7 @@ FEW = 0.025  # of all rows: a fifth of the Gaussian ones that make half of a dir
 ONE = 0.05  # the same for a single row
 FAR = 5.0  # standard deviations of the other rows along the direction
 MANY = 0.1  # of all rows: more are no rows apart from the others
+SHOWN = 16  # letters of a token
 NAMED = 20  # rows that a result names
 
 
@@ -51,7 +52,7 @@ class NamedRow(KeptRow):
         return cls(**{**fields, "place": tuple(fields["place"])})
 
     def __str__(self) -> str:
-        what = "" if self.text is None else f"“{self.text}” in "
+        what = "" if self.text is None else f"“{_line(self.text)}” in "
         if self.text is None and self.token is not None:
             what = f"token {self.token} in "
         where = f"row {self.row}"
@@ -91,7 +92,7 @@ class FirstDirection:
     Attributes:
         share: share of the total variance that it holds.
         half_rows: how many rows, those that differ most along it, make half of its variance; an
-            estimate to about a tenth where more than those kept (128) do. None where no rows were
+            estimate to about a tenth where more than those kept (256) do. None where no rows were
             kept, in states of earlier versions.
         half_share: the same as a share of all rows; an eighth for Gaussian rows.
         covered: share of its variance that rows kept for certain make; what one other row makes is
@@ -100,7 +101,8 @@ class FirstDirection:
         places: [k] how many of the rows that make half stand at each position, most first: pairs
             (place, share of them), up to 3.
         remainder: the spectrum without the rows more than 5 standard deviations of all others away
-            along the direction; None unless the direction rules.
+            along the direction, of those kept for certain; None unless the direction rules and
+            these make half of it.
         why: why there is no remainder where the direction rules; "" where there is one.
     """
 
@@ -133,6 +135,13 @@ class FirstDirection:
                 "remainder": None if left is None else Remainder.from_dict(left),
             }
         )
+
+
+def _line(text: str) -> str:
+    """A token's text on one line, and not a long one."""
+    for sign, name in (("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        text = text.replace(sign, name)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def first_direction(
@@ -182,7 +191,8 @@ def first_direction(
     if not found.rules:
         return found
     far = _far(along[order], stand_for, total, n)
-    if not bool(certain[far].all()):
+    gone = far[certain[far]]
+    if held[gone].sum() < 0.5:
         why = (
             "more rows than are kept lie far out along it, so that they cannot be taken out; "
             "leave them out of the data (a position by the mask), and measure again"
@@ -191,9 +201,7 @@ def first_direction(
     if covariance.precision == "float32" and not covariance.keeps_rows:
         why = "precision='float32' rounds too much for taking rows out; use 'float64'"
         return replace(found, why=why)
-    if not len(far):
-        return replace(found, why="no row stands far from all others along it")
-    return replace(found, remainder=_remainder(covariance, kept.values[order[far].copy()], rows))
+    return replace(found, remainder=_remainder(covariance, kept.values[order[gone].copy()], rows))
 
 
 def _calibrated(held: Array, counts: Array) -> Array:

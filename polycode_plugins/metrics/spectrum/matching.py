@@ -13,19 +13,28 @@ outside the ranks, such as a few huge leading eigenvalues, is taken into the pop
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
-from polycode_plugins.metrics.spectrum.sample_spectrum import Array, sample_spectrum
+from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.sample_spectrum import (
+    Array,
+    Levels,
+    Start,
+    levels,
+    sample_spectrum,
+)
 
 BINS = 24
 OUTER_BINS = 6  # on either side of the ranks
 CELLS = 5  # at most so many points per bin at which the expectation is worked out
 STEPS = 40
+NOISE_STEP = 0.02  # of level or exponent, after which it is worked out anew
+DOUBTED = 2  # the step at which doubts of the rows' correlation are worked out
 FULL_STEPS = 8  # after which each is held shorter than the one before, so that none can swing
 STEEPEST_TAIL = 30.0
 SPAN = 60.0  # most a law may fall over its ranks, in log eigenvalue: twice what float64 resolves
@@ -88,6 +97,7 @@ class Matched:
     whitened: [rows, p] columns of the linear model in units in which the noise is white.
     whitener: [rows, rows] what takes residuals to those units.
     response: [rows, width] d fitted / d log population.
+    offset: [width] log population less that of the law.
     """
 
     parameters: Array
@@ -99,6 +109,7 @@ class Matched:
     whitened: Array
     whitener: Array
     response: Array
+    offset: Array
 
     @property
     def freedom(self) -> int:
@@ -119,12 +130,15 @@ def bin_edges(first: int, last: int, bins: int) -> NDArray[np.int64]:
     return np.unique(edges)
 
 
-def binned(eigenvalues: Array, first: int, last: int, end: int) -> Binned:
+def binned(
+    eigenvalues: Array, first: int, last: int, end: int, bins: int = BINS, cells: int = CELLS
+) -> Binned:
     """Bin positive, descending eigenvalues; ranks from 1, `last` included, of which `end` exist.
 
-    More than `end` eigenvalues come where the samples count for fewer; the rest is left out.
+    More than `end` eigenvalues come where the samples count for fewer; the rest is left out. There
+    are at most `bins` bins between first and last, and at most `cells` nodes in each.
     """
-    edges = bin_edges(first, last, BINS)
+    edges = bin_edges(first, last, bins)
     logs = np.log(eigenvalues)
     values = [logs[a - 1 : b - 1].mean() for a, b in pairwise(edges)]
     if tail := end > last:
@@ -134,14 +148,14 @@ def binned(eigenvalues: Array, first: int, last: int, end: int) -> Binned:
         parts.append((bin_edges(1, first - 1, OUTER_BINS), np.full(OUTER_BINS, HEAD)))
     if tail:
         parts.append((bin_edges(last + 1, end, OUTER_BINS), np.full(OUTER_BINS, len(edges) - 1)))
-    begins, cells, rows = [], [], []
+    begins, counts, rows = [], [], []
     for cuts, row in parts:
         for a, b, r in zip(cuts[:-1], cuts[1:], row, strict=False):
-            inner = np.linspace(a, b, min(b - a, CELLS) + 1).astype(np.int64)
+            inner = np.linspace(a, b, min(b - a, cells) + 1).astype(np.int64)
             begins.append(inner[:-1])
-            cells.append(np.diff(inner))
+            counts.append(np.diff(inner))
             rows.append(np.full(len(inner) - 1, r))
-    begin, cell = np.concatenate(begins), np.concatenate(cells)
+    begin, cell = np.concatenate(begins), np.concatenate(counts)
     sums = np.concatenate([[0.0], np.cumsum(logs)])
     return Binned(
         edges=edges,
@@ -156,28 +170,37 @@ def binned(eigenvalues: Array, first: int, last: int, end: int) -> Binned:
 
 
 @dataclass(frozen=True)
-class _Expected:
+class Expected:
+    """What the rows of a binned spectrum should be, and its cells.
+
+    values: [rows]; logs: [nodes] mean log eigenvalue of every cell; response: [rows, width] of
+    values to the log population; covariance, doubt: give [rows, rows], of samples and of what is
+    not known of the rows' correlation; start: for a similar population.
+    """
+
     values: Array
     logs: Array
     response: Array
-    covariance: Array
-    points: NDArray[np.complex128]
+    covariance: Callable[[], Array]
+    doubt: Callable[[], Array]
+    start: Start
 
 
-def _expect(
+def expect(
     data: Binned,
     population: Array,
     dof: float,
-    start: NDArray[np.complex128] | None,
+    start: Start | None,
     correlation: RowCorrelation,
-) -> _Expected:
+    grouped: Levels,
+) -> Expected:
     """What the rows and nodes of `data` should be.
 
     Between nodes the ratio sample / population, which is smooth, is interpolated.
     """
     from scipy.interpolate import CubicSpline
 
-    spectrum = sample_spectrum(population, dof, data.nodes, start, correlation)
+    spectrum = sample_spectrum(population, dof, data.nodes, start, correlation, grouped)
     order = np.argsort(data.nodes)
     ratio = np.log(spectrum.values / population[data.nodes - 1])
     smooth = CubicSpline(data.nodes[order], ratio[order])
@@ -201,14 +224,31 @@ def _expect(
             weights[row, mine] = np.add.reduceat(parts, data.begins[mine] - data.last - 1)
             weights[row, mine] /= parts.sum()
             values[row] = np.log(parts.sum())
-    response = weights @ spectrum.response + own
+    response = grouped.spread(weights @ spectrum.response) + own
     np.subtract.at(response.T, data.nodes - 1, weights.T)
-    covariance = weights @ spectrum.covariance(data.cells) @ weights.T
-    for doubt in correlation.doubted():
-        other = sample_spectrum(population, dof, data.nodes, spectrum.points, doubt)
-        shift = weights @ np.log(other.values / spectrum.values)
-        covariance += np.outer(shift, shift)
-    return _Expected(values, logs, response, covariance, spectrum.points)
+
+    def covariance() -> Array:
+        return np.asarray(weights @ spectrum.covariance(data.cells) @ weights.T)
+
+    def doubt() -> Array:
+        """Covariance [rows, rows] that comes of what is not known of the rows' correlation."""
+        shifts = [weights @ shift for shift in (spectrum.doubts or list)()]
+        return sum((np.outer(v, v) for v in shifts), np.zeros((len(values), len(values))))
+
+    return Expected(values, logs, response, covariance, doubt, spectrum.start)
+
+
+@dataclass
+class _State:
+    """What one search leaves to the next.
+
+    start, population: the last solution, and for which population. doubt: what doubt of the rows'
+    correlation adds to the noise, which hardly changes with the law.
+    """
+
+    start: Start | None = None
+    population: Array = field(default_factory=lambda: np.ones(1))
+    doubt: Array | None = None
 
 
 def match(
@@ -217,11 +257,15 @@ def match(
     dof: float,
     start: float,
     correlation: RowCorrelation = INDEPENDENT,
+    near: Matched | None = None,
+    line: Array | None = None,
 ) -> Matched:
     """Find the population power law that matches the sample.
 
     width: eigenvalues of the population. dof: samples - 1. start: exponent to begin with.
-    correlation: of the samples.
+    correlation: of the samples. near: a match of the same ranks with another correlation, whose
+    eigenvalues outside the ranks are kept. line: [width] log population as far as it is known, to
+    begin with.
     """
     rank = np.log(np.arange(1, width + 1))
     end = np.log(data.last) if data.tail else np.inf
@@ -235,11 +279,20 @@ def match(
     level = float(np.average(data.values[: len(data.sizes)], weights=data.sizes))
     theta = np.array([level, start, min(start, STEEPEST_TAIL)])[: len(columns)]
     offset = np.zeros(width)
-    far = max(FAR_OFF, 5 * np.sqrt(2 * correlation.square / dof))
+    far = max(FAR_OFF, 5 * np.sqrt(2 * correlation.squares(width).max() / dof))
     inside = (data.rows != HEAD) & (data.rows < len(data.sizes))
     tail_cells = np.flatnonzero(data.rows == len(data.sizes))
+    cells = data.begins[~inside]
+    if near is not None and len(near.parameters) == len(theta):
+        offset, theta = near.offset, near.parameters
+    elif line is not None:
+        theta, offset = _begin(data, basis, line, theta, far)
+    grouped = levels(basis @ theta + offset, dof, np.append(cells, data.last + 1))
+    state = _State()
     for attempt in range(OUTER_ROUNDS):
-        found, logs = _search(data, basis, offset, theta, dof, correlation)
+        found, logs = _search(data, basis, offset, theta, dof, correlation, grouped, state)
+        if near is not None:
+            break
         theta = found.parameters
         off = np.where(inside, 0.0, data.logs - logs)
         if len(tail_cells) > 1:
@@ -264,6 +317,30 @@ def match(
     return found
 
 
+def _begin(
+    data: Binned, basis: Array, line: Array, theta: Array, far: float
+) -> tuple[Array, Array]:
+    """The law nearest to a population [width], and what of it lies far off outside the ranks."""
+    theta, offset = theta.copy(), np.zeros(len(line))
+    sums = np.concatenate([np.zeros((1, 3)), np.cumsum(np.column_stack([basis[:, :2], line]), 0)])
+    rows = np.diff(sums[data.edges - 1], axis=0) / data.sizes[:, None]
+    # Bins of one noise each, nearly.
+    theta[:2] = np.linalg.lstsq(rows[:, :2], rows[:, 2], rcond=None)[0]
+    theta[1] = np.clip(theta[1], FLATTEST, SPAN / np.log(data.last / data.first))
+    if data.tail:
+        beyond = slice(data.last, int((data.begins + data.cells).max()) - 1)
+        left = line[beyond] - basis[beyond, :2] @ theta[:2]
+        along = basis[beyond, 2]
+        theta[2] = np.clip(float(along @ left / (along @ along)), 0.0, STEEPEST_TAIL)
+    off = line - basis @ theta
+    for begin, count in zip(data.begins, data.cells.astype(np.int64), strict=True):
+        if begin < data.first or begin > data.last:
+            mean = float(off[begin - 1 : begin - 1 + count].mean())
+            if abs(mean) >= far:
+                offset[begin - 1 : begin - 1 + count] = mean
+    return theta, offset
+
+
 def _search(
     data: Binned,
     basis: Array,
@@ -271,24 +348,35 @@ def _search(
     theta: Array,
     dof: float,
     correlation: RowCorrelation,
+    grouped: Levels,
+    state: _State,
 ) -> tuple[Matched, Array]:
     """The match at a given offset from the law, and the expected mean log of every cell."""
-    points, reference = None, np.ones(len(basis))
+    all_noise, noised = None, theta
+    moved, relaxed = np.zeros(len(theta)), np.ones(len(theta))
     with_tail = data.tail
     lowest = np.array([FLATTEST, 0.0])[: len(theta) - 1]
     highest = np.array([SPAN / np.log(data.last / data.first), STEEPEST_TAIL])[: len(theta) - 1]
-    settled = False
+    settled = rested = False
     for attempt in range(STEPS):
         logs = basis @ theta + offset
         unit = logs[data.first - 1]
         population = np.exp(np.clip(logs - unit, -REACH, REACH))
-        if points is not None:
-            points = points * (population / reference)[data.nodes - 1]
-        expected = _expect(data, population, dof, points, correlation)
-        points, reference = expected.points, population
+        start = state.start
+        if start is not None:
+            start = start.scaled((population / state.population)[data.nodes - 1])
+        expected = expect(data, population, dof, start, correlation, grouped)
+        state.start, state.population = expected.start, population
+        if attempt == DOUBTED and state.doubt is None:
+            state.doubt = expected.doubt()
         rows = slice(len(data.sizes) + with_tail)
         x = (expected.response @ basis)[rows, : 2 + with_tail]
-        noise = expected.covariance[rows, rows]
+        # The noise changes little from step to step.
+        if all_noise is None or np.abs(theta - noised).max() > NOISE_STEP:
+            all_noise, noised = expected.covariance(), theta
+        noise = all_noise[rows, rows]
+        if state.doubt is not None:
+            noise = noise + state.doubt[rows, rows]
         gap = (data.values - unit - expected.values)[rows]
         # Bins are weighted by their own variance only: as precise as the full inverse where the
         # model holds, and not led astray by cancelling weights where it does not.
@@ -303,12 +391,19 @@ def _search(
         misfit = max(1.0, float(np.mean(gap**2 / noise.diagonal())))
         error = np.sqrt(misfit * (solve[1] @ noise @ solve[1]))
         small = [1.0, max(SETTLED * max(1.0, theta[1]), error / 20), 0.05 * (1 + theta[-1])]
-        settled = bool(np.all(np.abs(step) < small[: len(theta)]))
-        if settled:
+        still = bool(np.all(np.abs(step[:2]) < small[:2]))
+        # The tail may swing for long, of no consequence for a law that stands still.
+        settled = still and (rested or bool(np.all(np.abs(step) < small[: len(theta)])))
+        rested = still
+        if settled and state.doubt is not None:
             break
         limit = np.array([2.0, 0.5, 1 + theta[-1] / 2])[: len(theta)]
         limit *= 0.7 ** max(0, attempt - FULL_STEPS)
-        before, theta = theta, theta + np.clip(step, -limit, limit)
+        # A parameter that swings is held shorter each time.
+        swings = step * moved < 0
+        relaxed = np.where(swings, relaxed / 2, np.minimum(1.0, relaxed * 2))
+        moved = np.clip(relaxed * step, -limit, limit)
+        before, theta = theta, theta + moved
         theta[1:] = np.clip(theta[1:], lowest, highest)
         step[:] = 0.0
         if with_tail and theta[2] == before[2]:
@@ -326,5 +421,6 @@ def _search(
         whitened=whitener @ x,
         whitener=whitener,
         response=expected.response[rows],
+        offset=offset,
     )
     return found, expected.logs + unit + step[0]

@@ -8,7 +8,7 @@ has the paper's sign (negative for a decaying spectrum) and `exponent` = -slope.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -19,7 +19,7 @@ from polycode_plugins.activations import Activations, Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
-from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
+from polycode_plugins.metrics.spectrum.domain import Domain
 from polycode_plugins.metrics.spectrum.doubts import spectrum_doubts
 from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
@@ -34,6 +34,7 @@ from polycode_plugins.metrics.spectrum.power_law import (
     fit_power_law,
 )
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
+from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
 from polycode_plugins.metrics.spectrum.row_groups import RowGroups
 
@@ -95,6 +96,7 @@ class SpectrumResult(Result):
     )
     units: ClassVar[Mapping[str, str]] = {"total_variance": "activation²"}
     related: ClassVar[tuple[str, ...]] = ("exponent", "participation_ratio")
+    mapped: ClassVar[tuple[str, ...]] = ("exponent", "participation_ratio", "effective_rank")
 
     eigenvalues: Floats
     power_law: PowerLawFit
@@ -183,6 +185,13 @@ class SpectrumResult(Result):
         return np.cumsum(self.eigenvalues) / self.total_variance
 
     @classmethod
+    def findings(cls, view: View) -> Sequence[str]:
+        """From where to where exponents and dimensions run."""
+        from polycode_plugins.metrics.spectrum.chapter import findings
+
+        return [findings(view.sites, view.results)]
+
+    @classmethod
     def chapter(cls, view: View) -> Sequence[Part]:
         """Exponents, spectra and dimensions by depth, and what keeps them from being read."""
         from polycode_plugins.metrics.spectrum.chapter import spectrum_parts
@@ -204,7 +213,7 @@ class SpectrumResult(Result):
                 values["eigenvalues"],
                 values["n_samples"],
                 width=values["width"],
-                rows=RowCorrelation(square, square**2),
+                rows=RowCorrelation.from_moments(square, square**2),
             )
             values["dimensions"] = found
             values["effective_rank_naive"] = values["effective_rank"]
@@ -230,6 +239,8 @@ class SpectrumResult(Result):
             "verdict": self.verdict,
             "broken": self.power_law.broken,
             "irregular": self.irregular,
+            "deviation": self.power_law.deviation,
+            **_domain_scalars(self.power_law.domain),
             "participation_ratio": self.participation_ratio,
             "participation_ratio_naive": self.participation_ratio_naive,
             "effective_rank": self.effective_rank,
@@ -271,6 +282,16 @@ class SpectrumResult(Result):
         return ax
 
 
+def _domain_scalars(found: Domain | None) -> dict[str, float | int | None]:
+    low, high = (None, None) if found is None else found.interval
+    names = ("first", "last", "exponent", "decades", "share")
+    return {
+        **{f"domain_{name}": None if found is None else getattr(found, name) for name in names},
+        "domain_exponent_low": low,
+        "domain_exponent_high": high,
+    }
+
+
 @dataclass(frozen=True)
 class Spectrum(Metric):
     """Eigenvalues of the centred covariance and their power law.
@@ -288,6 +309,7 @@ class Spectrum(Metric):
     """
 
     name: ClassVar[str] = "spectrum"
+    side_by_side: ClassVar[bool] = True
     result: ClassVar[type[Result]] = SpectrumResult
 
     fit: Literal["debiased", "huber", "stringer", "alpha-req"] = "debiased"
@@ -354,7 +376,7 @@ class Spectrum(Metric):
             )
         if n < 3:
             raise DataError(f"a spectrum needs at least 3 samples and {n} came; give more data")
-        dependence = cast(RowGroups, accumulators["groups"]).dependence()
+        dependence = cast(RowGroups, accumulators["groups"]).dependence(covariance)
         effective = max(3.0, dependence.effective(n))
         direction = first_direction(
             covariance,
@@ -388,29 +410,18 @@ class Spectrum(Metric):
         self, eigenvalues: Floats, n: int, width: int, dependence: RowDependence
     ) -> PowerLawFit:
         """The fit; its interval holds with heavy tails of whole rows and without."""
-
-        def fitted(rows: RowCorrelation) -> PowerLawFit:
-            return fit_power_law(
-                eigenvalues,
-                n,
-                width=width,
-                fit=self.fit,
-                ranks=self.ranks,
-                epsilon=self.epsilon,
-                seed=self.seed,
-                rows=rows,
-            )
-
-        law = fitted(dependence.correlation)
-        if law.interval is None or dependence.widest == dependence.correlation:
-            return law
-        try:
-            other = fitted(dependence.widest).interval
-        except DataError:
-            return replace(law, interval=None, irregular=True)
-        assert other is not None
-        low, high = min(law.interval[0], other[0]), max(law.interval[1], other[1])
-        return replace(law, interval=(low, high))
+        return fit_power_law(
+            eigenvalues,
+            n,
+            width=width,
+            fit=self.fit,
+            ranks=self.ranks,
+            epsilon=self.epsilon,
+            seed=self.seed,
+            rows=dependence.correlation,
+            widest=dependence.widest,
+            untested=dependence.untested(n),
+        )
 
 
 def _dimensions(

@@ -18,7 +18,8 @@ tails of independent features only widen the scatter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from operator import index
 from typing import Any, Literal, get_args
 
@@ -27,7 +28,7 @@ from numpy.typing import ArrayLike
 
 from polycode_plugins.errors import DataError, PolycodeError, near
 from polycode_plugins.metrics.spectrum.breaks import find_break
-from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.domain import Curve, curve, domain
 from polycode_plugins.metrics.spectrum.matching import (
     FLAT,
     Binned,
@@ -36,6 +37,7 @@ from polycode_plugins.metrics.spectrum.matching import (
     match,
 )
 from polycode_plugins.metrics.spectrum.power_law_result import Break, PowerLawFit
+from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.sample_spectrum import Array
 from polycode_plugins.metrics.spectrum.summaries import checked_eigenvalues, checked_samples
 
@@ -66,6 +68,8 @@ def fit_power_law(
     epsilon: float = 1.35,
     seed: int = 0,
     rows: RowCorrelation = INDEPENDENT,
+    widest: RowCorrelation | None = None,
+    untested: str | None = None,
 ) -> PowerLawFit:
     """Fit a power law to the spectrum of a centred sample covariance.
 
@@ -86,6 +90,9 @@ def fit_power_law(
         seed: of the null distribution of the test for a break.
         rows: how the samples are correlated with one another; independent unless given. Ranks end
             a little below their effective number.
+        widest: another correlation with which the interval is to hold as well, such as one that
+            takes scatter for heavy tails.
+        untested: why the samples cannot tell one power law from others, if they cannot.
 
     Raises:
         DataError: for eigenvalues no covariance has, or fewer than 5 usable ranks.
@@ -110,15 +117,56 @@ def fit_power_law(
     scale = float(np.log(values[0]))
     values = values / values[0]
     values = values[values > ROUNDING * width]
-    usable = min(len(values), possible, rows.ranks(dof))
-    worth = f" (worth {n_samples / rows.square:.3g})" if not rows.independent else ""
+    # Metrics of one site ask for the same fit; it is worked out once.
+    known = _fitted(
+        _Question(
+            values.tobytes(),
+            float(n_samples),
+            width,
+            fit,
+            ranks or DEFAULT_RANKS[fit],
+            float(epsilon),
+            int(seed),
+            rows,
+            rows if widest is None else widest,
+        )
+    )
+    if untested is not None:
+        known = replace(known, untested=untested, broken=False, irregular=False, evidence=None)
+    return replace(known, intercept=known.intercept + scale, n_samples=n_samples)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a fit depends on; values: the bytes of the eigenvalues above rounding, scaled."""
+
+    values: bytes
+    n_samples: float
+    width: int
+    fit: FitName
+    ranks: tuple[int, int | None]
+    epsilon: float
+    seed: int
+    rows: RowCorrelation
+    widest: RowCorrelation
+
+
+@lru_cache(maxsize=256)
+def _fitted(asked: _Question) -> PowerLawFit:
+    """The fit, with the largest eigenvalue as unit."""
+    values, width, rows, fit = np.frombuffer(asked.values), asked.width, asked.rows, asked.fit
+    n_samples, seed = asked.n_samples, asked.seed
+    dof = n_samples - 1
+    possible = min(width, int(dof))
+    usable = min(len(values), possible, rows.ranks(dof, width))
+    worth = "" if rows.independent else f" (worth {n_samples / rows.squares(width).mean():.3g})"
     known = f"{n_samples:g} samples{worth} of width {width}"
     # Published regressions take the ranks they are given; only the test for breaks stops short.
     reach = usable if fit == "debiased" else min(len(values), possible)
-    first, last = _usable(ranks or DEFAULT_RANKS[fit], reach, known)
+    first, last = _usable(asked.ranks, reach, known)
 
     # Eigenvalues that end well above rounding end in the population too; others sink into it.
-    shown = min(possible, rows.ranks(dof))
+    shown = min(possible, rows.ranks(dof, width))
     ends = len(values) < shown and values[-1] > 100 * ROUNDING * width
     spanned = len(values) if ends else width
     sample = _Sample(values, usable, dof, spanned, rows)
@@ -133,6 +181,11 @@ def fit_power_law(
         "width": width,
         "broken": False,
     }
+    if sample.curve is not None:
+        shared |= {
+            "domain": domain(sample.curve, values, seed),
+            "deviation": sample.curve.deviation(first, min(last, usable)),
+        }
     if tested is not None:
         data, single, evidence = tested
         shared |= {
@@ -144,11 +197,16 @@ def fit_power_law(
     if fit == "debiased":
         assert tested is not None
         bins = len(data.sizes)
+        alone = _interval(single)
+        interval: tuple[float, float] | None = alone
+        if asked.widest != rows:
+            interval = _widened(single, asked, first, last, spanned)
+        shared["irregular"] = shared["irregular"] or interval is None
         return PowerLawFit(
             exponent=float(single.parameters[1]),
-            interval=_interval(single),
+            interval=interval,
             r_squared=_r_squared(data.values[:bins], single.fitted[:bins], data.sizes),
-            intercept=intercept + scale,
+            intercept=intercept,
             line_slope=slope,
             tail_exponent=float(single.parameters[2]) if data.tail else None,
             **shared,
@@ -156,17 +214,40 @@ def fit_power_law(
     if fit == "stringer":
         slope, intercept, r_squared = _line(x, y, 1 / np.arange(first, last + 1))
     if fit == "huber":
-        slope, intercept = _huber(x, y, epsilon)
+        slope, intercept = _huber(x, y, asked.epsilon)
         r_squared = _r_squared(y, intercept + slope * x, np.ones(len(x)))
     return PowerLawFit(
         exponent=-slope,
         interval=None,
         r_squared=r_squared,
-        intercept=intercept + scale,
+        intercept=intercept,
         line_slope=slope,
-        epsilon=epsilon if fit == "huber" else None,
+        epsilon=asked.epsilon if fit == "huber" else None,
         **shared,
     )
+
+
+def _widened(
+    near: Matched, asked: _Question, first: int, last: int, width: int
+) -> tuple[float, float] | None:
+    """The interval that also holds with the widest correlation; None where it leaves too few."""
+    values, dof = np.frombuffer(asked.values), asked.n_samples - 1
+    usable = min(len(values), asked.width, int(dof), asked.widest.ranks(dof, asked.width))
+    if usable - first + 1 < MIN_RANKS:
+        return None
+    other = _Sample(values, usable, dof, width, asked.widest)
+    try:
+        single = other.match(first, min(last, usable), near)[1]
+    except DataError:
+        return None
+    if not single.settled:
+        found = other.tested(first, min(last, usable), asked.seed, needed=False)
+        if found is None:
+            return None
+        single = found[1]
+    low, high = _interval(single)
+    own = _interval(near)
+    return min(own[0], low), max(own[1], high)
 
 
 def checked_ranks(ranks: Any) -> tuple[int, int | None]:
@@ -204,7 +285,7 @@ def _usable(ranks: tuple[int, int | None], available: int, samples: str) -> tupl
     raise DataError(f"{why}; pass for example ranks=({start}, {available})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Sample:
     """A sample spectrum, scaled, of which the first `usable` ranks are more than rounding."""
 
@@ -214,12 +295,30 @@ class _Sample:
     width: int
     rows: RowCorrelation
 
-    def match(self, first: int, last: int) -> tuple[Binned, Matched]:
+    @cached_property
+    def curve(self) -> Curve | None:
+        """The population's spectrum; None where it is not found."""
+        if self.usable < MIN_RANKS:
+            return None
+        try:
+            return curve(self.values, self.usable, self.dof, self.width, self.rows)
+        except (DataError, np.linalg.LinAlgError):
+            return None
+
+    def match(self, first: int, last: int, near: Matched | None = None) -> tuple[Binned, Matched]:
         """The population power law over these ranks, searched from the regression of the sample."""
         x, y = np.log(np.arange(first, last + 1)), np.log(self.values[first - 1 : last])
         data = binned(self.values, first, last, self.usable)
         start = -_line(x, y, np.ones(len(x)))[0]
-        return data, match(data, self.width, self.dof, start, self.rows)
+        return data, match(
+            data,
+            self.width,
+            self.dof,
+            start,
+            self.rows,
+            near,
+            None if near is not None or self.curve is None else self.curve.line,
+        )
 
     def tested(
         self, first: int, last: int, seed: int, *, needed: bool
@@ -246,11 +345,8 @@ class _Sample:
         return data, single, evidence
 
     def slope(self, first: int, last: int) -> float | None:
-        """The population's slope over part of the ranks; None where no power law is found."""
-        try:
-            return -float(self.match(first, last)[1].parameters[1])
-        except DataError:
-            return None
+        """The population's slope over part of the ranks; None where it is not found."""
+        return None if self.curve is None else self.curve.slope(first, last)
 
     def evidence(self, data: Binned, single: Matched, seed: int) -> Break | None:
         """The best break, with the slopes of the population before and after it."""

@@ -7,10 +7,10 @@ for max(1, tau / weight) rows: any sum over all rows of a quantity that the weig
 an unbiased estimate. Rows that make up much of the variance are kept for certain, by themselves:
 all whose weight is above tau, and tau is about the sum of all weights over `KEPT` at most.
 
-Whom the mean draws in is settled only at the end, so twice as many rows are held as are kept. A row
-could be missed whose distance from the mean so far was so different from that to the final mean
-that its priority fell by half: at the beginning of a stream whose mean then moves far. It costs a
-pass over the batch, and nothing else once the largest rows have come.
+The distance is known only when the mean is, at the end, so half as many more rows are held than are
+kept. A row could be missed whose distance from the mean so far was so much less than that from the
+final one that its priority was lower by a third: at the beginning of a stream whose mean then moves
+far. All this costs some passes over the batch, and little else once the largest rows have come.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.base import Accumulator
 
-KEPT = 128
-HELD = 2 * KEPT
+KEPT = 256
+VALUES = 4_000_000  # in the rows that are kept of wide layers, so that these are fewer
+LEAST = 16
 TEXT = 48  # bytes of a token's text that are kept
 UNKNOWN = -1  # row, document or token
 
@@ -84,7 +85,7 @@ class PrioritySample(Accumulator):
         self._count = 0
         self._arrived = 0  # rows of batches
         self._mean: Tensor | None = None  # float64 [width]
-        self._floor = 0.0  # lower priorities are not among the HELD highest
+        self._floor = 0.0  # lower priorities are not among the highest
         self._values: list[Tensor] = []  # [rows, width], as they came
         self._uniform: list[Tensor] = []  # float64 [rows]
         self._numbers: list[Tensor] = []  # int64 [rows, 4 + places], see `_NUMBERS`
@@ -115,16 +116,16 @@ class PrioritySample(Accumulator):
         uniform = self._drawn(activations, wide, places)
         priority = weights / uniform
         chosen = (priority >= self._floor).nonzero().flatten()  # of the first row it is 0
-        if len(chosen) > HELD:
-            chosen = chosen[priority[chosen].topk(HELD).indices.sort().values]
+        held = _kept_of(rows.shape[1]) * 3 // 2
+        if len(chosen) > held:
+            chosen = chosen[priority[chosen].topk(held).indices.sort().values]
         if not len(chosen):
             return
         self._values.append(rows[chosen].cpu())
         self._uniform.append(uniform[chosen].cpu())
         self._name(activations, places[chosen].cpu(), before)
         self._held += len(chosen)
-        if self._held > 2 * HELD:
-            self._prune()
+        self._prune()
 
     def merge(self, other: Self) -> None:
         """Take in everything `other` has seen."""
@@ -143,8 +144,7 @@ class PrioritySample(Accumulator):
             self._texts += other._texts
             self._held += other._held
             self._floor = max(self._floor, other._floor)
-            if self._held > 2 * HELD:
-                self._prune()
+            self._prune()
         self._arrived += other._arrived
 
     def kept(self, mean: Tensor) -> Kept:
@@ -157,8 +157,9 @@ class PrioritySample(Accumulator):
         rows = values.double() - mean.cpu()
         weights = rows.square().sum(dim=1)
         order = self._order(weights / uniform, numbers)
-        limit = float((weights / uniform)[order[KEPT]]) if len(order) > KEPT else 0.0
-        order = order[:KEPT]
+        most = _kept_of(values.shape[1])
+        limit = float((weights / uniform)[order[most]]) if len(order) > most else 0.0
+        order = order[:most]
         counts = (limit / weights[order].clamp_min(1e-300)).clamp(1.0, max(1.0, self._count))
         return Kept(
             rows[order], counts, [self._row(numbers, i) for i in order.tolist()], values[order]
@@ -247,13 +248,16 @@ class PrioritySample(Accumulator):
         self._mean += (mean - self._mean) * (count / self._count)
 
     def _prune(self) -> None:
-        """Let go of all but the HELD rows of highest priority."""
+        """Let go of the rows of lowest priority where twice as many are held as are kept."""
         assert self._mean is not None
+        kept = _kept_of(len(self._mean))
+        if self._held <= 2 * kept:
+            return
         values, uniform, numbers = (
             torch.cat(parts) for parts in (self._values, self._uniform, self._numbers)
         )
         priority = (values.double() - self._mean).square().sum(dim=1) / uniform
-        order = self._order(priority, numbers)[:HELD]
+        order = self._order(priority, numbers)[: kept * 3 // 2]
         self._floor = float(priority[order[-1]])
         order = order.sort().values
         self._texts = [self._texts[i] for i in order.tolist()]
@@ -314,6 +318,11 @@ class PrioritySample(Accumulator):
         except (KeyError, ValueError, IndexError, RuntimeError, TypeError) as error:
             raise StateError(f"the saved sample of rows is damaged: {error}") from error
         self.__dict__.update(fresh.__dict__)
+
+
+def _kept_of(width: int) -> int:
+    """How many rows are kept of a width."""
+    return min(KEPT, max(LEAST, VALUES // width))
 
 
 def _mixed(names: Tensor) -> Tensor:

@@ -17,9 +17,15 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
+from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.metrics.base import Accumulator
-from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT
-from polycode_plugins.metrics.spectrum.row_dependence import RowDependence, moments
+from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT
+from polycode_plugins.metrics.spectrum.row_dependence import (
+    Array,
+    RowDependence,
+    dependence,
+    divided,
+)
 
 SKETCH = 32  # directions
 GROUPS = 64
@@ -28,6 +34,7 @@ PENDING = 8192  # samples of the sketch kept before they are dealt out
 FLOAT32_SPREAD = 1e-4  # of variances; float32 products leave 1e-7 of the strongest as noise
 STEP = 29  # no simple fraction of GROUPS
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32}  # by bytes
+LANCZOS = 24  # nodes by which the spectral measure of a direction is known
 SPAN = 256  # values of a row that are summed at a time to tell it from others
 
 
@@ -54,6 +61,7 @@ class RowGroups(Accumulator):
         self._width: int | None = None
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []  # sketch and both groups
         self._n_pending = 0
+        self._known: tuple[bool, RowDependence] | None = None  # what the groups say, once asked for
 
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic."""
@@ -70,6 +78,7 @@ class RowGroups(Accumulator):
         if rows.shape[0] == 0:
             return
         self._begin(rows.shape[1])
+        self._known = None
         # The samples' dependence is known to a percent at best: float32 is enough for it.
         rows = rows if rows.dtype == torch.float64 else rows.float()
         basis = self._basis
@@ -120,29 +129,42 @@ class RowGroups(Accumulator):
         if other._width is None:
             return
         self._begin(other._width)
+        self._known = None
         self._pending += other._pending
         self._n_pending += other._n_pending
         self._add(other._counts, other._means, other._scatters)
         if self._n_pending > PENDING:
             self._fold()
 
-    def dependence(self) -> RowDependence:
-        """What the groups say; for what it takes to be measured see `moments`."""
+    def dependence(self, covariance: Covariance | None = None) -> RowDependence:
+        """What the groups say; for what it takes to be measured see `divided`.
+
+        covariance: of the same samples, to find the ranks of the sketch's directions. Without it
+        the correlation is taken to be alike in all directions.
+        """
+        if self._known is not None and self._known[0] == (covariance is None):
+            return self._known[1]
+        found = self._dependence(covariance)
+        self._known = covariance is None, found
+        return found
+
+    def _dependence(self, covariance: Covariance | None) -> RowDependence:
         total = self._folded()
         groups = int((total._counts[:GROUPS] > 0).sum())
         held = (total._counts.numpy(), total._means.numpy(), total._scatters.numpy())
-        documents = moments(*(values[:GROUPS] for values in held))
-        single = moments(*(values[GROUPS:] for values in held))
-        if documents is None or single is None:
+        documents = divided(*(values[:GROUPS] for values in held))
+        if documents is None:
             return RowDependence(INDEPENDENT, INDEPENDENT, None, None, None, groups)
-        return RowDependence(
-            correlation=documents.beside(single).correlation(),
-            widest=documents.correlation(),
-            square=documents.square,
-            error=documents.error,
-            tails=single.square,
-            groups=groups,
-        )
+        singles = divided(*(values[GROUPS:] for values in held))
+        ranks = None
+        if covariance is not None and self._width is not None:
+            basis = _basis(self._width)
+
+            def ranks(directions: Array) -> tuple[Array, Array]:
+                turned = basis[:, : len(directions)] @ torch.from_numpy(directions)
+                return ranks_of(covariance, turned)
+
+        return dependence(documents, singles, ranks)
 
     def state(self) -> dict[str, Tensor]:
         """Counts of all groups, means and scatter matrices of those that have samples, and the
@@ -206,8 +228,11 @@ class RowGroups(Accumulator):
         if known is None:
             known = _content(activations.values.detach().reshape(size, -1))
         names = rows = _mix(known.cpu().to(torch.int64))
-        if activations.documents is not None:
-            names = _mix(activations.documents.cpu().to(torch.int64))
+        documents = activations.documents
+        if documents is not None:
+            # A row that is one sample of several documents is named by the first.
+            names = documents if documents.dim() == 1 else documents[:, 0]
+            names = _mix(names.cpu().to(torch.int64))
         if self.positions == "samples":
             of = activations.sample_rows().cpu()
         else:
@@ -220,7 +245,12 @@ class RowGroups(Accumulator):
         # dealt alike both ways and cannot seem correlated; a step aside after each round, for
         # images.
         single = (rows[of] + place + place // GROUPS * STEP) % GROUPS
-        return names[of].to(torch.int32), (GROUPS + single).to(torch.int32)
+        groups = names[of]
+        if documents is not None and documents.dim() > 1 and self.positions == "samples":
+            several = activations.sample_documents()
+            assert several is not None
+            groups = _mix(several.cpu().to(torch.int64))
+        return groups.to(torch.int32), (GROUPS + single).to(torch.int32)
 
     def _add(self, counts: Tensor, means: Tensor, scatters: Tensor) -> None:
         """Chan's merge of the moments of all groups."""
@@ -233,6 +263,42 @@ class RowGroups(Accumulator):
         )
         self._means += delta * share[:, None]
         self._counts = total
+
+
+def ranks_of(covariance: Covariance, directions: Tensor) -> tuple[Array, Array]:
+    """Where the variance of combinations of features comes from, among the ranks of the spectrum.
+
+    Gaussian quadrature of each direction's spectral measure by Lanczos steps (Golub & Meurant
+    1994).
+
+    directions: [width, k]. Returns ranks [k, nodes], from 1 and not whole, and the shares of the
+    direction's variance [k, nodes].
+    """
+    values = covariance.eigenvalues().cpu().numpy()
+    values = values[values > values[0] * 1e-14]
+    times, now = covariance.multiplier(), directions / directions.norm(dim=0)
+    # Vectors that are no longer orthogonal double some nodes and split their weights: no harm.
+    before, size = torch.zeros_like(now), torch.zeros(now.shape[1], dtype=now.dtype)
+    diagonal, beside = [], []
+    for _ in range(min(LANCZOS, len(values))):
+        image = times(now) - before * size
+        diagonal.append((image * now).sum(dim=0))
+        image -= now * diagonal[-1]
+        size = image.norm(dim=0)
+        beside.append(size)
+        before, now = now, image / size.clamp_min(1e-300)
+    steps, count = len(diagonal), directions.shape[1]
+    matrix = torch.zeros(count, steps, steps, dtype=torch.float64)
+    for k in range(steps):
+        matrix[:, k, k] = diagonal[k]
+        if k + 1 < steps:
+            matrix[:, k, k + 1] = matrix[:, k + 1, k] = beside[k]
+    nodes, vectors = (part.numpy() for part in torch.linalg.eigh(matrix))
+    nodes = np.maximum(nodes, 0.0)
+    weights = vectors[:, 0] ** 2 * nodes
+    logs = np.log(np.clip(nodes, values[-1], values[0]))
+    ranks = np.interp(-logs, -np.log(values), np.log(np.arange(1.0, len(values) + 1)))
+    return np.exp(ranks), weights / weights.sum(axis=1, keepdims=True)
 
 
 def _steep(products: Tensor) -> bool:

@@ -15,51 +15,154 @@ on the curve of the upper half plane where z is real. Three things follow in clo
   2004, Ann. Probab. 32, theorem 1.1):
   Cov(N(x), N(y)) = 1/pi^2 log |(w_x - conj w_y) / (w_x - w_y)|.
 
-Against simulation the expected log eigenvalues agree to about 1/n and the variances to some per
+The mean eigenvalues differ from the limit by a part of a rank (`_mean_shift`). Against simulation
+the expected log eigenvalues agree to within 1/n and the variances to some per
 cent, from isolated leading eigenvalues to n < width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.correlated_rows import (
-    INDEPENDENT,
-    RowCorrelation,
+    Profile,
+    found_from,
     kernel,
+    moved_counts,
+    profile,
+    responses,
     solve,
 )
+from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
 
 Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 
 MAX_OUTER = 200
 MAX_INNER = 100
-COUNT_TOLERANCE = 1e-7  # in ranks
+COUNT_TOLERANCE = 1e-6  # in ranks
+KERNEL_NODES = 36
+LEVEL = 0.1  # of the spread that samples give an eigenvalue
 CHUNK = 2_000_000  # elements of a [nodes, width] work array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Neighbouring eigenvalues of a population that are taken as one.
+
+    begins: [levels] first rank, from 1. counts: [levels] how many ranks. width: their sum.
+    """
+
+    begins: NDArray[np.int64]
+    counts: Array
+    width: int
+
+    @property
+    def ranks(self) -> Array:
+        """[levels] middle rank."""
+        return np.asarray(self.begins + (self.counts - 1) / 2)
+
+    def of(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The level in which each rank is."""
+        return np.asarray(np.searchsorted(self.begins, ranks, side="right") - 1)
+
+    def mean(self, values: Array) -> Array:
+        """[levels, ..] means over the ranks of each level of [width, ..]."""
+        sums = np.add.reduceat(values, self.begins - 1, axis=0)
+        return np.asarray(sums / self.counts.reshape(-1, *[1] * (values.ndim - 1)))
+
+    def spread(self, weights: Array) -> Array:
+        """[.., width] weights of levels, dealt out evenly to their ranks."""
+        return np.repeat(weights / self.counts, self.counts.astype(np.int64), axis=-1)
+
+
+def every_rank(width: int) -> Levels:
+    """Each eigenvalue a level of its own."""
+    return Levels(np.arange(1, width + 1), np.ones(width), width)
+
+
+def levels(logs: Array, dof: float, edges: NDArray[np.int64]) -> Levels:
+    """As few levels as tell no other sample spectrum.
+
+    Samples spread an eigenvalue over about 2 (j / s n)^1/2 of its logarithm, where j ranks stand
+    above and s is the slope of log eigenvalue on log rank; a level is a small part of that.
+
+    logs: [width] log eigenvalues, descending for the most part. edges: ranks where a level begins
+    in any case.
+    """
+    width = len(logs)
+    order = np.arange(1.0, width + 1)
+    fall = np.maximum(-np.gradient(logs), 1e-12) if width > 1 else np.ones(1)
+    spread = 2 * np.sqrt(1 / (fall * dof))
+    # Ranks in a level; those that differ in nothing may all be one, but not where there are few.
+    size = np.minimum(LEVEL * spread / fall, order / 16)
+    begins = [1]
+    forced = iter(np.append(np.unique(edges[(edges > 1) & (edges <= width)]), width + 1).tolist())
+    stop = next(forced)
+    while True:
+        at = begins[-1]
+        following = min(at + max(1, int(size[at - 1])), stop)
+        if following > width:
+            break
+        if following == stop:
+            stop = next(forced)
+        begins.append(following)
+    found = np.array(begins)
+    return Levels(found, np.diff(np.append(found, width + 1)).astype(np.float64), width)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a search for points begins: those of a similar population.
+
+    points: [nodes] w. x, e, form: of correlated rows, see `correlated_rows`; None for independent
+        ones.
+    """
+
+    points: Complex
+    x: Array | None = None
+    e: Complex | None = None
+    form: Profile | None = None
+
+    def scaled(self, factor: Array) -> Start:
+        """For a population that is larger by `factor` [nodes] where each node stands."""
+        if self.x is None or self.e is None:
+            return Start(self.points * factor)
+        return Start(self.points * factor, self.x * factor, self.e / factor[:, None], self.form)
+
+
+@dataclass(frozen=True, eq=False)
 class SampleSpectrum:
     """Sample eigenvalues at some ranks, and how they respond and vary.
 
-    values: [nodes] median eigenvalue of each rank, in the population's unit.
-    response: [nodes, width] d log(value) / d log(population eigenvalue); rows sum to 1.
+    values: [nodes] geometric mean of the eigenvalue of each rank, in the population's unit.
+    limit: [nodes] the same in the limit of large n.
+    response: [nodes, levels] d log(limit) / d log(population eigenvalue); rows sum to 1.
     points: [nodes] complex, the point w of the curve.
     log_spacing: [nodes] -d log(value) / d rank.
     speed: [nodes] |dw / d rank|.
-    kernel: [nodes, nodes] what correlated rows add to that of `covariance`; None for none.
+    alone: [nodes] the largest response to one eigenvalue.
+    start: for a search at a similar population.
+    surplus: gives [nodes, nodes] what correlated rows add to that of `covariance`; None for none.
+    doubts: gives [nodes] changes of log(value) with each doubt of the rows' correlation.
     """
 
     values: Array
+    limit: Array
     response: Array
-    points: NDArray[np.complex128]
+    points: Complex
     log_spacing: Array
     speed: Array
-    kernel: Array | None = None
+    alone: Array
+    start: Start
+    surplus: Callable[[], Array] | None = None
+    doubts: Callable[[], list[Array]] | None = None
 
     def covariance(self, cells: Array) -> Array:
         """Covariance [nodes, nodes] of the mean log eigenvalue over cells of ranks.
@@ -75,10 +178,9 @@ class SampleSpectrum:
         dense = np.log1p(k**2) / 2 + 2 * k * np.arctan(1 / k) - k**2 * np.log1p(k**-2) / 2
         # It is not straight where a level stands alone: a semicircle, and a variance of 2/n.
         alone = 2 / cells
-        own = self.response.max(axis=1)
-        np.fill_diagonal(cov, (1 - own) * dense + own * alone)
-        if self.kernel is not None:
-            cov = cov + self.kernel
+        np.fill_diagonal(cov, (1 - self.alone) * dense + self.alone * alone)
+        if self.surplus is not None:
+            cov = cov + self.surplus()
         return np.asarray(cov / np.pi**2 * np.outer(self.log_spacing, self.log_spacing))
 
 
@@ -86,67 +188,116 @@ def sample_spectrum(
     population: Array,
     dof: float,
     ranks: NDArray[np.int64],
-    start: NDArray[np.complex128] | None = None,
+    start: Start | None = None,
     rows: RowCorrelation = INDEPENDENT,
+    grouped: Levels | None = None,
 ) -> SampleSpectrum:
     """The sample eigenvalues that a population spectrum leads one to expect.
 
-    population: [width] positive eigenvalues, in any order.
+    population: [width] positive eigenvalues; in descending order where rows are correlated.
     dof: degrees of freedom n of the sample covariance: samples - 1 after centring.
     ranks: [nodes] integer ranks from 1 (the largest eigenvalue) to min(width, n).
-    start: [nodes] points of an earlier call for a similar population, to save time.
-    rows: how the samples are correlated; ranks then end at dof / rows.square.
+    start: that of an earlier call for a similar population and similar rows, to save time.
+    rows: how the samples are correlated; ranks then end at `rows.ranks(dof, width)`.
+    grouped: eigenvalues that may be taken as one, see `levels`.
 
     Raises DataError where the fixed point is not found.
     """
+    grouped = grouped or every_rank(len(population))
     if rows.repeated:
-        dof /= rows.square
+        dof /= rows.copies
     elif not rows.independent:
-        return _correlated(population, dof, ranks, start, rows)
-    size = max(1, CHUNK // len(population))
+        return _correlated(population, dof, ranks, start, rows, grouped)
+    size = max(1, CHUNK // len(grouped.counts))
     parts = [
-        _solve(population, dof, ranks[i : i + size], None if start is None else start[i : i + size])
+        _solve(
+            population,
+            dof,
+            ranks[i : i + size],
+            None if start is None else start.points[i : i + size],
+            grouped,
+        )
         for i in range(0, len(ranks), size)
     ]
     if len(parts) == 1:
         return parts[0]
-    fields = ("values", "response", "points", "log_spacing", "speed")
-    return SampleSpectrum(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields))
+    names = ("values", "limit", "response", "points", "log_spacing", "speed", "alone")
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(p, name) for p in parts]) for name in names
+    }
+    return SampleSpectrum(**joined, start=Start(joined["points"]))
 
 
 def _correlated(
     population: Array,
     dof: float,
     ranks: NDArray[np.int64],
-    start: NDArray[np.complex128] | None,
+    start: Start | None,
     rows: RowCorrelation,
+    grouped: Levels,
 ) -> SampleSpectrum:
     """The sample spectrum for correlated rows: from the points of a similar one, or step by step
     from those for independent rows."""
-    form = rows.form()
-    found = None if start is None else solve(population, dof, ranks, start, form)
+    form = profile(rows, tuple(grouped.ranks.tolist()))
+    held, counts = grouped.mean(population), grouped.counts
+    found = None
+    if start is not None and start.form is form and start.x is not None and start.e is not None:
+        found = solve(held, counts, dof, ranks, (start.x, start.e), form)
     if found is None:
-        points = sample_spectrum(population, dof, ranks).points
-        share, step = 0.0, 0.25
-        while share < 1 and step > 1e-3:
-            nearer = min(1.0, share + step)
-            tried = solve(population, dof, ranks, points, rows.share(nearer).form())
-            if tried is None:
-                step /= 2
-            else:
-                share, points, found = nearer, tried.w, tried
-        if share < 1 or found is None:
-            raise _not_found(int(ranks[-1]), dof, len(population))
-    weights = population / np.abs(found.w[:, None] - population) ** 2
-    density = dof * np.abs(found.g.imag) / (np.pi * found.z.real)
+        alone = sample_spectrum(population, dof, ranks, grouped=grouped)
+        begin = (alone.values, -1 / alone.points)
+        found = found_from(held, counts, dof, ranks, begin, form)
+    if found is None:
+        raise _not_found(int(ranks[-1]), dof, len(population))
+    own = grouped.of(ranks)
+    response = responses(found, held, counts, form)
+    density = dof * (found.resolvent @ form.weights).imag / np.pi  # ranks per unit of x
+    loadings = form.loadings[:, own].T
+    w = -1 / np.sum(found.e * loadings, axis=1)
+    moved = np.sum(found.moved * loadings, axis=1) * w**2  # dw / dx
+
+    def surplus() -> Array:
+        """It is smooth, so that few nodes are enough."""
+        order = np.argsort(ranks)
+        few = order[np.unique(np.linspace(0, len(ranks) - 1, KERNEL_NODES).astype(np.int64))]
+        at = np.log(ranks)
+        between = np.stack([np.interp(at, at[few], row) for row in np.eye(len(few))], axis=1)
+        return np.asarray(
+            between @ kernel(found.of(few), held, counts, dof, form, own[few]) @ between.T
+        )
+
+    log_spacing = 1 / (density * found.x)
+
+    def doubts() -> list[Array]:
+        own_density = rows.density(grouped.ranks)
+        return [
+            log_spacing
+            * moved_counts(found, held, counts, dof, (own_density, other.density(grouped.ranks)))
+            for other in rows.doubted()
+        ]
+
     return SampleSpectrum(
-        found.z.real,
-        weights / weights.sum(axis=1, keepdims=True),
-        found.w,
-        1 / (density * found.z.real),
-        np.abs(1 / (density * found.slope)),
-        kernel(found, population, dof, form),
+        found.x * _mean_shift(found.determinant, log_spacing),
+        found.x,
+        response,
+        w,
+        log_spacing,
+        np.abs(moved) / density,
+        (response / counts).max(axis=1),
+        Start(w, found.x, found.e, form),
+        surplus,
+        doubts,
     )
+
+
+def _mean_shift(determinant: Complex, log_spacing: Array) -> Array:
+    """What the finite number of samples does to the expected eigenvalues, as a factor.
+
+    The mean of the central limit theorem for real samples (Bai & Silverstein 2004, theorem 1.1):
+    log(dz / dw) / 4 pi i in the counts, which is arg(dz / dw) / 2 pi: up to a quarter of a rank, at
+    the edges.
+    """
+    return np.asarray(np.exp(np.angle(determinant) / (2 * np.pi) * log_spacing))
 
 
 def _height(a: Array, population: Array, weight: Array, s: Array) -> Array:
@@ -173,30 +324,29 @@ def _solve(
     population: Array,
     dof: float,
     ranks: NDArray[np.int64],
-    start: NDArray[np.complex128] | None,
+    start: Complex | None,
+    grouped: Levels,
 ) -> SampleSpectrum:
     """Find the point of the curve with rank - 1/2 sample eigenvalues above it, for every rank.
 
     The count falls as a = Re w grows, so each rank keeps a bracket; Newton's step is taken where it
     stays inside and a bisection where it does not.
     """
-    weight = population**2 / dof
+    sorted_, width = np.sort(population)[::-1], len(population)
+    population, counts = grouped.mean(population), grouped.counts
+    single, weight = counts * population, counts * population**2 / dof
     reach = np.sqrt(weight.sum())
     target = ranks - 0.5
-    low = np.full(len(ranks), -reach if dof < len(population) else population.min() * 1e-9)
+    low = np.full(len(ranks), -reach if dof < width else population.min() * 1e-9)
     high = np.full(len(ranks), population.max() + reach)
     if start is None:
-        a = np.sort(population)[::-1][ranks - 1]
+        a = sorted_[ranks - 1]
         s = a * a / dof
     else:
         a, s = start.real.copy(), start.imag**2
-    out = SampleSpectrum(
-        np.empty(len(ranks)),
-        np.empty((len(ranks), len(population))),
-        np.empty(len(ranks), dtype=complex),
-        np.empty(len(ranks)),
-        np.empty(len(ranks)),
-    )
+    points = np.empty(len(ranks), dtype=complex)
+    response = np.empty((len(ranks), len(population)))
+    values, limit, log_spacing, speed, alone = (np.empty(len(ranks)) for _ in range(5))
     todo = np.arange(len(ranks))
     for _ in range(MAX_OUTER):
         s[todo] = _height(a[todo], population, weight, s[todo])
@@ -205,11 +355,11 @@ def _solve(
         apart = re[:, None] - population
         q = 1 / (apart**2 + s[todo][:, None])
         inverse = apart * q  # 1 / (w - tau) = inverse - i im q
-        z = w * (1 + (inverse @ population - 1j * im * (q @ population)) / dof)
+        z = w * (1 + (inverse @ single - 1j * im * (q @ single)) / dof)
         dz_dw = 1 + 2j * im * ((inverse * q) @ weight)
         dz_dw -= (inverse**2) @ weight - s[todo] * ((q * q) @ weight)
         size2, angle = np.abs(w) ** 2, np.angle(w)
-        above = (np.pi / 2 - np.arctan(apart / im[:, None])).sum(axis=1) - len(population) * angle
+        above = (np.pi / 2 - np.arctan(apart / im[:, None])) @ counts - width * angle
         above += dof * (angle - z.real * im / size2)
         missing = target[todo] - above / np.pi
         density = dof * im / (np.pi * size2)  # ranks per unit of z
@@ -219,15 +369,20 @@ def _solve(
         found = np.abs(missing) < COUNT_TOLERANCE
         done = todo[found]
         x = z.real - missing / density
-        out.values[done] = x[found]
-        out.points[done] = w[found]
-        out.log_spacing[done] = (1 / (density * x))[found]
-        out.speed[done] = np.abs(1 / (density * dz_dw))[found]
-        kernel = population * q[found]
-        out.response[done] = kernel / kernel.sum(axis=1, keepdims=True)
+        limit[done] = x[found]
+        values[done] = (x * _mean_shift(dz_dw, 1 / (density * x)))[found]
+        points[done] = w[found]
+        log_spacing[done] = (1 / (density * x))[found]
+        speed[done] = np.abs(1 / (density * dz_dw))[found]
+        pull = population * q[found]
+        pull /= (pull @ counts)[:, None]
+        alone[done] = pull.max(axis=1)
+        response[done] = pull * counts
         todo = todo[~found]
         if len(todo) == 0:
-            return out
+            return SampleSpectrum(
+                values, limit, response, points, log_spacing, speed, alone, Start(points)
+            )
 
         lo, hi = low[todo], high[todo]
         step = a[todo] - (missing / density * (1 / dz_dw).real)[~found]
@@ -235,7 +390,7 @@ def _solve(
         middle = np.where((lo > 0) & (hi > 4 * lo), np.sqrt(np.abs(lo * hi)), (lo + hi) / 2)
         a[todo] = np.where((step > lo) & (step < hi) & ~flat, step, middle)
         s[todo] = np.maximum(s[todo], 1e-8 * a[todo] ** 2 / dof)
-    raise _not_found(int(ranks[todo[0]]), dof, len(population))
+    raise _not_found(int(ranks[todo[0]]), dof, width)
 
 
 def _not_found(rank: int, dof: float, width: int) -> DataError:

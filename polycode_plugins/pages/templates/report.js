@@ -75,8 +75,8 @@
 
   async function draw(chart) {
     const figure = JSON.parse(chart.querySelector('script[type="application/json"]').textContent);
-    const data = coloured(figure.data).map((trace) => ({ ...trace, visible: chosen(chart, trace) }));
     await plotly();
+    const data = coloured(figure.data).map((trace) => ({ ...trace, visible: chosen(chart, trace) }));
     const target = chart.querySelector(".plot");
     chart.classList.add("drawn");
     await Plotly.react(target, data, layoutOf(figure, target.clientWidth < 480), {
@@ -84,6 +84,8 @@
       modeBarButtons: [["toImage", "resetScale2d"]],
     });
     chart.dataset.state = "drawn";
+    // A box may have been clicked while the chart was being drawn.
+    if (target.data.some((trace) => trace.visible !== chosen(chart, trace))) apply(chart);
   }
 
   function drawOrExplain(chart) {

@@ -204,11 +204,10 @@ def test_a_block_that_runs_twice_is_refused(lens: Any) -> None:
     assert adapter.resolve("blocks.0.hook_resid_post", adapter.example())
     with pytest.raises(SiteError, match="more than once in a forward pass"):
         adapter.resolve("blocks.1.hook_resid_post", adapter.example())
-    with (
-        pc.attach(lens, "blocks.1.hook_resid_post", Mean()),
-        pytest.raises(SiteError, match="more than once in a forward pass"),
-    ):
+    with pc.attach(lens, "blocks.1.hook_resid_post", Mean()) as probe:
         lens(TOKENS, **({} if is_hooked(lens) else {"use_cache": False}))
+    with pytest.raises(SiteError, match="more than once in a forward pass"):
+        probe.compute()
 
 
 @pytest.mark.parametrize(

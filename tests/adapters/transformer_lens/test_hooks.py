@@ -11,7 +11,16 @@ import pytest
 import torch
 from capture_helpers import Mean, condition_of
 from lens_kinds import KINDS
-from tiny_models import CONTEXT, LAYERS, SENTENCES, VOCABULARY, WIDTH, lens_model, save_model
+from tiny_models import (
+    CONTEXT,
+    LAYERS,
+    SENTENCES,
+    VOCABULARY,
+    WIDTH,
+    hugging_face_model,
+    lens_model,
+    save_model,
+)
 from torch import Tensor, nn
 
 import polycode_plugins as pc
@@ -387,3 +396,18 @@ def test_what_checkpointing_computes_again_counts_once(gpt2_folder: Path) -> Non
         loss.backward()
     assert len(passes) == 4  # both were computed again
     assert probe.n_samples == {MLP: 42, POST: 42}
+
+
+def test_the_neurons_of_a_gated_mlp_are_the_inputs_of_its_last_map(tmp_path):
+    folder = save_model(tmp_path / "llama", "llama")
+    bridge = lens_model("bridge", folder)
+    tokens = torch.randint(0, 300, (3, 7), generator=torch.Generator().manual_seed(5))
+    point, site = "blocks.1.mlp.hook_post", "model.layers.1.mlp.down_proj:in"
+    with pc.attach(bridge, point, Mean(), mask=None) as lens, torch.no_grad():
+        bridge(tokens)
+    model = hugging_face_model("llama")
+    with pc.attach(model, site, Mean()) as plain, torch.no_grad():
+        model(tokens)
+    means = lens.compute()[point, "mean"], plain.compute()[site, "mean"]
+    assert [m.n_samples for m in means] == [21, 21]
+    torch.testing.assert_close(means[0].mean, means[1].mean, rtol=1e-4, atol=1e-6)

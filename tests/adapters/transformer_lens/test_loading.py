@@ -197,4 +197,4 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch, gpt2_folder: Path)
 
 
 def test_a_live_hugging_face_model_goes_to_another_adapter() -> None:
-    assert pc.load(hugging_face_model()).describe()["adapter"] == "module"
+    assert pc.load(hugging_face_model()).describe()["adapter"] == "transformers"

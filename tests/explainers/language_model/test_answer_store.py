@@ -10,8 +10,9 @@ import pytest
 from places import HELPERS
 
 from polycode_plugins.errors import StateError
+from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.language_model import Store
-from polycode_plugins.explainers.language_model.request import CHAT, Request
+from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
 
 ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain", "v1")
 
@@ -62,12 +63,12 @@ def test_an_answer_comes_back_as_it_was(tmp_path):
     store = Store(tmp_path / "deep" / "s.sqlite")
     store.begin("k", "explain", 0.5)
     store.finish("k", "b", ASKED, raw, usage=(3, 4, False), dollars=0.25)
-    assert store.answer("k") == raw
-    assert store.answer("l") is None
+    assert store.answers(["k", "l"]) == {"k": (raw, Cost(1, 1, 3, 4))}
     lost = store.begin("l", "explain", 0.5)
     store.close()
     store = Store(tmp_path / "deep" / "s.sqlite")
-    assert (store.answer("k"), store.holds("k"), store.holds("l")) == (raw, True, False)
+    assert (store.holds("k"), store.holds("l")) == (True, False)
+    assert store.answers(["k"]) == {"k": (raw, Cost(1, 1, 3, 4))}
     spent = store.spent()
     assert (spent.answers, spent.lost, spent.tokens_in, spent.tokens_out) == (1, 1, 3, 4)
     assert spent.dollars == 0.75

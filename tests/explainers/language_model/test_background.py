@@ -8,9 +8,7 @@ import time
 import pytest
 from chat_requests import requests
 
-from polycode_plugins.explainers.language_model import (
-    background,
-)
+from polycode_plugins.explainers.language_model.transport import background
 
 
 @pytest.mark.slow
@@ -18,18 +16,19 @@ def test_a_forgotten_session_closes_its_connections_even_from_within_the_loop(ex
     one = explainer()
     one.session.ask(requests(1))
     client = one.session.backend._client
+    assert not client.closed
     one.session.store.close()
 
     async def forget():
-        one.session = None
+        one.session = one._models = one._sessions = None
         gc.collect()
 
     background.run(forget(), interrupted=lambda: None)
     for _ in range(100):
-        if client.is_closed():
+        if client.closed:
             break
         time.sleep(0.01)
-    assert client.is_closed()
+    assert client.closed
     one.close = lambda: None
 
 

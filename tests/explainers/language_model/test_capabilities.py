@@ -27,7 +27,7 @@ def test_each_server_is_seen_through(explainer, fault, chat, prompt, generated, 
     found = explainer(fault).capabilities()
     if fault == "strict":  # its completions refuse max_tokens
         assert not found.completions
-        assert (found.limit, found.json_mode) == ("max_completion_tokens", False)
+        assert (found.limit, found.restriction) == ("max_completion_tokens", "")
     assert (found.chat, found.prompt_logprobs, found.generated_logprobs) == (
         chat,
         prompt,

@@ -37,7 +37,7 @@ def test_a_judge_that_does_not_answer_gives_no_verdict(explainer, server, fault)
     one = explainer("text")
     explanation = one.explain(UNITS[0])
     judge = one.judge()
-    one.session.backend._client.base_url = server.url(fault)
+    one.session.backend.identity = server.url(fault)
     texts = tuple(r.tokens for r in UNITS[0].score.all())
     verdicts = judge.judge_many([JudgeTask(explanation, "detection", texts)])[0]
     assert {v.answer for v in verdicts} == {None}

@@ -14,7 +14,7 @@ from planted_units import UNITS
 from polycode_plugins.errors import DataError, ModelError
 from polycode_plugins.explainers.base import Explanation
 from polycode_plugins.explainers.language_model import LocalModel, OpenAIExplainer, prompts
-from polycode_plugins.explainers.language_model.failures import RemoteError
+from polycode_plugins.explainers.language_model.transport.failures import RemoteError
 from polycode_plugins.loading import embedded_model
 
 TOKENS = ("def", "(", "\n", " é", "10")
@@ -68,7 +68,7 @@ def test_expected_values_are_those_of_transformers(make, folder, local, simulato
     one = make(local)
     if simulator != "auto":
         caps = one.capabilities()
-        one._known[one.model] = type(caps)(
+        one._known[next(iter(one._known))] = type(caps)(
             completions=True, generated_logprobs="true", top=caps.top, ten=caps.ten
         )
     simulate = one.simulator()
@@ -117,10 +117,13 @@ def test_explanations_are_the_same_again_and_differ_by_seed(make, local):
     assert texts[0] != texts[2]
 
 
-def test_a_prompt_that_is_too_long_fails_alone(make):
+def test_a_prompt_that_is_too_long_fails_alone(make, local):
     one = make(LocalModel(embedded_model()))
-    found = one.simulator().simulate(EXPLANATION, [TOKENS])[0]
-    assert (found.state, found.reason) == ("failed", "the prompt is longer than the model can read")
+    with pytest.raises(RemoteError, match="the prompt is longer than the model can read"):
+        one.simulator()
+    found = make(local).simulator().simulate(EXPLANATION, [TOKENS, ("word",) * 4000])
+    assert [s.state for s in found] == ["ok", "failed"]
+    assert found[1].reason == "the prompt is longer than the model can read"
 
 
 def test_digits_that_are_split_shrink_the_scale(make, folder, tmp_path):

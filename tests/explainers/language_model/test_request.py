@@ -8,12 +8,7 @@ import string
 import pytest
 from hypothesis import given, strategies
 
-from polycode_plugins.explainers.language_model.failures import Unreadable
-from polycode_plugins.explainers.language_model.request import (
-    estimated_tokens,
-    positions_of,
-    text_of,
-)
+from polycode_plugins.explainers.language_model.transport.request import estimated_tokens
 
 
 def test_the_estimate_of_tokens_is_of_the_right_size():
@@ -28,35 +23,3 @@ def test_the_estimate_of_tokens_is_of_the_right_size():
 def test_the_estimate_counts_what_it_says(text):
     pieces = re.compile(rb" ?[A-Za-z]{1,5}|[0-9]{1,3}|[ \t\n\r\x0b\x0c]+|.", re.DOTALL)
     assert estimated_tokens(text) == len(pieces.findall(text.encode(errors="surrogatepass")))
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        {},
-        {"choices": []},
-        {"choices": [None]},
-        {"choices": [{"message": None}]},
-        {"choices": [{"message": {"content": None, "refusal": "no"}}]},
-        {"choices": [{"message": {"content": ""}, "finish_reason": "length"}]},
-        {"choices": [{}]},
-    ],
-)
-def test_answers_without_text(raw):
-    with pytest.raises(Unreadable):
-        text_of(raw)
-
-
-@pytest.mark.parametrize(
-    "logprobs",
-    [
-        {"tokens": ["a", "b"], "token_logprobs": [None], "top_logprobs": [None, {}]},
-        {"tokens": ["a"], "token_logprobs": [0.5], "top_logprobs": [{}]},
-        {"tokens": ["a"], "token_logprobs": ["x"], "top_logprobs": [{}]},
-        {"tokens": ["a"], "token_logprobs": [float("nan")], "top_logprobs": [{}]},
-        {"content": [{"token": "a"}]},
-    ],
-)
-def test_lists_that_do_not_fit(logprobs):
-    with pytest.raises(Unreadable, match="do not belong"):
-        positions_of({"choices": [{"logprobs": logprobs}]})

@@ -65,9 +65,13 @@ def test_token_by_token_gives_the_same_values(explainer):
         ("counts", "text", "the answer has too many or too few rows"),
         ("other", "text", "the answer belongs to another request"),
         ("cut", "text", "the answer was cut off"),
-        ("garbage", "text", "the answer was not JSON"),
-        ("down", "text", "the server answered 500 again and again"),
-        ("400", "text", "the server refused the request (400)"),
+        ("garbage", "text", "the answer was not JSON: proxy"),
+        ("down", "text", "the server answered 500 again and again: broken"),
+        (
+            "400",
+            "text",
+            "the server refused the request (400): this model's maximum context length is 8",
+        ),
         ("counts", "prompt-logprobs", "the log-probabilities do not belong to the tokens"),
         ("other", "prompt-logprobs", "the answer belongs to another request"),
         ("noecho", "prompt-logprobs", "the log-probabilities do not belong to the tokens"),
@@ -81,10 +85,21 @@ def test_a_server_that_breaks_after_the_probe_gives_failures_not_numbers(
     one = explainer("plain", simulator=probed, attempts=2)
     explanations = one.explain_many(UNITS)
     simulate = one.simulator()
-    one.session.backend._client.base_url = server.url(fault)
-    for found in simulate.simulate_many(tasks(explanations)):
-        assert {(s.state, s.reason) for s in found} == {("failed", reason)}
-        assert all(s.expected is None for s in found)
+    one.session.backend.identity = server.url(fault)
+    asked = tasks(explanations)
+    some = SimulationTask(asked[0].explanation, asked[0].texts[:4])
+    found = simulate.simulate_many([some])[0]
+    assert {(s.state, s.reason) for s in found} == {("failed", reason)}
+    assert all(s.expected is None for s in found)
+    before = len(server.bodies)
+    with pytest.raises(RemoteError, match=r"simulations by 'planted' .* all failed, ") as caught:
+        simulate.simulate_many(asked)
+    assert reason in str(caught.value)
+    assert len(server.bodies) < before + 2 * sum(len(task.texts) for task in asked)
+    # Failures are attempts: what the server says when it has recovered counts.
+    one.session.backend.identity = server.url()
+    for found in simulate.simulate_many(asked):
+        assert {s.state for s in found} == {"ok"}
 
 
 def test_a_failed_explanation_is_not_asked_about(explainer, server):

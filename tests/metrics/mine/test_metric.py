@@ -17,6 +17,7 @@ import polycode_plugins as pc
 from polycode_plugins.errors import DataError, SiteError
 from polycode_plugins.information import AdditiveGaussian, mine
 from polycode_plugins.metrics import MINE, MINEResult
+from polycode_plugins.testing.reference.oracles import distorted_gaussian_information
 
 PLAIN = ("gaussian", "ksg")
 #: Two components at noise of half their deviation: 2 * 1/2 ln(1 + 4).
@@ -84,6 +85,19 @@ def test_quantisation_lets_its_bits_through() -> None:
     truth = -2 * float((share * np.log(share)).sum())
     assert abs(found.nats - truth) < 0.05
     assert found.ceiling == pytest.approx(2 * math.log(2))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_the_quantisation_channel_in_several_dimensions(dims: int, bits: int) -> None:
+    metric = MINE(partner_dims=dims, estimators=PLAIN, channel="quantisation", bits=bits)
+    x, noise = normal(2000, dims).double(), normal(2000, dims, 1).double()
+    found = metric.measure(x, 0.5 * x + math.sqrt(0.75) * noise)
+    truth = dims * distorted_gaussian_information(0.5, "", f"quantised {bits}")
+    assert abs(found.nats / truth - 1) < 0.15
+    apart = metric.measure(x, noise)
+    assert apart.interval[0] == 0
+    assert apart.nats < 0.03
 
 
 def test_the_published_mode_is_another_estimator() -> None:
@@ -215,7 +229,7 @@ def test_labels_on_separable_data_and_on_none() -> None:
 def test_labels_through_noise_share_what_a_binary_channel_passes(noise: float, nats: float) -> None:
     """Two classes at -1 and 1 through Gaussian noise: ln 2 less the entropy of the class given y,
 
-    which is 0.4859 and 0.9128 bits by integration (the binary-input Gaussian channel at 0 and 6 dB).
+    0.4859 and 0.9128 bits by integration (the binary-input Gaussian channel at 0 and 6 dB).
     """
     label = torch.arange(4000) % 2
     network = torch.nn.Sequential(torch.nn.Flatten())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.metrics.gaussian_spectra import power_law, spectra
+from gaussian_spectra import power_law, spectra
 
-from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.degrees_of_freedom import DegreesOfFreedom
+from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
 
 
 def entropy(values: np.ndarray) -> float:
@@ -75,10 +75,10 @@ def test_what_few_samples_leave_open_lies_between_the_bounds(population, seen):
 @pytest.mark.parametrize(
     "rows",
     [
-        RowCorrelation(3.0, 9.0),  # repeated
-        RowCorrelation(2.0, 4.0 + 0.5 * 3),  # an autoregression
-        RowCorrelation(30.0, 900.0),
-        RowCorrelation(30.0, 1200.0),
+        RowCorrelation.from_moments(3.0, 9.0),  # repeated
+        RowCorrelation.from_moments(2.0, 4.0 + 0.5 * 3),  # an autoregression
+        RowCorrelation.from_moments(30.0, 900.0),
+        RowCorrelation.from_moments(30.0, 1200.0),
     ],
 )
 def test_the_curve_rises_and_is_finite_for_correlated_rows(rows):

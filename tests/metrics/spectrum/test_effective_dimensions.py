@@ -6,14 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from tests.metrics.gaussian_spectra import power_law, spectra, spectrum
+from gaussian_spectra import power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
     effective_dimensions,
 )
+from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.summaries import matrix_entropy, spectral_entropy
 
 
@@ -92,12 +92,16 @@ def test_correlated_rows_count_as_the_fewer_they_are_worth():
     repeated = np.repeat(np.random.default_rng(0).standard_normal((200, 100)), 4, axis=0)
     values = np.linalg.svd(repeated * np.sqrt(law), compute_uv=False) ** 2 / 799
     truth = truths(law)["effective_rank"]
-    right = effective_dimensions(values, 800, rows=RowCorrelation(4.0, 16.0)).effective_rank
+    right = effective_dimensions(
+        values, 800, rows=RowCorrelation.from_moments(4.0, 16.0)
+    ).effective_rank
     assert right.value == pytest.approx(truth, rel=0.02)
     assert right.interval[0] < truth < right.interval[1]
     wrong = effective_dimensions(values, 800).effective_rank
     assert not wrong.interval[0] < truth < wrong.interval[1]
-    doubted = effective_dimensions(values, 800, rows=RowCorrelation(4.0, 16.0, 0.4)).effective_rank
+    doubted = effective_dimensions(
+        values, 800, rows=RowCorrelation.from_moments(4.0, 16.0, 0.4)
+    ).effective_rank
     assert np.ptp(doubted.interval) > 1.2 * np.ptp(right.interval)
 
 

@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.metrics.gaussian_spectra import power_law
+from gaussian_spectra import power_law
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Covariance, Spectrum, SpectrumResult
-from polycode_plugins.metrics.spectrum.correlated_rows import INDEPENDENT
 from polycode_plugins.metrics.spectrum.first_direction import FirstDirection, first_direction
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
+from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT
 from polycode_plugins.runs.gathering import Statistics
 
 WIDTH = 40
@@ -96,10 +96,10 @@ def test_rows_are_few_up_to_a_fortieth(far, rules):
 
 
 def test_more_rows_than_are_kept_are_estimated_and_not_taken_out():
-    values = rows(20_000, 400, 40.0)
+    values = rows(40_000, 800, 40.0)
     found = direction(values)
     assert found.rules
-    assert found.half_rows == pytest.approx(200, rel=0.2)
+    assert found.half_rows == pytest.approx(400, rel=0.2)
     assert found.remainder is None
     assert "more rows than are kept" in found.why
     result = Spectrum().measure(values)

@@ -10,8 +10,8 @@ import pytest
 from gaussian_spectra import power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError, PolycodeError
-from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.spectrum.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 
 
 def fits(width: int, exponent: float, n: int, seeds: int, **options) -> list[PowerLawFit]:
@@ -148,10 +148,14 @@ def test_published_regressions_keep_their_published_biases(
 def test_published_regressions_know_nothing_of_correlated_rows(fit):
     values = spectra(100, 1.0, 130, 110)[0]
     plain = fit_power_law(values, 130, fit=fit, ranks=(1, 100))
-    told = fit_power_law(values, 130, fit=fit, ranks=(1, 100), rows=RowCorrelation(4, 20))
+    told = fit_power_law(
+        values, 130, fit=fit, ranks=(1, 100), rows=RowCorrelation.from_moments(4, 20)
+    )
     assert told.ranks == plain.ranks == (1, 100)
     assert told.exponent == plain.exponent
-    far = fit_power_law(values, 130, fit=fit, ranks=(30, 100), rows=RowCorrelation(6, 40))
+    far = fit_power_law(
+        values, 130, fit=fit, ranks=(30, 100), rows=RowCorrelation.from_moments(6, 40)
+    )
     assert far.evidence is None
     assert "could not be tested" in far.describe()
 

@@ -8,8 +8,8 @@ from gaussian_spectra import eigenvalues, power_law, spectra
 from scipy.signal import lfilter
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.correlated_rows import RowCorrelation
 from polycode_plugins.metrics.spectrum.power_law import fit_power_law
+from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.sample_spectrum import sample_spectrum
 
 
@@ -29,18 +29,18 @@ def test_the_response_is_the_derivative():
     for j in (0, 10, 49):
         moved = population.copy()
         moved[j] *= 1.001
-        change = np.log(sample_spectrum(moved, 70, ranks).values / base.values) / np.log(1.001)
+        change = np.log(sample_spectrum(moved, 70, ranks).limit / base.limit) / np.log(1.001)
         assert np.allclose(change, base.response[:, j], atol=2e-3)
 
 
 def test_correlated_rows_respond_as_derived():
     population, ranks = power_law(50, 0.8), np.array([1, 4, 20, 40])
-    rows = RowCorrelation(1.6, 3.3)
+    rows = RowCorrelation.from_moments(1.6, 3.3)
     base = sample_spectrum(population, 90, ranks, rows=rows)
     for j in (0, 10, 45):
         moved = population.copy()
         moved[j] *= 1.001
-        change = sample_spectrum(moved, 90, ranks, rows=rows).values / base.values
+        change = sample_spectrum(moved, 90, ranks, rows=rows).limit / base.limit
         assert np.allclose(np.log(change) / np.log(1.001), base.response[:, j], atol=2e-3)
 
 
@@ -48,7 +48,10 @@ def test_a_small_correlation_is_next_to_none():
     population, ranks = power_law(80, 1.0), np.array([1, 5, 20, 70])
     cells = np.array([1.0, 2.0, 5.0, 5.0])
     none = sample_spectrum(population, 120, ranks)
-    for rows in (RowCorrelation(1 + 1e-6, 1 + 3e-6), RowCorrelation(1 + 1e-6, (1 + 1e-6) ** 2)):
+    for rows in (
+        RowCorrelation.from_moments(1 + 1e-6, 1 + 3e-6),
+        RowCorrelation.from_moments(1 + 1e-6, (1 + 1e-6) ** 2),
+    ):
         little = sample_spectrum(population, 120, ranks, rows=rows)
         assert np.allclose(little.values, none.values, rtol=1e-4)
         assert np.allclose(little.covariance(cells), none.covariance(cells), rtol=1e-3, atol=1e-9)
@@ -61,7 +64,7 @@ def autoregression(n: int, width: int, lag: float, seed: int) -> np.ndarray:
 
 def of_autoregression(lag: float) -> RowCorrelation:
     square = (1 + lag**2) / (1 - lag**2)
-    return RowCorrelation(square, (3 * square**2 - 1) / 2)
+    return RowCorrelation.from_moments(square, (3 * square**2 - 1) / 2)
 
 
 @pytest.mark.parametrize(("n", "lag"), [(150, 0.5), (400, 0.5), (400, 0.8)])
@@ -84,7 +87,7 @@ def test_the_spectrum_of_an_autoregression_is_expected_where_its_effective_numbe
 
 def test_repeated_rows_are_their_number():
     population, ranks = power_law(100, 1.0), np.array([1, 5, 20, 45])
-    four = sample_spectrum(population, 400, ranks, rows=RowCorrelation(4, 16))
+    four = sample_spectrum(population, 400, ranks, rows=RowCorrelation.from_moments(4, 16))
     assert np.array_equal(four.values, sample_spectrum(population, 100, ranks).values)
 
 

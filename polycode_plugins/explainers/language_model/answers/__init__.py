@@ -1,0 +1,1 @@
+"""Reading: what an answer says, or the reason why it says nothing."""

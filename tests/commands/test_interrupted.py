@@ -1,0 +1,88 @@
+"""What is left, and said, when a command is stopped between its results and its report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import polycode_plugins as pc
+from polycode_plugins.commands import main
+
+SITES = ["--sites", "blocks.0.hook_resid_post", "--limit", "40", "--quiet"]
+
+
+def test_a_closed_pipe_has_its_results_and_report(tmp_path: Path):
+    command = [sys.executable, "-m", "polycode_plugins", "analyze", *SITES]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 0, said
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_stop_before_the_report_names_the_command_that_writes_it(
+    tmp_path: Path, monkeypatch, capsys
+):
+    from polycode_plugins.report import folder
+
+    out = str(tmp_path / "run")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "write_folder", stopped)
+        assert main.main(["analyze", *SITES, "--out", out]) == 130
+    assert f"'polycode report {out}' writes the report" in capsys.readouterr().err
+    assert main.main(["analyze", *SITES, "--out", out]) == 2
+    assert f"'polycode report {out}' writes it" in capsys.readouterr().err
+    assert main.main(["report", out]) == 0
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert main.main(["analyze", *SITES, "--out", out]) == 2
+    assert "polycode report" not in capsys.readouterr().err
+
+
+def test_an_interrupted_stream_says_to_repeat_the_command(tmp_path: Path, monkeypatch, capsys):
+    from polycode_plugins.runs.passes import _Run
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Run, "take", stopped)
+    assert main.main(["analyze", *SITES, "--out", str(tmp_path / "run")]) == 130
+    assert "repeat the same command to go on" in capsys.readouterr().err
+    assert main.main(["analyze", *SITES]) == 130
+    assert "without --out nothing is kept" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("shards", [2])
+def test_merge_records_the_commands_of_all(tmp_path: Path, shards, capsys):
+    folders = [str(tmp_path / str(i)) for i in range(shards)]
+    for i, folder in enumerate(folders):
+        given = ["analyze", *SITES, "--shard", f"{i}/{shards}", "--out", folder, "--no-report"]
+        assert main.main(given) == 0
+    whole = str(tmp_path / "whole")
+    assert main.main(["merge", *folders, "--out", whole, "--no-report"]) == 0
+    run = pc.Analysis.load(whole).run
+    assert [c.split()[1] for c in run["commands"]] == ["analyze", "analyze", "merge"]
+    assert run["shards"] == [[0, 2], [1, 2]]
+    assert main.main(["merge", *folders, "--out", whole]) == 2
+    assert "polycode report" in capsys.readouterr().err
+
+
+def test_memory_reaches_the_run(capsys):
+    assert main.main(["analyze", *SITES, "--memory", "1MiB"]) == 2
+    assert "of a limit of 1.0 MiB" in capsys.readouterr().err
+    assert main.main(["analyze", *SITES, "--memory", "much"]) == 2
+    assert "such as 8GiB" in capsys.readouterr().err

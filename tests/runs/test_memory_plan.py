@@ -1,0 +1,202 @@
+"""The memory plan: what is free, what is needed, and passes over the data that give the same."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import polycode_plugins as pc
+from polycode_plugins.activations import Activations, Site
+from polycode_plugins.files import storage
+from polycode_plugins.metrics.accumulators import Covariance
+from polycode_plugins.runs import memory
+from polycode_plugins.runs.gathering import Statistics
+
+ROWS, WIDTH = 300, 40
+DATA = torch.randn(ROWS, 8, generator=torch.Generator().manual_seed(0))
+SITES = ["1", "3", "5", "7"]
+METRIC = pc.metrics.Spectrum(fit="huber", ranks=(1, 500))
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        widths = [8, WIDTH, WIDTH, WIDTH, WIDTH]
+        pairs = itertools.pairwise(widths)
+        return nn.Sequential(*(m for a, b in pairs for m in (nn.Linear(a, b), nn.Tanh())))
+
+
+def analyzed(data=DATA, **options) -> pc.Analysis:
+    options = {"metrics": METRIC, "sites": SITES, "batch_size": 20, **options}
+    return pc.analyze(network(), data, **options)
+
+
+@pytest.fixture
+def two_at_a_time(monkeypatch):
+    """Room for two of the sites."""
+    seen = []
+
+    def free(room: memory.Room, statistics: Statistics) -> int:
+        needs = list(statistics.memory(None).values())
+        seen.append(len(needs))
+        return 2 * needs[0].held + needs[0].computing
+
+    monkeypatch.setattr(memory.Room, "free", free)
+    return seen
+
+
+def states(analysis: pc.Analysis) -> dict[str, torch.Tensor]:
+    return analysis.statistics.state()
+
+
+def test_several_passes_give_what_one_gives(tmp_path: Path, monkeypatch, two_at_a_time):
+    made = analyzed(out=tmp_path / "passes")
+    monkeypatch.undo()
+    whole = analyzed(out=tmp_path / "whole")
+    assert made.run["passes"] == 2
+    assert "passes" not in whole.run
+    assert list(made) == list(whole) == SITES
+    assert states(made).keys() == states(whole).keys()
+    assert all(torch.equal(states(made)[k], v) for k, v in states(whole).items())
+    for site in SITES:
+        a, b = made[site, "spectrum"].to_dict(), whole[site, "spectrum"].to_dict()
+        assert json.dumps(a) == json.dumps(b)
+        assert made.n_samples(site) == ROWS
+    for field in ("rows", "content", "sites", "samples", "metrics"):
+        assert made.run[field] == json.loads(json.dumps(whole.run[field]))
+    assert not (tmp_path / "passes" / storage.GROUPS).exists()
+    loaded = pc.Analysis.load(tmp_path / "passes")
+    assert loaded["5", "spectrum"].exponent == made["5", "spectrum"].exponent
+
+
+def test_an_interruption_between_passes_goes_on(tmp_path: Path, monkeypatch, two_at_a_time):
+    class Stopping:
+        left = 2 * (ROWS // 20)
+
+        def __iter__(self):
+            for batch in DATA.split(20):
+                Stopping.left -= 1
+                if not Stopping.left:
+                    raise KeyboardInterrupt
+                yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        analyzed(Stopping(), out=tmp_path / "run")
+    monkeypatch.undo()  # with more memory by now, the plan stays
+    first = storage.load_run(tmp_path / "run" / storage.GROUPS / "0")
+    assert [site["name"] for site in first["sites"]] == SITES[:2]
+    with pytest.raises(pc.StateError, match="not this one"):
+        analyzed(Stopping(), out=tmp_path / "run", seed=1)
+    made = analyzed(Stopping(), out=tmp_path / "run")
+    assert made.run["passes"] == 2
+    whole = analyzed(list(DATA.split(20)))
+    assert all(torch.equal(states(made)[k], v) for k, v in states(whole).items())
+
+
+def test_passes_over_data_that_changes_are_refused(tmp_path: Path, two_at_a_time):
+    class Shuffled:
+        times = 0
+
+        def __iter__(self):
+            Shuffled.times += 1
+            return iter((DATA + Shuffled.times).split(20))
+
+    with pytest.raises(pc.StateError, match="passes over the data have not read the same"):
+        analyzed(Shuffled(), out=tmp_path / "run")
+
+
+def test_what_does_not_fit_is_refused_with_the_choices(tmp_path: Path, two_at_a_time):
+    with pytest.raises(pc.DataError, match=r"out=.*2 passes over the data.*first 2 fit.*limit"):
+        analyzed()
+    with pytest.raises(pc.DataError, match="2 passes"):
+        analyzed(iter(DATA.split(20)), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert set(two_at_a_time) == {4}
+
+
+def test_a_site_that_is_too_large_by_itself(monkeypatch):
+    monkeypatch.setattr(memory.Room, "free", lambda *_: 1000)
+    with pytest.raises(pc.DataError, match=r"none of 1, 3, 5, 7 fits even by itself.* !1\)"):
+        analyzed()
+
+
+def test_sites_that_a_metric_compares_stay_together(monkeypatch, tmp_path: Path):
+    metric = pc.metrics.MINE(partner="7")
+    monkeypatch.setattr(memory.Room, "free", lambda *_: 1000)
+    with pytest.raises(pc.DataError, match="fits even with those that a metric compares it to"):
+        analyzed(metrics=metric, out=tmp_path / "run")
+
+
+def test_a_limit_that_the_process_is_over_already():
+    with pytest.raises(pc.DataError, match=r"0\.0 MiB are free, of a limit of 1\.0 MiB"):
+        analyzed(memory="1MiB")
+    assert list(analyzed(memory="1TB")) == SITES
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("8GiB", 2**33), ("8 gib", 2**33), ("500MB", 500_000_000), ("1.5g", 1_500_000_000),
+        ("64kB", 64_000), ("123", 123), (123, 123), ("2TiB", 2**41),
+    ],
+)  # fmt: skip
+def test_sizes(text, count):
+    assert memory.bytes_of(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "0", "8 apples", "8XiB", True, "1e9"])
+def test_what_is_no_size(text):
+    with pytest.raises(pc.DataError, match="such as 8GiB"):
+        memory.bytes_of(text)
+
+
+def test_control_groups_of_both_versions_and_those_above(tmp_path: Path):
+    own, mounted = tmp_path / "cgroup", tmp_path / "sys"
+
+    def group(path: str, names: tuple[str, str, str], limit: str, used: int, cached: int) -> None:
+        folder = mounted / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / names[0]).write_text(f"{limit}\n")
+        (folder / names[1]).write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {cached}\n")
+
+    second = ("memory.max", "memory.current", "inactive_file")
+    own.write_text("0::/job/step\n")
+    group("job/step", second, "max", 50, 10)
+    group("job", second, "1000", 400, 100)
+    assert list(memory._control_groups(own, mounted)) == [700]
+    first = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    own.write_text("4:cpu,memory:/outside\n3:cpuset:/\n")
+    group("memory", first, "900", 300, 0)  # as a container sees it
+    assert set(memory._control_groups(own, mounted)) == {600}
+    assert list(memory._control_groups(tmp_path / "none", mounted)) == []
+
+
+@pytest.mark.parametrize("rows", [None, 30])
+@pytest.mark.parametrize("width", [64, 300])
+def test_a_covariance_keeps_within_what_it_says(width, rows):
+    covariance = Covariance()
+    batch = Activations(torch.empty(10, width, device="meta"), ("batch", "feature"))
+    said = covariance.memory(batch, rows).held
+    draw = torch.Generator().manual_seed(0)
+    most = 0
+    for _ in range(3 if rows else 900):
+        covariance.update(Activations(torch.randn(10, width, generator=draw), batch.axes))
+        panels = covariance._panels or []
+        held = [*covariance._pending, *panels]
+        most = max(most, sum(t.nbytes for t in held))
+    assert most <= said <= 1.5 * most
+
+
+def test_statistics_know_what_every_site_will_take():
+    statistics = Statistics([METRIC], [Site("a", 0), Site("b", 1)])
+    for site, width in (("a", 20), ("b", 200)):
+        statistics.receive(site, Activations(torch.randn(50, width), ("batch", "feature")))
+    needs = statistics.memory(None)
+    assert list(needs) == ["a", "b"]
+    assert needs["b"].held > 5 * needs["a"].held
