@@ -391,9 +391,10 @@ def main() -> int:
         areas = {area: reach(copy, area) for area in sorted({area_of(m.path) for m in sample})}
         _preload()
         for area, reached in areas.items():
-            sound = tried(copy, None, list(reached.seconds), 600.0)
+            every = list(reached.seconds)
+            sound = tried(copy, None, every, reached.limit(every, 1800.0))
             if sound.fate != "survived":
-                sys.exit(f"the tests of {area} fail in a fork without a fault")
+                sys.exit(f"the tests of {area} fail without a fault in a fork: {sound.fate}")
 
         def attempt(mutant: Mutant) -> Outcome:
             reached = areas[area_of(mutant.path)]

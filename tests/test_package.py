@@ -143,6 +143,7 @@ def polycode(bare: Path, tmp_path: Path):
     return run
 
 
+@pytest.mark.slow
 def test_it_imports_from_the_wheel_without_any_extra(bare, tmp_path):
     script = (
         "import importlib, json, sys, polycode_plugins as pc\n"
@@ -161,6 +162,7 @@ def test_it_imports_from_the_wheel_without_any_extra(bare, tmp_path):
     assert absent == ABSENT
 
 
+@pytest.mark.slow
 def test_plugins_are_listed_the_example_too_and_none_is_broken(polycode):
     listed = json.loads(polycode("plugins", "--json"))
     found = {(p["kind"], p["name"]): p for p in listed}
@@ -170,11 +172,13 @@ def test_plugins_are_listed_the_example_too_and_none_is_broken(polycode):
     assert [p["name"] for p in listed if p["broken"]] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["echo", "sparseness", "one-token"])
 def test_the_example_passes_the_kit(polycode, name):
     assert " 0 failed" in polycode("check", name)
 
 
+@pytest.mark.slow
 def test_the_example_is_used(polycode, tmp_path):
     common = ["--model", "echo-24", "--sites", "state", "--metrics", "sparseness,spectrum"]
     (row,) = json.loads(
@@ -184,6 +188,7 @@ def test_the_example_is_used(polycode, tmp_path):
     assert row["spectrum.width"] == 24
 
 
+@pytest.mark.slow
 def test_the_generic_adapter_with_the_spectrum(bare, tmp_path):
     script = (
         "import torch, polycode_plugins as pc\n"
@@ -197,6 +202,7 @@ def test_the_generic_adapter_with_the_spectrum(bare, tmp_path):
     assert done.stdout.strip() == "24"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [

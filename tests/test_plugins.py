@@ -94,6 +94,7 @@ def test_a_broken_plugin_says_its_distribution_cause_and_remedy(install):
         plugins.load("metrics", "needs")
 
 
+@pytest.mark.slow
 def test_broken_plugins_take_nothing_down(install):
     install("a-missing", {"metrics/a-missing": "a_missing:M"}, {"a_missing": "import nowhere_x"})
     install("b-syntax", {"metrics/b-syntax": "b_syntax:M"}, {"b_syntax": "def ("})
@@ -166,6 +167,7 @@ def test_unreadable_metadata_takes_nothing_down_and_is_said(text, tmp_path, monk
     assert bool(plugins.unreadable()) == ("not listed: damaged-1.0.dist-info" in said)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(
     name=st.text(min_size=1, max_size=12),
@@ -203,6 +205,7 @@ class Other(Spectrum):
 """
 
 
+@pytest.mark.slow
 def test_a_class_has_the_name_of_its_entry_point(install):
     source = METRIC.format(name="other")
     install("renamed", {"metrics/rarity": "renamed_module:Other"}, {"renamed_module": source})

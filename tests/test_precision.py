@@ -124,6 +124,7 @@ def test_one_thread_that_leaves_takes_nothing_from_another():
     assert settings() == before
 
 
+@pytest.mark.slow
 @new
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("way", FAST)

@@ -99,6 +99,7 @@ def reloaded(parts: list[torch.Tensor]) -> TorchMetric:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lag", [0.0, 0.8])
 def test_a_stream_in_pieces_gives_the_whole_result(lag):
     values = autoregression(lag)
@@ -231,6 +232,7 @@ def test_several_metrics_in_one_share_their_statistics():
     assert {k.partition(".")[0] for k in metric.compute()} == {"spectrum", "capacity"}
 
 
+@pytest.mark.slow
 def test_a_running_window_gives_what_its_batches_give():
     running = Running(TorchMetric("spectrum"), window=20)
     parts = autoregression(0.8, rows=120).split(4)
@@ -299,6 +301,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_sync_gives_every_process_the_whole(tmp_path: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -25,6 +25,7 @@ def test_a_setting_that_is_not_taken_is_one_sentence(given, capsys):
     assert "spectrum" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

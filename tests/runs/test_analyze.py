@@ -133,6 +133,7 @@ pc.analyze(Slow(), data, metric, ["inner.1"], batch_size=8, out=sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_resumes_to_the_undisturbed_result(tmp_path):
     def run(folder: Path, seconds: float | None) -> int:
         with subprocess.Popen(

@@ -45,6 +45,7 @@ def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_several_processes_equal_one(tmp_path: Path):
     done = torchrun(2, *COMMON, "--out", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr
