@@ -75,6 +75,7 @@ def test_action_by_hand():
     path = [[0.0, 0.0], [3.0, 4.0], [3.0, 4.0]]
     assert theory.expected_action(path, dimensions=1) == pytest.approx(25 / 4)
     assert theory.action_variance(path, dimensions=1) == pytest.approx(625 / 8)
+    assert theory.expected_action(path[:2], dimensions=1) == pytest.approx(25 / 4)  # one step
     assert theory.expected_action(torch.tensor(path, dtype=torch.bfloat16), 1) == 25 / 4
 
 
