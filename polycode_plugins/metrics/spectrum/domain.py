@@ -23,12 +23,15 @@ from typing import Any
 
 import numpy as np
 
+from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.matching import Binned, binned, expect
 from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.sample_spectrum import Array, levels
 
 BINS = 48
 ROUNDS = 5
+LONGEST = 1.0  # step of a log eigenvalue
+ASTRAY = 9.0  # median square [standard errors] of what the last step still had to mend
 BEND = 0.3  # variance of the change of slope, per unit of log rank
 TOLERANCE = 0.01 * float(np.log(10))  # in log eigenvalue: a hundredth of a decade
 PENALTY = 5.0
@@ -168,7 +171,10 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         held = 2 / (1 + (bend @ logs) ** 2)
         covariance = np.linalg.inv(pull @ answer + bend.T @ (held[:, None] * bend))
         missing = data.values - unit - found.values
-        logs = covariance @ (pull @ (missing + answer @ logs))
+        wanted = covariance @ (pull @ (missing + answer @ logs))
+        logs = logs + np.clip(wanted - logs, -LONGEST, LONGEST)
+    if np.median(missing**2 / noise.diagonal()) > ASTRAY:
+        raise DataError("the population's spectrum was not found as a curve")
     line = hat @ logs + np.where(beyond, trend * (order - at[-1]), 0.0)
     return Curve(data, logs, covariance, at, np.minimum.accumulate(line))
 
