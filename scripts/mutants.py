@@ -51,7 +51,7 @@ AREAS = {
     "metrics/spectrum": "tests/metrics/spectrum",
     "explainers/comparison": "tests/explainers/comparison",
 }
-#: Modules that only draw or word what others decide.
+#: Modules that only draw or word what others decide; methods `plot` are left alone too.
 DRAWN = re.compile(r"(^|_)(plot|charts?|chapter|picture|report|table|heat_texts|answer)(_|$)")
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -127,6 +127,11 @@ class _Places(ast.NodeTransformer):
         dropped = isinstance(node, ast.AugAssign | ast.Expr) and self._left_out(node)
         if dropped:
             return ast.copy_location(ast.Pass(), node)
+        if isinstance(node, ast.FunctionDef) and node.name == "plot":
+            return node
+        if isinstance(node, ast.ClassDef):
+            node.body = [self.visit(child) for child in node.body]
+            return node
         if isinstance(node, ast.FunctionDef):
             node.args.defaults = [self.visit(d) for d in node.args.defaults]
             node.args.kw_defaults = [d and self.visit(d) for d in node.args.kw_defaults]
@@ -152,7 +157,7 @@ class _Places(ast.NodeTransformer):
         if isinstance(value, bool):
             other = not value
         elif isinstance(value, int):
-            other = value + 1
+            other = value + 1 if abs(value) < 10 else 2 * value
         elif isinstance(value, float):
             other = value * 4 if value else 1.0
         if other is None or not self._here(node, f"{value!r} -> {other!r}"):

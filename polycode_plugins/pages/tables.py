@@ -87,14 +87,14 @@ class Table:
         return [Table("", self.caption, columns) for columns in sheets] if len(sheets) > 1 else []
 
     @property
-    def shares(self) -> list[float]:
-        """The part of the paper's width that is each column's; they sum to 1."""
+    def shares(self) -> list[int]:
+        """Percent of the paper's width that are each column's; in all at most 100."""
         return shared([c.breadth for c in self.columns])
 
 
-def shared(breadths: Sequence[int]) -> list[float]:
-    """Each breadth as a part of all."""
-    return [breadth / sum(breadths) for breadth in breadths]
+def shared(breadths: Sequence[int]) -> list[int]:
+    """Each breadth as whole percents of all, rounded down."""
+    return [100 * breadth // sum(breadths) for breadth in breadths]
 
 
 def names(title: str, values: Sequence[str]) -> Column:

@@ -42,3 +42,23 @@ def test_undefined_sorts_last_and_numbers_by_value():
 def test_a_unit_that_is_the_name_is_said_once():
     assert tables.titled("bits", {"bits": "bits"}, {}) == "bits"
     assert tables.titled("nats", {"nats": "nats"}, {"nats": "information"}) == "information (nats)"
+
+
+def test_columns_share_the_paper_by_what_they_hold():
+    columns = [tables.names("site", ["a.very.long.name.of.a.site"] * 2)]
+    columns += [tables.column("wide heading", [1, 2]), tables.column("x", [100_000.0, 2.0])]
+    # 18 letters of a name before it is broken, "heading", and "100,000", each with a gap of two.
+    assert tables.Table("t", "all", columns).shares == [100 * n // 38 for n in (20, 9, 9)]
+    assert sum(tables.Table("t", "all", columns).shares) <= 100
+
+
+def test_a_table_is_cut_where_the_paper_ends_and_not_before():
+    """Nine columns of 8 letters fill the paper beside a name, ten do not."""
+    columns = [tables.names("site", ["a.very.long.name.of.a.site"])]
+    columns += [tables.column(f"columns{i}", [0.5]) for i in range(12)]
+    assert tables.Table("t", "all", columns[:10]).sheets == []
+    assert [len(s.columns) for s in tables.Table("t", "all", columns[:11]).sheets] == [10, 2]
+    # One that is wider than paper stands alone beside the names, rather than nowhere.
+    long = tables.column("x" * 200, [0.5])
+    cut = tables.Table("t", "all", [columns[0], long, columns[1]]).sheets
+    assert [len(s.columns) for s in cut] == [2, 2]

@@ -98,6 +98,7 @@ def test_the_action_ignores_where_the_path_is_and_scales_with_its_square():
         (lambda: theory.expected_action(np.eye(3), kind="energy"), "kind must be one of"),
         (lambda: theory.expected_action(np.eye(3), dimensions=0), "at least 1"),
         (lambda: theory.action_moments(np.triu(np.ones((3, 3)))), "not symmetric"),
+        (lambda: theory.action_moments([[1.0, 0.2], [0.0, 1.0]]), "not symmetric"),
         (lambda: theory.action_moments(np.ones((3, 2))), "square matrix"),
         (lambda: theory.action_moments([1.0, 2.0], width=1), "does not fit"),
         (lambda: theory.action_moments([1.0, -2.0]), "negative"),

@@ -96,3 +96,13 @@ def test_what_has_no_blocks_is_refused():
         theory.find_blocks(np.zeros((3, 2)))
     with pytest.raises(DataError, match="tolerance must be > 0"):
         theory.find_blocks(np.eye(2), tolerance=0)
+
+
+def test_what_is_exactly_at_the_tolerance_is_as_the_documentation_says():
+    """A feature at the tolerance is ignored, and a spread at the tolerance is semi-orthogonal."""
+    assert theory.find_blocks([[1.0, 0.0], [0.0, 0.5]], tolerance=0.5).ignored == (1,)
+    assert theory.find_blocks([[1.0, 0.0], [0.0, 0.5]], tolerance=0.49).ignored == ()
+    # Rows (3, 1) and (1, 3) over 4: eigenvalues 1 and 1/4 of the Gram matrix, spread 1.2.
+    (block,) = theory.find_blocks([[0.75, 0.25], [0.25, 0.75]], tolerance=0.3).blocks
+    assert block.spread == pytest.approx(1.2)
+    assert not block.semi_orthogonal

@@ -53,8 +53,8 @@ class UnitCards:
     levels: ClassVar[Sequence[int]] = range(1, LEVELS + 1)
 
     @property
-    def shares(self) -> list[float]:
-        """The part of the paper's width that is each column's, the explanation's last."""
+    def shares(self) -> list[int]:
+        """Percent of the paper's width that are each column's, the explanation's last."""
         columns = [
             Column(title, [row.cells[i] for row in self.rows], numeric, name=not numeric)
             for i, (title, numeric) in enumerate(self.columns)

@@ -14,6 +14,7 @@ from polycode_plugins import theory
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Action, ActionResult, trajectories
+from polycode_plugins.metrics.action import metric
 from polycode_plugins.runs.analysis import Analysis
 
 
@@ -254,6 +255,23 @@ def test_a_single_step():
     found = Action().measure(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
     assert found.expected == pytest.approx(3 / 4 * 5)
     assert (found.n_steps, found.interval) == (1, None)
+
+
+def test_two_texts_have_an_interval_and_it_is_students():
+    """By hand: energies 2 and 8 of a step in 2 dimensions, mean 5 and standard error 3."""
+    texts = torch.tensor([[[0.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [2.0, 2.0]]])
+    found = Action().measure(texts)
+    assert found.expected == pytest.approx(3 / 4 * 5)
+    reach = 12.706204736  # 97.5% of Student's t with one degree of freedom
+    assert found.interval == pytest.approx((3 / 4 * (5 - reach * 3), 3 / 4 * (5 + reach * 3)))
+
+
+@pytest.mark.parametrize(("relative", "constant"), [(0.0, True), (8.0, True), (24.0, False)])
+def test_constant_is_what_varies_no_more_than_a_mean_is_rounded(relative, constant):
+    """Planted: standard deviations of so many units in the last place of the mean."""
+    eps, mean = 2.0**-52, torch.tensor([3.0, 4.0], dtype=torch.float64)
+    assert metric._is_constant((relative * eps * 5) ** 2, mean) == constant
+    assert metric._is_constant(0.0, torch.zeros(2, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("value", [0.0, 1000.1])

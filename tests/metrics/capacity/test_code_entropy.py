@@ -30,3 +30,18 @@ def test_correction_removes_the_bias_and_the_interval_covers():
     assert np.mean([e.flat - e.bits for e in found]) == pytest.approx(truth, abs=0.15)
     covered = np.mean([e.interval[0] <= truth <= e.interval[1] for e in found])
     assert 0.9 <= covered <= 0.99
+
+
+def test_the_entropy_of_units_is_unbiased_where_noise_hides_a_part_of_their_variance():
+    """Planted: variances 5 times that of the noise of reading, estimated from 60 samples."""
+    width, samples, step = 40, 60, 1.0
+    variances = np.full(width, 5 / 12)
+    rng = np.random.default_rng(0)
+    drawn = rng.chisquare(samples - 1, size=(3000, width)) / (samples - 1) * variances
+    code = Code(variances, width, samples)
+    units = np.mean([code.entropy(step, sample, relative=False).units for sample in drawn])
+    truth = gaussian_entropy(variances, step)
+    naive = np.mean([gaussian_entropy(sample, step) for sample in drawn])
+    assert naive == pytest.approx(truth - 0.37, abs=0.03)
+    # A tenth is left: narrow units have less than the information and a quarter of a bit.
+    assert units == pytest.approx(truth, abs=0.06)

@@ -91,10 +91,23 @@ def test_a_faint_feature_keeps_its_own_dimension():
     assert found.capacities[39] == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("length", [1e-3, 1e-4, 1e-5, 1e-6])
+def test_how_faint_a_feature_is_costs_no_digits(length):
+    """From just above what the moment matrix resolves to far below, beside 39 of length 3,000."""
+    rows = np.zeros((40, 8))
+    rows[:39, :7] = 1e3 * np.random.default_rng(1).standard_normal((39, 7))
+    rows[39, 7] = 1e3 * length
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
+    assert FeatureCapacity.measure(rows @ turn).capacities[39] == pytest.approx(1, abs=2e-8)
+
+
 def test_random_directions_have_the_value_said():
     found = FeatureCapacity.measure(nn.functional.normalize(matrix(4000, 64), dim=1))
     assert found.mean == pytest.approx(found.random, rel=0.01)
     assert found.random == pytest.approx(64 / 4063)
+    absent = FeatureCapacity.measure(np.vstack([matrix(40, 5), np.zeros((10, 5))]))
+    assert (absent.features, absent.zero) == (50, 10)
+    assert absent.random == pytest.approx(5 / 44)  # features that are not there interfere with none
 
 
 def test_blocks_of_a_known_geometry():

@@ -25,6 +25,7 @@ def test_doubtful_readings_warn():
     assert any("do not follow one power law" in w for w in broken.warnings)
     nothing = Capacity(step=1e9).measure(rows)
     assert nothing.redundancy_fraction is None
+    assert "of the flat code." not in nothing.describe()
     assert nothing.flat_entropy == pytest.approx(0, abs=1e-9)
 
 
@@ -39,6 +40,10 @@ def test_json_round_trip(samples):
         else:
             assert one == other, field.name
     assert again.describe() == result.describe()
+    share = result.redundancy / result.flat_entropy
+    assert (
+        f", {share:.1%} of the {result.flat_entropy:.4g} bits of the flat code." in again.describe()
+    )
 
 
 def test_plot_ends_at_the_entropies():
