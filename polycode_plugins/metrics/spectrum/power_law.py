@@ -199,8 +199,7 @@ def _fitted(asked: _Question) -> PowerLawFit:
     if fit == "debiased":
         assert tested is not None
         bins = len(data.sizes)
-        alone = _interval(single)
-        interval: tuple[float, float] | None = alone
+        interval: tuple[float, float] | None = _interval(single)
         if asked.widest != rows:
             interval = _widened(single, asked, first, last, spanned)
         shared["irregular"] = shared["irregular"] or interval is None
