@@ -166,7 +166,7 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         found = expect(data, population, dof, start, rows, grouped)
         start, reference = found.start, population
         if not noise.size:
-            noise = found.covariance() + found.doubt()
+            noise = np.asarray(found.covariance() + found.doubt(), dtype=np.float64)
             weights = np.linalg.inv(noise)
         answer = found.response @ hat
         pull = answer.T @ weights
