@@ -167,7 +167,7 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         start, reference = found.start, population
         if not noise.size:
             noise = np.asarray(found.covariance() + found.doubt(), dtype=np.float64)
-            weights = np.linalg.inv(noise)
+            weights = np.asarray(np.linalg.inv(noise), dtype=np.float64)
         answer = found.response @ hat
         pull = answer.T @ weights
         # A kink or jump that shows once is let be: weights of a Cauchy distribution.
