@@ -65,7 +65,7 @@ def test_the_place_is_shown_from_the_folder_one_is_in(monkeypatch):
 
 
 def test_a_built_in_that_raises_is_placed_too(monkeypatch):
-    monkeypatch.setattr(spectrum, "participation_ratio", None)
+    monkeypatch.setattr(spectrum, "first_direction", None)
     said = reasons(Spectrum)["chunks_equal_one_shot"]
     assert said.startswith("it raised TypeError")
     assert "spectrum/metric.py, line " in said
