@@ -16,7 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from polycode_plugins.adapters.axes import main_leaf
+from polycode_plugins.adapters.axes import (
+    main_leaf,
+)
 from polycode_plugins.adapters.calls import Call
 from polycode_plugins.errors import DataError, SiteError
 

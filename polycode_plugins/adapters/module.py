@@ -19,7 +19,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.axes import Axes, Reading, lay, main_leaf, width_of
+from polycode_plugins.adapters.axes import (
+    Reading,
+    lay,
+    main_leaf,
+    width_of,
+)
 from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, choose
 from polycode_plugins.adapters.calls import Call, Calls
 from polycode_plugins.adapters.hooks import (
@@ -31,6 +36,7 @@ from polycode_plugins.adapters.hooks import (
 )
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
 from polycode_plugins.adapters.layout import asked_axes
+from polycode_plugins.adapters.proof import Axes
 from polycode_plugins.adapters.reader import Reader, Wanted, around, not_read
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions

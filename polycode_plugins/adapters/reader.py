@@ -17,10 +17,8 @@ from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site, Tokens, default_axes
 from polycode_plugins.adapters.axes import (
-    Axes,
     Laid,
     Place,
-    Proof,
     Reading,
     Shapes,
     lay,
@@ -33,6 +31,7 @@ from polycode_plugins.adapters.hooks import is_fake, move_last, observe, tensor_
 from polycode_plugins.adapters.inputs import tokens_of
 from polycode_plugins.adapters.layout import asked_axes, axes_of
 from polycode_plugins.adapters.masks import Counted, Mask, asked, counted
+from polycode_plugins.adapters.proof import Axes, Proof
 from polycode_plugins.adapters.shadow import proper
 from polycode_plugins.adapters.text import regular
 from polycode_plugins.errors import DataError, SiteError

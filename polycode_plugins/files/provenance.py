@@ -51,7 +51,7 @@ _RECORD: dict[str, Any] = {
     "polycode-plugins": str,
     "python": str,
     "rows": dict,
-    "samples": dict,
+    "samples": dict[str, int],
     "seconds": float,
     "seed": int | None,
     "shards": list,

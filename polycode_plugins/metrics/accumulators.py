@@ -90,6 +90,8 @@ class Covariance(Accumulator):
         samples, width = batch.matrix(self.positions).shape
         row = width * batch.values.element_size()
         few = max(_block_rows(width), width)
+        if rows is None and self.positions == "features":
+            rows = len(batch.values)  # each is one very wide sample; how many come nobody knows
         expected = None if rows is None else rows * samples // max(len(batch.values), 1)
         if expected is not None and expected <= few:
             return Memory(expected * row, 3 * expected * max(expected, width) * 8)

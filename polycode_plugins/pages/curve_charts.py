@@ -38,8 +38,11 @@ def curves(
     """A chart of one curve for each site.
 
     Args:
-        id, title, caption: of the chart.
-        x, y: the axes.
+        id: unique on the page; letters, digits and hyphens.
+        title: of the chart.
+        caption: of the chart.
+        x: the horizontal axis.
+        y: the vertical axis.
         drawn: the curves, in depth order.
         kind: what the list calls them.
         beside: a second curve for each, dashed, and what they are called: the first, the middle and

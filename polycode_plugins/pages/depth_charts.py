@@ -46,7 +46,9 @@ def by_depth(
     """A chart of quantities by depth; sites whose names differ only in numbers are joined.
 
     Args:
-        id, title, caption: of the chart.
+        id: unique on the page; letters, digits and hyphens.
+        title: of the chart.
+        caption: of the chart.
         axis: the vertical one.
         sites: the sites, in depth order: the place of a site among them is its depth here.
         quantities: each with one number for every site.

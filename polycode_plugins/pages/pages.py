@@ -7,6 +7,7 @@ drawn with. Foreign text may stand in every field: the templates escape all of i
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -110,6 +111,10 @@ class Page:
     sections: Sequence[Section]
 
 
+# Of foreign text: what a terminal or an editor would obey, and what turns the text around.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+
+
 def render(page: Page) -> str:
     """The page as one HTML file that asks the network for nothing.
 
@@ -132,7 +137,7 @@ def render(page: Page) -> str:
         plotly=packed,
         hashes=[h for h in [*(csp_hash(script) for script in scripts.values()), plotly] if h],
     )
-    return printable(html)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", printable(html))
 
 
 def _environment() -> Environment:

@@ -194,8 +194,9 @@ def masks_are_respected(case: AdapterCase) -> None:
     """What the batch's mask leaves out reaches no statistic; everything else does."""
     adapter, batch, sites = _begin(case)
     with undisturbed(adapter.model):
-        full = _captured(adapter, replace(batch, mask=None), sites)
         rows = torch.ones(len(batch), dtype=torch.bool)
+        # Without a mask in the batch one that the model is called with counts.
+        full = _captured(adapter, replace(batch, mask=rows.clone()), sites)
         rows[0] = False
         if len(batch) < 2:
             fail("a batch needs at least two rows to mask one; give the case more data")

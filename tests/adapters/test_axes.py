@@ -14,7 +14,11 @@ from torch import Tensor, nn
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations
-from polycode_plugins.adapters.axes import Reading, Shapes, lay
+from polycode_plugins.adapters.axes import (
+    Reading,
+    Shapes,
+    lay,
+)
 from polycode_plugins.adapters.module import ModuleAdapter
 
 IDS = torch.randint(5, 60, (4, 6), generator=torch.Generator().manual_seed(3))

@@ -77,6 +77,7 @@ def test_a_dry_run_counts(capsys):
     assert main(["compare", *SITE, "--n-units", "3", "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "units": 6,
+        "note": "",
         "requests": 0,
         "stored": 0,
         "prompt_tokens": 0,

@@ -83,13 +83,13 @@ class Reusing(ModuleAdapter):
 
 
 class FirstCallOnly(ModuleAdapter):
-    def _receive(self, live, wanted, counter, padding, output):
-        for site, _ in wanted:
-            if live.fired[site.name] == 0:
-                self._seen = getattr(self, "_seen", None) or {}
-                path = site.name.partition(":")[0]
-                values = self._seen.setdefault((id(live), path), output.clone())
-                live.receive(site, values, ("batch", "feature")[: values.dim()])
+    def capture(self, sites, sink):
+        seen = {}
+
+        def first(name, activations):
+            sink(name, seen.setdefault(name.partition(":")[0], activations.clone()))
+
+        return super().capture(sites, first)
 
 
 class Evaluating(ModuleAdapter):

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import Spectrum, accumulators
+from polycode_plugins.metrics import Spectrum, accumulators, triangle
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.runs.gathering import Statistics
 
@@ -46,7 +46,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accumulators, "BLOCK_VALUES", 64)
     monkeypatch.setattr(accumulators, "BLOCK_ROWS", (8, 16))
-    monkeypatch.setattr(accumulators, "_panel", lambda width: 3)
+    monkeypatch.setattr(triangle, "_panel", lambda width: 3)
 
 
 @st.composite

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +20,10 @@ from merged_parts import part, parts, same, whole
 from torch import nn
 
 import polycode_plugins as pc
+from polycode_plugins.activations import Activations, Site
 from polycode_plugins.files import storage
+from polycode_plugins.runs.analysis import finish
+from polycode_plugins.runs.gathering import Statistics
 
 
 def test_a_saved_analysis_loads_as_it_was(tmp_path):
@@ -258,3 +263,27 @@ def test_the_results_of_a_run(saved_run, tmp_path_factory, data):
     found = answer(lambda: pc.Analysis.load(folder))
     if found is not None:
         found.to_dataframe()
+
+
+def test_sites_side_by_side_give_what_each_gives_alone():
+    sites = [Site(f"layer{k}", axes=("batch", "feature")) for k in range(5)]
+    metrics = [pc.metrics.Spectrum(), pc.metrics.Capacity()]
+    statistics = Statistics(metrics, sites)
+    rng = np.random.default_rng(0)
+    for k, site in enumerate(sites):
+        values = rng.standard_normal((300, 40)) * np.arange(1.0, 41) ** -(0.3 + 0.1 * k)
+        statistics.receive(site.name, Activations(torch.from_numpy(values), ("batch", "feature")))
+    seen = []
+
+    class Progress:
+        def update(self):
+            seen.append(threading.get_ident())
+
+    found = finish(statistics, {}, Progress())
+    assert list(found.results) == [s.name for s in sites]
+    assert seen == [threading.get_ident()] * 10  # told from the caller's thread alone
+    for site in sites:
+        assert list(found.results[site.name]) == ["spectrum", "capacity"]
+        for metric in metrics:
+            alone = statistics.compute(site.name, metric)
+            assert found[site.name, metric.label].scalars() == alone.scalars()

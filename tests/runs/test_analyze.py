@@ -84,7 +84,7 @@ def test_an_interrupted_run_resumes_to_the_undisturbed_result(tmp_path, monkeypa
             self.inner = network()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            Interrupting.calls += 1
+            Interrupting.calls += len(x) == 8  # trials of the axes have other sizes
             if Interrupting.calls == 5 + 1:  # the first call traces the sites
                 raise KeyboardInterrupt
             return self.inner(x)

@@ -213,6 +213,7 @@ class TransformersAdapter(ModuleAdapter):
             batch_size=options.batch_size,
             limit=options.limit,
             shard=options.shard,
+            content=options.content,
             **pictures,
         ):
             yield Batch({IMAGES: batch.pixels}, rows=batch.rows, labels=batch.labels)

@@ -47,11 +47,13 @@ class OpenAIExplainer(PaidExplainer):
             which nothing is said is the other; where nothing is said of both, the explaining one.
         base_url: of the server; by default $OPENAI_BASE_URL, or OpenAI's. "local:NAME" is a model
             in this process, of a folder or name of Hugging Face.
-        simulator_url, judge_url: where they are asked, if elsewhere.
+        simulator_url: where the simulating one is asked, if elsewhere.
+        judge_url: where the judging one is asked, if elsewhere.
         key_variable: the environment variable that holds the key. There is no argument for the
             key itself, so that it is in no file and no report.
-        simulator_key_variable, judge_key_variable: for other servers; by default
-            SIMULATOR_API_KEY and JUDGE_API_KEY, which may be unset.
+        simulator_key_variable: for another server; by default SIMULATOR_API_KEY, which may be
+            unset.
+        judge_key_variable: for another server; by default JUDGE_API_KEY, which may be unset.
         backend: in place of a server: an object such as `LocalModel`, or "local:NAME".
         store: file for all requests and answers. The same file again pays for nothing twice.
         simulator: "auto" takes the best that can be read on a known text; or "prompt-logprobs",
@@ -66,8 +68,12 @@ class OpenAIExplainer(PaidExplainer):
             found to think before it answers, and otherwise none.
         reasoning_effort: how much it is to think ("low"), for models that take it.
         body: further fields of every request's JSON, such as {"top_k": 1}; a null takes a field
-            away. simulator_body, judge_body: for these in place of `body`.
-        device, dtype, trust_remote_code: of models in this process; see `LocalModel`.
+            away.
+        simulator_body: for the simulating one in place of `body`.
+        judge_body: for the judging one in place of `body`.
+        device: of models in this process; see `LocalModel`.
+        dtype: of models in this process; see `LocalModel`.
+        trust_remote_code: of models in this process; see `LocalModel`.
         plain_http: send keys over http to another machine.
         probe_again: probe and try even where the store remembers the backend.
         progress: show a bar on standard error.

@@ -131,10 +131,10 @@ def solve(
         beyond = x[:, None] - inner @ form.shapes
         resolvent = -1 / beyond
         off = e - (resolvent * form.weights) @ form.shapes.T
-        # log(-beyond) would be on its branch cut where rows are lost.
-        energy = np.log(1 + delta) @ counts / dof + np.log(beyond) @ form.weights
-        energy -= np.sum(inner * e, axis=1)
-        missing = target - dof * energy.imag / np.pi
+        # The imaginary part of V; log(-beyond) would be on its branch cut where rows are lost.
+        energy = np.angle(1 + delta) @ counts / dof + np.angle(beyond) @ form.weights
+        energy -= np.sum(inner * e, axis=1).imag
+        missing = target - dof * energy / np.pi
         second = ((weight * population * inverse**2) @ products.loadings)[:, products.place]
         square = resolvent**2
         mixed = (square @ products.shapes)[:, products.place]

@@ -23,16 +23,20 @@ from typing import Any
 
 import numpy as np
 
+from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.matching import Binned, binned, expect
 from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.sample_spectrum import Array, levels
 
 BINS = 48
 ROUNDS = 5
+LONGEST = 1.0  # step of a log eigenvalue
+ASTRAY = 9.0  # median square [standard errors] of what the last step still had to mend
 BEND = 0.3  # variance of the change of slope, per unit of log rank
 TOLERANCE = 0.01 * float(np.log(10))  # in log eigenvalue: a hundredth of a decade
 PENALTY = 5.0
 DRAWS = 200
+WIDER = 1.3  # what the curve's own reweighting adds to the spread of the draws, by simulation
 LEAST_BINS = 5
 LEAST_DECADES = 0.3
 TREND = 0.4  # of the bins, the last of which say how the spectrum goes on where none is seen
@@ -132,7 +136,9 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
     order = np.log(np.arange(1.0, width + 1))
     own = np.minimum(np.searchsorted(data.edges, np.arange(1, width + 1), "right"), count) - 1
     some = max(3, int(TREND * count))
-    noise: Array | None = None
+    noise: Array = np.empty((0, 0))
+    weights: Array = np.empty((0, 0))
+    missing: Array = np.empty(0)
     # Slopes between bins walk at random: what is assumed where the sample cannot tell.
     gaps = np.diff(at)
     slope = (np.eye(count)[1:] - np.eye(count)[:-1]) / gaps[:, None]
@@ -159,16 +165,19 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
             start = start.scaled((population / reference)[data.nodes - 1])
         found = expect(data, population, dof, start, rows, grouped)
         start, reference = found.start, population
-        if noise is None:
-            noise = found.covariance() + found.doubt()
-            weights = np.linalg.inv(noise)
+        if not noise.size:
+            noise = np.asarray(found.covariance() + found.doubt(), dtype=np.float64)
+            weights = np.asarray(np.linalg.inv(noise), dtype=np.float64)
         answer = found.response @ hat
         pull = answer.T @ weights
         # A kink or jump that shows once is let be: weights of a Cauchy distribution.
         held = 2 / (1 + (bend @ logs) ** 2)
         covariance = np.linalg.inv(pull @ answer + bend.T @ (held[:, None] * bend))
         missing = data.values - unit - found.values
-        logs = covariance @ (pull @ (missing + answer @ logs))
+        wanted = covariance @ (pull @ (missing + answer @ logs))
+        logs = logs + np.clip(wanted - logs, -LONGEST, LONGEST)
+    if np.median(missing**2 / noise.diagonal()) > ASTRAY:
+        raise DataError("the population's spectrum was not found as a curve")
     line = hat @ logs + np.where(beyond, trend * (order - at[-1]), 0.0)
     return Curve(data, logs, covariance, at, np.minimum.accumulate(line))
 
@@ -197,7 +206,7 @@ def domain(found: Curve, values: Array, seed: int) -> Domain | None:
     )
     drawn = law[:, None] + root @ rng.standard_normal((len(law), DRAWS))
     begins, ends, slopes, _ = choice.best(drawn)
-    low, high = np.quantile(slopes - slope, [0.025, 0.975])
+    low, high = WIDER * np.quantile(slopes - slope, [0.025, 0.975])
     exponent = -float(slope)
     return Domain(
         first=first,

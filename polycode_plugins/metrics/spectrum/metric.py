@@ -203,6 +203,8 @@ class SpectrumResult(Result):
         """The result whose `to_dict` gave `fields`."""
         values = dict(fields)
         values["eigenvalues"] = np.asarray(values["eigenvalues"], dtype=np.float64)
+        if values["eigenvalues"].ndim != 1 or not len(values["eigenvalues"]):
+            raise ValueError("the eigenvalues are no list of numbers")
         values["power_law"] = PowerLawFit.from_dict(values["power_law"])
         values.pop("warnings", None)  # what the other fields say
         if "dimensions" in values:

@@ -30,6 +30,7 @@ from polycode_plugins.errors import DataError, PolycodeError, near
 from polycode_plugins.metrics.spectrum.breaks import find_break
 from polycode_plugins.metrics.spectrum.domain import Curve, curve, domain
 from polycode_plugins.metrics.spectrum.matching import (
+    CELLS,
     FLAT,
     Binned,
     Matched,
@@ -53,6 +54,7 @@ DEFAULT_RANKS: Mapping[str, tuple[int, int]] = {
     "alpha-req": (4, 100),
 }
 MIN_RANKS = 5
+CORRELATED_CELLS = 3
 SIGNIFICANT = 0.05
 SIGNIFICANT_SCATTER = 0.01
 ROUNDING = 16 * float(np.finfo(np.float64).eps)  # per unit of width
@@ -197,8 +199,7 @@ def _fitted(asked: _Question) -> PowerLawFit:
     if fit == "debiased":
         assert tested is not None
         bins = len(data.sizes)
-        alone = _interval(single)
-        interval: tuple[float, float] | None = alone
+        interval: tuple[float, float] | None = _interval(single)
         if asked.widest != rows:
             interval = _widened(single, asked, first, last, spanned)
         shared["irregular"] = shared["irregular"] or interval is None
@@ -308,7 +309,9 @@ class _Sample:
     def match(self, first: int, last: int, near: Matched | None = None) -> tuple[Binned, Matched]:
         """The population power law over these ranks, searched from the regression of the sample."""
         x, y = np.log(np.arange(first, last + 1)), np.log(self.values[first - 1 : last])
-        data = binned(self.values, first, last, self.usable)
+        # Correlated rows spread eigenvalues wider: fewer nodes tell as much.
+        cells = CELLS if self.rows.independent else CORRELATED_CELLS
+        data = binned(self.values, first, last, self.usable, cells=cells)
         start = -_line(x, y, np.ones(len(x)))[0]
         return data, match(
             data,

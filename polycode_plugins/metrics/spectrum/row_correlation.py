@@ -20,6 +20,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+GROUPS = 64
+
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.row_correlation import GROUPS, INDEPENDENT, RowCorrelation
 
 Array = NDArray[np.float64]
 #: From directions of the sketch [sketch, k]: ranks [k, nodes] of the population and their weights.
@@ -373,8 +373,6 @@ def _significant(told: Moments, found: Moments, single: Moments | None) -> bool:
 
 def _length(counts: Array) -> float:
     """Samples of a document, weighted by their number, from how unevenly the groups are filled."""
-    from polycode_plugins.metrics.spectrum.row_groups import GROUPS
-
     n = counts.sum()
     surplus = np.sum(counts**2) - n**2 / GROUPS
     return float(max(1.0, surplus / n * GROUPS / (GROUPS - 1)))

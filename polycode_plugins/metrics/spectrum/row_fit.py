@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from polycode_plugins.metrics.spectrum.row_dependence import Moments
 
 STEPS = 40
-SETTLED = 1e-6
+PLACES, SHARES = (v / 2 for v in np.polynomial.legendre.leggauss(8))
+PLACES = PLACES + 0.5
+SETTLED = 1e-5
 LEVEL = 0.25  # of the logarithm of a document's length
 KNOTS = 8
 EVEN = (0.03, 0.15, 0.5)  # change per unit of log rank, as of a random walk: the likeliest is taken
@@ -74,13 +76,12 @@ class _Model:
         common = theta[:, count : 2 * count] @ self.hat.T
         copies, length = np.exp(theta[:, -2:, None]).swapaxes(0, 1)  # [sets, 1] each
         # Frequencies below 1 / length, where what is common shows, and those above.
-        gauss, weight = np.polynomial.legendre.leggauss(8)
         cuts = np.stack([np.zeros_like(length), 1 / length], axis=2)[:, 0]
         steps = np.geomspace(1.0, np.maximum(length[:, 0], 1.0 + 1e-9), 5).T[:, 1:]
         cuts = np.concatenate([cuts, steps / length], axis=1)  # [sets, 6] edges
         sizes = np.diff(cuts)
-        place = (cuts[:, :-1, None] + sizes[:, :, None] * (gauss + 1) / 2).reshape(len(theta), -1)
-        weights = (sizes[:, :, None] * weight / 2).reshape(len(theta), -1)
+        place = (cuts[:, :-1, None] + sizes[:, :, None] * PLACES).reshape(len(theta), -1)
+        weights = (sizes[:, :, None] * SHARES).reshape(len(theta), -1)
         one = lag[:, :, None]
         regressed = (1 - one**2) / (1 + one**2 - 2 * one * np.cos(np.pi * place[:, None]))
         regressed /= np.einsum("pgq,pq->pg", regressed, weights)[:, :, None]

@@ -19,7 +19,7 @@ from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.metrics.base import Accumulator
-from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT
+from polycode_plugins.metrics.spectrum.row_correlation import GROUPS, INDEPENDENT
 from polycode_plugins.metrics.spectrum.row_dependence import (
     Array,
     RowDependence,
@@ -28,7 +28,6 @@ from polycode_plugins.metrics.spectrum.row_dependence import (
 )
 
 SKETCH = 32  # directions
-GROUPS = 64
 PENDING_NAMES = ("rows", "row_documents", "row_singles")
 PENDING = 8192  # samples of the sketch kept before they are dealt out
 FLOAT32_SPREAD = 1e-4  # of variances; float32 products leave 1e-7 of the strongest as noise

@@ -34,7 +34,8 @@ class Case:
         name: of the case; also of its file when exported.
         quantity: what is asked for, see `measures`.
         generator, seed, parameters: the arrays are
-            GENERATORS[generator](numpy.random.default_rng(seed), **parameters).
+            what `GENERATORS[generator]` makes of NumPy's default generator of that seed and the
+            parameters.
         settings: what the quantity needs to know beside the arrays.
         truth: the right answer, a number or a list of them; of the population, not of the sample.
         tolerance: largest absolute difference, of each number, that counts as right: some four

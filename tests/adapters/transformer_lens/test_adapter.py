@@ -492,6 +492,15 @@ def test_a_plain_module_is_refused() -> None:
 # -- three ways to one number ----------------------------------------------------------------------
 
 
+def unnamed(result: Any) -> dict[str, Any]:
+    """A spectrum as JSON without what rows are called: a cache does not hold their tokens."""
+    fields = result.to_dict()
+    for row in (fields["first_direction"] or {}).get("rows", ()):
+        for name in ("token", "text", "document"):
+            row.pop(name)
+    return fields
+
+
 @pytest.mark.slow
 def test_analyze_attach_and_measure_agree(lens: Any) -> None:
     sites = ["blocks.1.hook_resid_post", "blocks.2.attn.hook_z", "blocks.0.mlp.hook_post"]
@@ -511,4 +520,4 @@ def test_analyze_attach_and_measure_agree(lens: Any) -> None:
         for other in (attached, measured):
             assert torch.equal(analyzed[site, "mean"].mean, other[site, "mean"].mean)
             assert analyzed[site, "mean"].n_samples == other[site, "mean"].n_samples == 40 * 19 - 8
-            assert analyzed[site, "spectrum"].to_dict() == other[site, "spectrum"].to_dict()
+            assert unnamed(analyzed[site, "spectrum"]) == unnamed(other[site, "spectrum"])

@@ -93,7 +93,9 @@ def test_a_whole_comparison_and_the_same_out_of_its_store(url, tmp_path, monkeyp
     assert main([*command, "--fresh"]) == 0
     after = spent(out)
     asked_again = sum(u.evaluation.explanation.state == "failed" for u in comparison)
-    assert after.answers - before.answers + after.failures - before.failures <= asked_again
+    # A failed explanation is asked for again; if it comes, its unit is simulated and judged.
+    sent = after.answers - before.answers + after.failures - before.failures
+    assert sent <= 20 * asked_again
     again = Comparison.load(out)
     columns = ["correlation", "detection", "requests", "prompt_tokens", "completion_tokens"]
     first, second = (c.to_dataframe()[columns] for c in (comparison, again))
