@@ -22,8 +22,8 @@ from polycode_plugins.metrics import Covariance
 from polycode_plugins.metrics.spectrum.effective_dimensions import Estimate, effective_dimensions
 from polycode_plugins.metrics.spectrum.first_direction import first_direction
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
-from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT
-from polycode_plugins.metrics.spectrum.row_groups import RowGroups
+from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT
+from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
 
 Array = NDArray[np.float64]
 WIDTH = 200

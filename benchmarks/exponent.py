@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.metrics import Spectrum
-from polycode_plugins.metrics.spectrum.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.spectrum.law.power_law import PowerLawFit, fit_power_law
 from polycode_plugins.metrics.spectrum.summaries import participation_ratio
 
 Array = NDArray[np.float64]

@@ -19,14 +19,17 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.axes import (
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, choose
+from polycode_plugins.adapters.evidence.axes import (
     Reading,
     lay,
     main_leaf,
     width_of,
 )
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, choose
-from polycode_plugins.adapters.calls import Call, Calls
+from polycode_plugins.adapters.evidence.calls import Call, Calls
+from polycode_plugins.adapters.evidence.layout import asked_axes
+from polycode_plugins.adapters.evidence.proof import Axes
+from polycode_plugins.adapters.evidence.reader import Reader, Wanted, around, not_read
 from polycode_plugins.adapters.hooks import (
     StopForward,
     eager,
@@ -35,9 +38,6 @@ from polycode_plugins.adapters.hooks import (
     tensor_of,
 )
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
-from polycode_plugins.adapters.layout import asked_axes
-from polycode_plugins.adapters.proof import Axes
-from polycode_plugins.adapters.reader import Reader, Wanted, around, not_read
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, SiteError

@@ -17,7 +17,7 @@ from polycode_plugins.metrics.mine.joint import Reservoir
 from polycode_plugins.metrics.mine.metric import MINE
 from polycode_plugins.metrics.mine.result import MINEResult
 from polycode_plugins.metrics.pairs import PairMetric, Partner
-from polycode_plugins.metrics.spectrum.cross_validated import (
+from polycode_plugins.metrics.spectrum.law.cross_validated import (
     CrossValidatedSpectrum,
     cross_validated_spectrum,
 )

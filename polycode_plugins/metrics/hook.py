@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals, Site
-from polycode_plugins.adapters.points import hook_axes
+from polycode_plugins.adapters.evidence.points import hook_axes
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.base import Accumulator, Metric, check_finite
 from polycode_plugins.metrics.pairs import result_at

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.adapters.base import Adapter, Capture, choose
-from polycode_plugins.adapters.masks import Mask
-from polycode_plugins.adapters.points import hook_axes
+from polycode_plugins.adapters.evidence.masks import Mask
+from polycode_plugins.adapters.evidence.points import hook_axes
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
 from polycode_plugins.files.provenance import Rows, environment
 from polycode_plugins.files.weights import identified

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import polycode_plugins as pc
-from polycode_plugins.adapters import reader
+from polycode_plugins.adapters.evidence import reader
 
 DATA = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
 SITES = ["body.0", "body.1", "body.3", "head"]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Tokens
-from polycode_plugins.adapters.calls import named_arguments
-from polycode_plugins.adapters.documents import Documents
+from polycode_plugins.adapters.evidence.calls import named_arguments
+from polycode_plugins.adapters.evidence.documents import Documents
 from polycode_plugins.adapters.hooks import in_backward, is_fake, uncompiled, without_values
 from polycode_plugins.adapters.text import padding, regular, special_ids, token_text
 from polycode_plugins.errors import SiteError

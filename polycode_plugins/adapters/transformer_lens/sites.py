@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from polycode_plugins.adapters.points import holds_weights
+from polycode_plugins.adapters.evidence.points import holds_weights
 
 # The order in which the parts of a model and of its blocks run, as far as it is the same in all
 # architectures; for where no forward pass can be traced. A part that is not here comes late.

@@ -26,9 +26,9 @@ from polycode_plugins.metrics.capacity.result import (
     DropoutCapacity,
     PowerLawBound,
 )
-from polycode_plugins.metrics.spectrum.power_law import FitName, checked_ranks, fit_power_law
-from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
-from polycode_plugins.metrics.spectrum.row_groups import RowGroups
+from polycode_plugins.metrics.spectrum.law.power_law import FitName, checked_ranks, fit_power_law
+from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
+from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
 from polycode_plugins.theory import (
     dropout_capacity,
     gaussian_capacity,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polycode_plugins.metrics.base import Result
-from polycode_plugins.metrics.spectrum.power_law import PowerLawFit
+from polycode_plugins.metrics.spectrum.law.power_law import PowerLawFit
 from polycode_plugins.theory import gaussian_entropy
 
 if TYPE_CHECKING:

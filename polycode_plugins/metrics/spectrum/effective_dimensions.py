@@ -15,8 +15,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polycode_plugins.metrics.spectrum.degrees_of_freedom import DegreesOfFreedom
-from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.degrees_of_freedom import DegreesOfFreedom
 from polycode_plugins.metrics.spectrum.summaries import (
     checked_eigenvalues,
     checked_samples,

@@ -23,7 +23,7 @@ from polycode_plugins.metrics.spectrum.effective_dimensions import (
     effective_dimensions,
 )
 from polycode_plugins.metrics.spectrum.priority_sample import KeptRow, PrioritySample
-from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 Array = NDArray[np.float64]
 

@@ -19,14 +19,14 @@ from polycode_plugins.activations import Activations, Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
-from polycode_plugins.metrics.spectrum.domain import Domain
 from polycode_plugins.metrics.spectrum.doubts import spectrum_doubts
 from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
     effective_dimensions,
 )
 from polycode_plugins.metrics.spectrum.first_direction import FirstDirection, first_direction
-from polycode_plugins.metrics.spectrum.power_law import (
+from polycode_plugins.metrics.spectrum.law.domain import Domain
+from polycode_plugins.metrics.spectrum.law.power_law import (
     DEFAULT_RANKS,
     MIN_RANKS,
     PowerLawFit,
@@ -34,9 +34,9 @@ from polycode_plugins.metrics.spectrum.power_law import (
     fit_power_law,
 )
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
-from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
-from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
-from polycode_plugins.metrics.spectrum.row_groups import RowGroups
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
+from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
     effective_dimensions,
 )
-from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.summaries import matrix_entropy, spectral_entropy
 
 

@@ -15,7 +15,7 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Covariance, Spectrum, SpectrumResult
 from polycode_plugins.metrics.spectrum.first_direction import FirstDirection, first_direction
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
-from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT
+from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT
 from polycode_plugins.runs.gathering import Statistics
 
 WIDTH = 40

@@ -234,7 +234,7 @@ def test_ranks_too_few_for_a_fit_are_refused_when_they_are_given():
 
 def test_one_fit_serves_all_metrics_of_a_site():
     from polycode_plugins.metrics import Capacity
-    from polycode_plugins.metrics.spectrum import power_law
+    from polycode_plugins.metrics.spectrum.law import power_law
 
     batch = torch.from_numpy(rows(400, 80, seed=3))
     spectrum = Spectrum().measure(batch)

@@ -20,14 +20,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
-from polycode_plugins.metrics.spectrum.sample_spectrum import (
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import (
     Array,
     Levels,
     Start,
     levels,
     sample_spectrum,
 )
+from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
 
 BINS = 24
 OUTER_BINS = 6  # on either side of the ranks

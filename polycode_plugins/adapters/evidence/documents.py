@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polycode_plugins.adapters.shadow import leaves
+from polycode_plugins.adapters.evidence.shadow import leaves
 from polycode_plugins.errors import SiteError
 
 _JOINED = "joined through the cache"

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.correlated_rows import (
+from polycode_plugins.metrics.spectrum.rows.correlated_spectrum import (
     Profile,
     found_from,
     kernel,
@@ -39,7 +39,7 @@ from polycode_plugins.metrics.spectrum.correlated_rows import (
     responses,
     solve,
 )
-from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -121,7 +121,7 @@ def levels(logs: Array, dof: float, edges: NDArray[np.int64]) -> Levels:
 class Start:
     """Where a search for points begins: those of a similar population.
 
-    points: [nodes] w. x, e, form: of correlated rows, see `correlated_rows`; None for independent
+    points: [nodes] w. x, e, form: of correlated rows, see `rows.correlated_spectrum`; None for independent
         ones.
     """
 

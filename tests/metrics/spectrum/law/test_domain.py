@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gaussian_spectra import spectrum
 
-from polycode_plugins.metrics.spectrum.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.spectrum.law.power_law import PowerLawFit, fit_power_law
 
 WIDTH = 200
 RANKS = np.arange(1.0, WIDTH + 1)

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from polycode_plugins.adapters.axes import (
+from polycode_plugins.adapters.evidence.axes import (
     main_leaf,
 )
-from polycode_plugins.adapters.calls import Call
+from polycode_plugins.adapters.evidence.calls import Call
 from polycode_plugins.errors import DataError, SiteError
 
 #: A mask, a function of the named arguments of a call that returns one, None to count everything,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gaussian_spectra import power_law, spectra
 
-from polycode_plugins.metrics.spectrum.degrees_of_freedom import DegreesOfFreedom
-from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.degrees_of_freedom import DegreesOfFreedom
 
 
 def entropy(values: np.ndarray) -> float:

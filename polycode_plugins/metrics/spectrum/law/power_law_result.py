@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from polycode_plugins.metrics.spectrum.domain import Domain
+from polycode_plugins.metrics.spectrum.law.domain import Domain
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 from gaussian_spectra import power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError, PolycodeError
-from polycode_plugins.metrics.spectrum.power_law import PowerLawFit, fit_power_law
-from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
+from polycode_plugins.metrics.spectrum.law.power_law import PowerLawFit, fit_power_law
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 
 def fits(width: int, exponent: float, n: int, seeds: int, **options) -> list[PowerLawFit]:

@@ -8,9 +8,9 @@ from gaussian_spectra import eigenvalues, power_law, spectra
 from scipy.signal import lfilter
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.power_law import fit_power_law
-from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
-from polycode_plugins.metrics.spectrum.sample_spectrum import sample_spectrum
+from polycode_plugins.metrics.spectrum.law.power_law import fit_power_law
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import sample_spectrum
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 
 @pytest.mark.parametrize(("n", "ranks"), [(60, [1, 3, 10, 30, 50]), (130, [1, 5, 30, 60, 90])])

@@ -7,7 +7,7 @@ both are one curve: Silverstein's equation (see `sample_spectrum`), on the negat
     D(kappa) = df(z)    where    kappa = z / (1 - df(z) / n)
 
 (Dobriban & Wager 2018, Ann. Statist. 46; for correlated rows kappa = z / H(-df / n), H of
-`row_correlation.Form`). No equation has to be solved for it. Sums over the population are
+`correlation.Form`). No equation has to be solved for it. Sums over the population are
 integrals of D:
 
     sum tau^s     = sin(pi s) / pi  int D(kappa) kappa^(s - 1) dkappa,    0 < s < 1,
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 Array = NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """The correlation of rows that has the moments measured in groups of documents.
 
-Gauss-Newton steps (Levenberg & Marquardt) over the parameters of `row_correlation`. What the groups
+Gauss-Newton steps (Levenberg & Marquardt) over the parameters of `correlation`. What the groups
 cannot tell is held by weak assumptions: that neighbouring ranks are correlated alike, and that
 nothing is common or repeated unless it shows.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polycode_plugins.metrics.spectrum.row_correlation import (
+from polycode_plugins.metrics.spectrum.rows.correlation import (
     HIGHEST_LAG,
     LOWEST_LAG,
     MOST_COMMON,
@@ -21,7 +21,7 @@ from polycode_plugins.metrics.spectrum.row_correlation import (
 )
 
 if TYPE_CHECKING:
-    from polycode_plugins.metrics.spectrum.row_dependence import Moments
+    from polycode_plugins.metrics.spectrum.rows.dependence import Moments
 
 STEPS = 40
 PLACES, SHARES = (v / 2 for v in np.polynomial.legendre.leggauss(8))

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site, Tokens, default_axes
-from polycode_plugins.adapters.axes import (
+from polycode_plugins.adapters.base import Capture
+from polycode_plugins.adapters.evidence.axes import (
     Laid,
     Place,
     Reading,
@@ -24,15 +25,20 @@ from polycode_plugins.adapters.axes import (
     lay,
     main_leaf,
 )
-from polycode_plugins.adapters.base import Capture
-from polycode_plugins.adapters.calls import Call, Calls
-from polycode_plugins.adapters.documents import UNKNOWN, Documents, of_rows, packed_rows, past_of
+from polycode_plugins.adapters.evidence.calls import Call, Calls
+from polycode_plugins.adapters.evidence.documents import (
+    UNKNOWN,
+    Documents,
+    of_rows,
+    packed_rows,
+    past_of,
+)
+from polycode_plugins.adapters.evidence.layout import asked_axes, axes_of
+from polycode_plugins.adapters.evidence.masks import Counted, Mask, asked, counted
+from polycode_plugins.adapters.evidence.proof import Axes, Proof
+from polycode_plugins.adapters.evidence.shadow import proper
 from polycode_plugins.adapters.hooks import is_fake, move_last, observe, tensor_of
 from polycode_plugins.adapters.inputs import tokens_of
-from polycode_plugins.adapters.layout import asked_axes, axes_of
-from polycode_plugins.adapters.masks import Counted, Mask, asked, counted
-from polycode_plugins.adapters.proof import Axes, Proof
-from polycode_plugins.adapters.shadow import proper
 from polycode_plugins.adapters.text import regular
 from polycode_plugins.errors import DataError, SiteError
 
@@ -273,7 +279,7 @@ class Reader:
             return Reading(("batch", "feature"), order="unknown", routed=True)
         if values.dim() > 3 and (main is None or main.values.dim() > 3):
             if self._votes is None:
-                from polycode_plugins.adapters.layout import static_evidence
+                from polycode_plugins.adapters.evidence.layout import static_evidence
 
                 self._votes = static_evidence(self._root)
             return Reading(axes_of(name, one.module, values, self._votes))

@@ -8,7 +8,7 @@ its n_k rows in direction i,
     E W_k,ij^2 = tr R_i R_j,    E W_k,ij W_k,jl W_k,li = tr R_i R_j R_l,    E S_k,i^2 = 1' R_i 1
 
 for different i, j, l. They are measured in blocks of directions, by rank, and a correlation that
-changes with rank is fitted to them (see `row_correlation`). Rows whose norms are heavy-tailed do
+changes with rank is fitted to them (see `correlation`). Rows whose norms are heavy-tailed do
 the same without any correlation, and so, in a sketch, do features that are zero in most rows. Both
 show in groups into which the samples are dealt one by one, beside which documents are judged; the
 spectrum is spread by the former and not by the latter, which a sketch cannot tell apart.
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.spectrum.row_correlation import GROUPS, INDEPENDENT, RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.correlation import GROUPS, INDEPENDENT, RowCorrelation
 
 Array = NDArray[np.float64]
 #: From directions of the sketch [sketch, k]: ranks [k, nodes] of the population and their weights.
@@ -282,7 +282,7 @@ def dependence(documents: Groups, singles: Groups | None, ranks: Ranks | None) -
     told = found if single is None else _beside(found, single, tails, tails_cube)
     correlation = INDEPENDENT
     if _significant(told, found, single):
-        from polycode_plugins.metrics.spectrum.row_fit import fitted
+        from polycode_plugins.metrics.spectrum.rows.fit import fitted
 
         places = None if ranks is None else _places(documents, blocks, ranks)
         correlation = fitted(told, places, _length(documents.counts))

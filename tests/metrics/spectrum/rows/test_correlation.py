@@ -10,9 +10,9 @@ from scipy.linalg import toeplitz
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.metrics import Spectrum
-from polycode_plugins.metrics.spectrum.power_law import fit_power_law
-from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
-from polycode_plugins.metrics.spectrum.sample_spectrum import sample_spectrum
+from polycode_plugins.metrics.spectrum.law.power_law import fit_power_law
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import sample_spectrum
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 WIDTH = 100
 FALLING = np.linspace(0.95, 0.0, WIDTH)
@@ -123,7 +123,7 @@ def test_correlation_is_found_by_direction():
 
 def test_squares_by_rank_are_those_planted():
     from polycode_plugins.metrics.accumulators import Covariance
-    from polycode_plugins.metrics.spectrum.row_groups import RowGroups
+    from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
 
     ranks = np.array([15, 30, 60])
     truth = [np.square(toeplitz(FALLING[r - 1] ** np.arange(64))).sum() / 64 for r in ranks]

@@ -11,7 +11,7 @@ derivative and the covariance of the eigenvalues come from random matrix theory 
 
 Rows that are correlated, or whose *norm* is heavy-tailed (elliptical, such as Student-t), spread
 the sample spectrum as fewer rows would. No function of the eigenvalues alone can tell that from
-another population, so it must be said by `rows`, which `row_groups` measures in the data. Heavy
+another population, so it must be said by `rows`, which `rows.groups` measures in the data. Heavy
 tails of independent features only widen the scatter.
 """
 
@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from polycode_plugins.errors import DataError, PolycodeError, near
-from polycode_plugins.metrics.spectrum.breaks import find_break
-from polycode_plugins.metrics.spectrum.domain import Curve, curve, domain
-from polycode_plugins.metrics.spectrum.matching import (
+from polycode_plugins.metrics.spectrum.law.breaks import find_break
+from polycode_plugins.metrics.spectrum.law.domain import Curve, curve, domain
+from polycode_plugins.metrics.spectrum.law.matching import (
     CELLS,
     FLAT,
     Binned,
@@ -37,9 +37,9 @@ from polycode_plugins.metrics.spectrum.matching import (
     binned,
     match,
 )
-from polycode_plugins.metrics.spectrum.power_law_result import Break, PowerLawFit
-from polycode_plugins.metrics.spectrum.row_correlation import INDEPENDENT, RowCorrelation
-from polycode_plugins.metrics.spectrum.sample_spectrum import Array
+from polycode_plugins.metrics.spectrum.law.power_law_result import Break, PowerLawFit
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array
+from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.summaries import checked_eigenvalues, checked_samples
 
 __all__ = ["DEFAULT_RANKS", "Break", "FitName", "PowerLawFit", "fit_power_law"]

@@ -9,7 +9,7 @@ the population's direction of rank j is described by its spectrum over frequenci
 an autoregression of lag-one correlation a_j beside a share c_j of the variance that is common to
 the L rows of a document, both changing with the logarithm of the rank; then all rows come `copies`
 times each. tr R_i R_j / n, the variance of an element of the sample covariance, is the integral of
-f_i f_j. `row_dependence` finds such a description in data.
+f_i f_j. `dependence` finds such a description in data.
 """
 
 from __future__ import annotations

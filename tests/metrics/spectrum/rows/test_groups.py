@@ -11,8 +11,8 @@ from scipy.signal import lfilter
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import Spectrum
-from polycode_plugins.metrics.spectrum.row_dependence import RowDependence
-from polycode_plugins.metrics.spectrum.row_groups import RowGroups
+from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
+from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
 
 AXES = ("batch", "position", "feature")
 SCALE = np.arange(1, 121) ** -0.5

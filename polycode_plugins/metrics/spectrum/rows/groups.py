@@ -2,7 +2,7 @@
 
 The tokens of a text are correlated, those of different documents are not. So documents are dealt
 into groups, and a sketch of the activations, their projection to a few random directions, gets a
-mean and a scatter matrix for each group, of which `row_dependence` makes sense. Beside them stand
+mean and a scatter matrix for each group, of which `dependence` makes sense. Beside them stand
 groups into which the samples are dealt one by one. All of it takes up to 4 MB for each site.
 """
 
@@ -19,8 +19,8 @@ from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.metrics.base import Accumulator
-from polycode_plugins.metrics.spectrum.row_correlation import GROUPS, INDEPENDENT
-from polycode_plugins.metrics.spectrum.row_dependence import (
+from polycode_plugins.metrics.spectrum.rows.correlation import GROUPS, INDEPENDENT
+from polycode_plugins.metrics.spectrum.rows.dependence import (
     Array,
     RowDependence,
     dependence,

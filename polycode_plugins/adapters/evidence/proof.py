@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from polycode_plugins.adapters.axes import Input, Place, Reading, main_leaf
-from polycode_plugins.adapters.calls import Call
-from polycode_plugins.adapters.layout import own_layout
-from polycode_plugins.adapters.shadow import Leaf, NotYet, leaves, proper
-from polycode_plugins.adapters.trial import Trial
+from polycode_plugins.adapters.evidence.axes import Input, Place, Reading, main_leaf
+from polycode_plugins.adapters.evidence.calls import Call
+from polycode_plugins.adapters.evidence.layout import own_layout
+from polycode_plugins.adapters.evidence.shadow import Leaf, NotYet, leaves, proper
+from polycode_plugins.adapters.evidence.trial import Trial
 from polycode_plugins.adapters.undisturbed import undisturbed
 
 _TOKENS = ("input_ids", "inputs_embeds", "attention_mask")  # whose axes are [batch, position, ..]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations
-from polycode_plugins.adapters.documents import UNKNOWN, Documents
+from polycode_plugins.adapters.evidence.documents import UNKNOWN, Documents
 
 SITE = "model.layers.0"
 IDS = torch.randint(25, 60, (4, 5), generator=torch.Generator().manual_seed(3))

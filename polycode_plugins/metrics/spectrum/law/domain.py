@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.matching import Binned, binned, expect
-from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
-from polycode_plugins.metrics.spectrum.sample_spectrum import Array, levels
+from polycode_plugins.metrics.spectrum.law.matching import Binned, binned, expect
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array, levels
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 BINS = 48
 ROUNDS = 5

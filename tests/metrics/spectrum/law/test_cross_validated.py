@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.cross_validated import cross_validated_spectrum
+from polycode_plugins.metrics.spectrum.law.cross_validated import cross_validated_spectrum
 
 
 def repeats(stimuli: int, width: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

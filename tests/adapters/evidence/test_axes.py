@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations
-from polycode_plugins.adapters.axes import (
+from polycode_plugins.adapters.evidence.axes import (
     Reading,
     Shapes,
     lay,

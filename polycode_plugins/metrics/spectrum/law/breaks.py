@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polycode_plugins.metrics.spectrum.matching import Binned, Matched
-from polycode_plugins.metrics.spectrum.sample_spectrum import Array
+from polycode_plugins.metrics.spectrum.law.matching import Binned, Matched
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array
 
 MIN_SIDE = 3  # bins on either side of a break
 MIN_TESTED = 8  # bins below which no break is looked for

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polycode_plugins.adapters.axes import (
+from polycode_plugins.adapters.evidence.axes import (
     Input,
     Order,
     Place,
@@ -21,10 +21,15 @@ from polycode_plugins.adapters.axes import (
     main_leaf,
     names_of,
 )
-from polycode_plugins.adapters.calls import Call, argument_names, holds_all, named_arguments
+from polycode_plugins.adapters.evidence.calls import (
+    Call,
+    argument_names,
+    holds_all,
+    named_arguments,
+)
+from polycode_plugins.adapters.evidence.layout import axes_of, evidence
+from polycode_plugins.adapters.evidence.shadow import Leaf, Shadow, changed, leaves
 from polycode_plugins.adapters.hooks import first_tensor, tensor_of
-from polycode_plugins.adapters.layout import axes_of, evidence
-from polycode_plugins.adapters.shadow import Leaf, Shadow, changed, leaves
 from polycode_plugins.adapters.undisturbed import seed_torch
 from polycode_plugins.errors import DataError, ModelError, SiteError
 

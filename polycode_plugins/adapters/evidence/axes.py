@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from polycode_plugins.activations import FEATURE_AXES
-from polycode_plugins.adapters.shadow import Leaf, leaves
+from polycode_plugins.adapters.evidence.shadow import Leaf, leaves
 
 #: A module, the index of its call, and "out" or "in".
 Place = tuple[nn.Module, int, str]

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.spectrum.row_correlation import RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]

@@ -1,0 +1,1 @@
+"""What is proven of a model before a row is counted: axes, masks, documents."""

@@ -1,0 +1,1 @@
+"""How rows depend on one another, and what that does to a sample's spectrum."""
