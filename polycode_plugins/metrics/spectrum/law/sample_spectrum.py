@@ -121,8 +121,8 @@ def levels(logs: Array, dof: float, edges: NDArray[np.int64]) -> Levels:
 class Start:
     """Where a search for points begins: those of a similar population.
 
-    points: [nodes] w. x, e, form: of correlated rows, see `rows.correlated_spectrum`; None for independent
-        ones.
+    points: [nodes] w. x, e, form: of correlated rows (`rows.correlated_spectrum`); None for
+        independent ones.
     """
 
     points: Complex
