@@ -152,8 +152,26 @@ class Result:
     #: Fields of `scalars()` in the picture over layers that the report begins with; the first
     #: number of `headline` unless given.
     mapped: ClassVar[tuple[str, ...]] = ()
+    #: The paragraph of the documentation on it: "page.html#paragraph", or a whole address.
+    documentation: ClassVar[str] = ""
     #: Fields of `scalars()` that a comparison sets beside how well a layer's units are explained.
     related: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Before `dataclass` gives the class one that prints whole arrays.
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        from polycode_plugins.metrics.result_card import result_card
+
+        return result_card(self, drawn=False).text()
+
+    def _repr_html_(self) -> str:
+        from polycode_plugins.metrics.result_card import result_card
+
+        return result_card(self, drawn=True).html()
 
     if TYPE_CHECKING:
 

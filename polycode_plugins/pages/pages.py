@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from polycode_plugins.pages.charts import Chart, plotly_figure
+from polycode_plugins.pages.documentation import address
 from polycode_plugins.pages.escaping import breakable, csp_hash, data_uri, printable, script_json
 from polycode_plugins.pages.palette import shades, variables
 from polycode_plugins.pages.pictures import chart_image
@@ -95,11 +96,13 @@ class Section:
         id: unique on the page; letters, digits and hyphens.
         title: its heading.
         parts: what it holds, in order.
+        documentation: the paragraph that explains it, see `polycode_plugins.pages.documentation`.
     """
 
     id: str
     title: str
     parts: Sequence[Part]
+    documentation: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {"chart_image": chart_image}
     environment.filters |= {
+        "address": address,
         "breakable": breakable,
         "figure": plotly_figure,
         "script_json": script_json,

@@ -120,10 +120,14 @@ class Analysis:
         return len(self.results)
 
     def __repr__(self) -> str:
-        tallies = (self.run.get("left_out") or {}).values()
-        most = max((sum(tally.values()) for tally in tallies), default=0)
-        left_out = f"; {most} positions left out" if most else ""
-        return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)}{left_out})"
+        from polycode_plugins.runs.notebook import card
+
+        return card(self, drawn=False).text()
+
+    def _repr_html_(self) -> str:
+        from polycode_plugins.runs.notebook import card
+
+        return card(self, drawn=True).html()
 
     @property
     def warnings(self) -> tuple[SiteWarning, ...]:
@@ -147,6 +151,20 @@ class Analysis:
                 row |= {f"{label}.{k}": v for k, v in result.scalars().items()}
             rows.append(row)
         return pd.DataFrame(rows)
+
+    def headline(self, metric: str | None = None, *, width: int = 80) -> pd.DataFrame:
+        """What says most of one metric: few columns, rounded, so that they print side by side.
+
+        Args:
+            metric: its label; the first one unless given.
+            width: characters that the printed table may take; what says least goes first.
+
+        Raises:
+            SiteError: for a metric that is not in this analysis.
+        """
+        from polycode_plugins.runs.notebook import headline
+
+        return headline(self, self.metrics[0] if metric is None else metric, width)
 
     def plot(self, metric: str | None = None) -> Figure:
         """One figure with the plot of every metric at every site, or of one metric."""

@@ -32,8 +32,9 @@ EXPLANATION_CHARACTERS = 30  # of a line of an explanation on paper
 
 @dataclass(frozen=True)
 class UnitCard:
-    """One row of the units: its cells, the explanation, and the texts that unfold."""
+    """One row of the units: its kind and cells, the explanation, and the texts that unfold."""
 
+    kind: str
     cells: Sequence[Cell]
     explanation: str
     failed: bool
@@ -51,6 +52,11 @@ class UnitCards:
     columns: Sequence[tuple[str, bool]]
     rows: Sequence[UnitCard]
     levels: ClassVar[Sequence[int]] = range(1, LEVELS + 1)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of units, to choose from."""
+        return list(dict.fromkeys(row.kind for row in self.rows))
 
     @property
     def shares(self) -> list[int]:
@@ -204,6 +210,7 @@ def _card(unit: ComparedUnit, floors: Sequence[str], comparison: Comparison) -> 
         facts.append(("calibration", made.calibration.warning))
     failed = made.explanation.state != "ok"
     return UnitCard(
+        kind,
         cells,
         visible(f"no explanation: {made.explanation.reason}" if failed else made.explanation.text),
         failed,

@@ -37,15 +37,31 @@ def spectrum_parts(view: View) -> list[Part]:
             ]
         )
     ]
+    drawn = (view.id, view.sites, results)
+    broken = sum(r.power_law.broken for r in results)
+    # A chart of numbers that are not to be read comes after what can be read, or not at all.
+    exponents: list[Part] = [exponent_chart(*drawn)] if broken < len(results) else []
+    begin, end = (exponents, []) if 2 * broken <= len(results) else ([], exponents)
+    theory = action_chart(*drawn)
+    if not exponents:
+        parts.append(
+            Prose(
+                [
+                    "No site's spectrum follows one power law, so there is no chart of exponents; "
+                    "the curves say how the eigenvalues fall, and the tables have all numbers."
+                ]
+            )
+        )
     parts += [
-        exponent_chart(view.id, view.sites, results),
-        spectra_chart(view.id, view.sites, results),
-        dimensions_chart(view.id, view.sites, results),
-        action_chart(view.id, view.sites, results),
-        spectrum_table(view.id, view.sites, results),
-        measures_table(view.id, view.sites, results),
-        directions_table(view.id, view.sites, results),
-        action_table(view.id, view.sites, results),
+        *begin,
+        spectra_chart(*drawn),
+        dimensions_chart(*drawn),
+        *end,
+        *([theory] if theory is not None else []),
+        spectrum_table(*drawn),
+        measures_table(*drawn),
+        directions_table(*drawn),
+        action_table(*drawn),
     ]
     return parts
 
