@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
         help="check that a plugin keeps its contract",
         description="Run the conformance checks on a plugin. Exit status 0 when at least one ran "
         "and none failed, 1 otherwise.",
+        examples=["polycode check spectrum"],
     )
     check.set_defaults(run=run)
     check.add_argument(

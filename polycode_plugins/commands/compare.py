@@ -16,7 +16,10 @@ from polycode_plugins.commands.arguments import (
     adapter_options,
     add_data,
     add_model,
+    add_speech,
     assignments,
+    note_pictures,
+    opening_of,
     reading_of,
     say,
 )
@@ -82,8 +85,13 @@ def add(commands: Any) -> None:
         description="Explain and score units of several kinds in one way, with floors and a "
         "ceiling beside each score. Without arguments it compares neurons with random projections "
         "of the embedded tiny GPT-2, explained by token look-up, offline.",
+        examples=[
+            "polycode compare --model gpt2 --sites 'blocks.*.mlp.hook_post' --explainer ngram "
+            "--out my-run",
+        ],
     )
-    compare.set_defaults(run=_compare)
+    compare.kinds = ("adapters", "explainers")
+    compare.set_defaults(run=_compare, opening=lambda options: opening_of("comparing", options))
     _add_arguments(compare)
     compare.add_argument(
         "--units",
@@ -110,8 +118,10 @@ def add(commands: Any) -> None:
         "explain",
         help="explain some units",
         description="Explain units of one kind and score the explanations.",
+        examples=["polycode explain --sites blocks.3.mlp.hook_post --numbers 3,17,40"],
     )
-    explain.set_defaults(run=_explain)
+    explain.kinds = ("adapters", "explainers")
+    explain.set_defaults(run=_explain, opening=lambda options: opening_of("explaining", options))
     _add_arguments(explain)
     explain.add_argument(
         "--units",
@@ -182,7 +192,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.add_argument("--export", type=Path, help="write explanations as Neuronpedia's JSONL")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_speech(parser)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -283,6 +293,8 @@ def _run(
     from polycode_plugins.explainers.scoring.floors import FLOORS
     from polycode_plugins.report.folder import write_folder
 
+    if options.out is not None and not (options.no_report or options.quiet):
+        note_pictures()
     reading = reading_of(options)
     if reading.pop("shard") != (0, 1):
         raise DataError("--shard does not apply here: a unit's records come from all of the texts")
@@ -291,7 +303,7 @@ def _run(
             options.explainer,
             _explainer_options(options),
             folder=_answers(options, stack),
-            progress=False if options.quiet or options.dry_run else None,
+            progress=not (options.quiet or options.dry_run),
         )
         stack.callback(explainer.close)
         dry = DryRun(explainer) if options.dry_run else None
@@ -313,7 +325,7 @@ def _run(
             **reading,
             out=None if dry else options.out,
             fresh=options.fresh,
-            progress=False if options.quiet else None,
+            progress=not options.quiet,
             command=options.command_line,
             **adapter_options(options),
         )

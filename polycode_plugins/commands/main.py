@@ -10,6 +10,7 @@ import argparse
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -18,6 +19,7 @@ from polycode_plugins.commands import (
     analyze,
     check,
     compare,
+    completion,
     merge,
     plugins,
     reference,
@@ -25,15 +27,28 @@ from polycode_plugins.commands import (
     reproduce,
     sites,
 )
-from polycode_plugins.commands.arguments import say
+from polycode_plugins.commands.arguments import say, told
+from polycode_plugins.commands.parser import Parser, subcommands
+from polycode_plugins.commands.settings import expanded
 from polycode_plugins.errors import PolycodeError
 from polycode_plugins.files.guards import read_json, shown
+from polycode_plugins.plugins import KINDS
+
+_COMMANDS = (
+    *(analyze, sites, plugins, report, compare, check, reference, reproduce, merge),
+    completion,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser()
+    parser = parser_of_all()
+    try:
+        arguments = expanded(arguments, subcommands(parser))
+    except PolycodeError as error:
+        sys.stderr.write(f"polycode: {shown(str(error))}\n")
+        return 2
     options = parser.parse_args(arguments)
     if options.run is None:
         parser.print_help()
@@ -41,10 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.command_line = "polycode " + shlex.join(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        status = run(options)
+        with told(options):
+            status = run(options)
         sys.stdout.flush()
         return status
     except PolycodeError as error:
+        if getattr(options, "verbose", False):
+            traceback.print_exception(error)
         # In one piece: torchrun has several writers.
         sys.stderr.write(f"polycode: {shown(str(error))}\n")
         return 2
@@ -73,14 +91,17 @@ def _then(options: argparse.Namespace) -> str:
     return "repeat the same command to go on"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser_of_all() -> argparse.ArgumentParser:
+    """The parser of the command line, with all commands."""
+    parser = Parser(
         prog="polycode",
         description="How redundant, smooth and explainable is a network's code.",
+        examples=["polycode analyze --out out/first    # the embedded model, offline"],
     )
     parser.set_defaults(run=None)
     parser.add_argument("--version", action="version", version=f"polycode-plugins {__version__}")
+    parser.kinds = KINDS
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (analyze, sites, plugins, report, compare, check, reference, reproduce, merge):
+    for command in _COMMANDS:
         command.add(commands)
     return parser

@@ -17,6 +17,7 @@ def add(commands: Any) -> None:
         help="list adapters, metrics and explainers",
         description="List the installed plugins. Each is imported in a process of its own to see "
         "whether it works.",
+        examples=["polycode plugins --no-import"],
     )
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print them as JSON")

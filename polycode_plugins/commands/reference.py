@@ -24,6 +24,7 @@ def add(commands: Any) -> None:
         help="hold this package, or another's answers, against known truths",
         description="Measure arrays whose truth is known, by this package or by the answers in a "
         "file. Exit status 0 when all are right, 1 otherwise.",
+        examples=["polycode reference --list"],
     )
     parser.set_defaults(run=run)
     parser.add_argument(

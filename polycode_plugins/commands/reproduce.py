@@ -21,6 +21,7 @@ def add(commands: Any) -> None:
         description="Make figures of the two papers again, as PDF and PNG with their numbers as "
         "CSV, and judge what the papers claim about them. An interrupted run goes on where it was; "
         "a finished one is only read.",
+        examples=["polycode reproduce moving-dot --scale smoke"],
     )
     reproduce.set_defaults(run=_run)
     reproduce.add_argument("names", nargs="*", metavar="NAME", help="of a figure, or all")

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from polycode_plugins.errors import DataError, PolycodeError, StateError
+from polycode_plugins.errors import DataError, PolycodeError, StateError, near
 from polycode_plugins.plugins import cause
 
 
@@ -74,6 +74,21 @@ def check_fields(made: Any, *, saved: bool = True) -> None:
         value = getattr(made, name)
         if not _fits(value, hint, saved):
             raise StateError(f"{name} is {_short(value)} and must be {written}")
+
+
+def check_choices(made: Any) -> None:
+    """Raise DataError for a field of a dataclass that is none of the choices of its annotation."""
+    kind: Any = type(made)
+    for name, (hint, _) in _hints(kind).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if not all(get_origin(one) is Literal or one is NoneType for one in parts):
+            continue
+        choices = [value for one in parts for value in get_args(one) or (None,)]
+        value = getattr(made, name)
+        if not any(value is one or (isinstance(value, str) and value == one) for one in choices):
+            close = near(str(value), [one for one in choices if isinstance(one, str)])
+            known = ", ".join(map(repr, choices))
+            raise DataError(f"there is no {name} {value!r}{close}; the choices are {known}")
 
 
 @cache

@@ -185,6 +185,27 @@ def load_run(folder: Path) -> dict[str, Any]:
     return run
 
 
+def admit(folder: Path, *, fresh: bool) -> None:
+    """Refuse, before a model is loaded, a folder that the results could not be written into.
+
+    Raises:
+        StateError: for one that is a file, holds other files or, unless `fresh`, a finished run,
+            or cannot be written or made.
+    """
+    if not folder.exists():
+        home = next(parent for parent in folder.absolute().parents if parent.exists())
+        if not home.is_dir():
+            raise StateError(f"{str(home)!r} is a file, so {str(folder)!r} cannot be made in it")
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise StateError(f"cannot make {str(folder)!r}: {str(home)!r} is not yours to write to")
+        return
+    prepare(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StateError(f"cannot write to {str(folder)!r}: it is not yours to write to")
+    if not fresh:
+        refuse_finished(folder)
+
+
 def refuse_finished(folder: Path) -> None:
     """Raise StateError when the folder holds a finished run."""
     if (folder / RUN).is_file() and load_run(folder).get("complete"):

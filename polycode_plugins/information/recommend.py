@@ -142,15 +142,16 @@ def remarks(estimates: dict[str, Estimate], chosen: str, setting: Setting) -> li
         )
     if found.chance is not None and found.chance > max(_CHANCE, _CHANCE_SHARE * found.nats):
         said.append(
-            f"Of shuffled pairs, where nothing is shared, {NAMES[chosen]} would say {found.chance:.3f} "
-            f"nats, since the values repeat too rarely for {n} samples; that is corrected for, but "
-            "the correction is an approximation, so pass more samples."
+            f"Of shuffled pairs, where nothing is shared, {NAMES[chosen]} would say "
+            f"{found.chance:.3f} nats, since the values repeat too rarely for {n} samples; that is "
+            "corrected for, but the correction is an approximation, so pass more samples."
         )
     if (gap := _gap(estimates, found)) is not None:
         low, high = gap
         said.append(
-            f"The estimators disagree: {NAMES[low]} says {max(estimates[low].nats, 0):.3f} nats and "
-            f"{NAMES[high]} {estimates[high].nats:.3f}; {NAMES[chosen]} is recommended, but look at all of them."
+            f"The estimators disagree: {NAMES[low]} says {max(estimates[low].nats, 0):.3f} nats "
+            f"and {NAMES[high]} {estimates[high].nats:.3f}; {NAMES[chosen]} is recommended, but "
+            "look at all of them."
         )
     width = setting.x_width + setting.y_width
     if n < max(1000, 20 * width):

@@ -258,6 +258,7 @@ class Metric(ABC):
     def __post_init__(self) -> None:
         if not self.label:
             object.__setattr__(self, "label", self.name)
+        guards.check_choices(self)
 
     @abstractmethod
     def accumulators(self) -> Mapping[str, Accumulator]:

@@ -84,7 +84,8 @@ def generic_parts(view: View) -> list[Part]:
     """How to read it, the first of its headline by depth, a table of all scalars, the plots.
 
     A result class may say more than its base asks for: `interval` (low, high) around its first
-    scalar, and `intervals` {field: (low, high)} around others. Its `warnings` stand at the beginning of the page.
+    scalar, and `intervals` {field: (low, high)} around others. Its `warnings` stand at the
+    beginning of the page.
     """
     units: Mapping[str, str] = view.results[0].units
     called: Mapping[str, str] = view.results[0].names

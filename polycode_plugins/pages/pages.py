@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from polycode_plugins.pages.charts import Chart, plotly_figure
@@ -18,7 +19,6 @@ from polycode_plugins.pages.documentation import address
 from polycode_plugins.pages.escaping import breakable, csp_hash, data_uri, printable, script_json
 from polycode_plugins.pages.palette import shades, variables
 from polycode_plugins.pages.pictures import chart_image
-from polycode_plugins.plugins import missing_extra
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -124,8 +124,7 @@ def render(page: Page) -> str:
     The policy in its head forbids every request, and every script but the page's own (by their
     hashes), so that foreign text which ever got past the escaping could still do nothing.
 
-    Raises:
-        PluginError: when the report extra is not installed.
+    Where plotly is not installed (the report extra), charts are pictures.
     """
     environment = _environment()
     source = environment.loader.get_source  # type: ignore[union-attr]
@@ -141,6 +140,11 @@ def render(page: Page) -> str:
         hashes=[h for h in [*(csp_hash(script) for script in scripts.values()), plotly] if h],
     )
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", printable(html))
+
+
+def interactive() -> bool:
+    """Whether charts are drawn by plotly; they are pictures without it."""
+    return find_spec("plotly") is not None
 
 
 def _environment() -> Environment:
@@ -165,14 +169,15 @@ def _environment() -> Environment:
 
 @cache
 def _plotly() -> tuple[str, str]:
-    """Plotly.js, gzipped, as base64, and its hash for the policy.
+    """Plotly.js, gzipped, as base64, and its hash for the policy; "" where it is not installed.
 
-    Packed it takes 2 MB instead of 5, and a browser reads the page without parsing it first.
+    Charts are pictures then. Packed it takes 2 MB instead of 5, and a browser reads the page
+    without parsing it first.
     """
     try:
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise missing_extra("plotly", "report", "the report") from error
+    except ImportError:
+        return "", ""
     script: str = get_plotlyjs()
     packed = data_uri(gzip.compress(script.encode("utf-8"), 6, mtime=0), "application/gzip")
     return packed.partition(",")[2], csp_hash(script)

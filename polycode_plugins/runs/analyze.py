@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from torch import nn
 from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.data_options import DataOptions
-from polycode_plugins.errors import DataError
+from polycode_plugins.errors import DataError, SiteError
+from polycode_plugins.files.storage import admit
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric
@@ -20,6 +22,8 @@ from polycode_plugins.runs.analysis import Analysis
 from polycode_plugins.runs.course import Asked, alone, together
 from polycode_plugins.runs.gathering import make_metrics
 from polycode_plugins.runs.memory import bytes_of
+
+_LOG = logging.getLogger(__name__)
 
 
 def analyze(
@@ -83,11 +87,7 @@ def analyze(
             half-written.
     """
     made = make_metrics(metrics)
-    source = load(model, adapter, **options)
-    if train_mode:
-        _enter_train_mode(source.model, ours=model is None or isinstance(model, str | Path))
-    for metric in made:
-        metric.admit(source.model, train_mode=train_mode)
+    _check_types(sites, progress)
     data_options = DataOptions(
         batch_size=batch_size,
         context=context,
@@ -97,19 +97,47 @@ def analyze(
         text_field=text_field,
         seed=seed,
     )
+    folder = Path(out) if out is not None else None
+    limit_bytes = None if memory is None else bytes_of(memory)
+    if folder is not None and not distributed.launched():  # there the first process looks
+        admit(folder, fresh=fresh)
+    _LOG.info("loading %s", "the embedded model" if model is None else _named(model))
+    source = load(model, adapter, **options)
+    if train_mode:
+        _enter_train_mode(source.model, ours=model is None or isinstance(model, str | Path))
+    for metric in made:
+        metric.admit(source.model, train_mode=train_mode)
+    _LOG.info("loaded with the adapter %s", source.name)
     described = {
         "model": identified(source.describe(), source.model),
         "data": _describe_data(data),
         "seed": seed,
         "options": data_options.lasting() | {"train_mode": train_mode},
     }
-    folder = Path(out) if out is not None else None
-    limit_bytes = None if memory is None else bytes_of(memory)
     asked = Asked(source, made, sites, described, data, data_options, train_mode, progress, command)
     if distributed.launched() and shard == (0, 1):
         with distributed.group() as (rank, world):
             return together(asked, rank, world, folder, fresh=fresh, memory=limit_bytes)
     return alone(asked, folder, fresh=fresh, memory=limit_bytes)
+
+
+def _check_types(sites: Any, progress: Any) -> None:
+    """Refuse arguments of another type before anything is loaded."""
+    if progress is not None and not isinstance(progress, bool):
+        raise DataError(f"progress is True, False or None, not {progress!r}")
+    if sites is None or isinstance(sites, str) or callable(sites):
+        return
+    listed = isinstance(sites, list | tuple | set | frozenset)
+    wrong = [one for one in sites if not isinstance(one, str)] if listed else [sites]
+    if wrong:
+        raise SiteError(
+            "sites are names or globs such as 'blocks.*.hook_resid_post', one or a list of them, "
+            f"and this is a {type(wrong[0]).__name__}: {wrong[0]!r}"
+        )
+
+
+def _named(model: Any) -> str:
+    return str(model) if isinstance(model, str | Path) else f"a {type(model).__name__}"
 
 
 def _enter_train_mode(model: Any, *, ours: bool) -> None:

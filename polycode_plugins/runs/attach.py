@@ -20,8 +20,14 @@ from polycode_plugins.files.provenance import Rows, environment
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric, as_activations
+from polycode_plugins.pages.cards import Card
 from polycode_plugins.runs.analysis import Analysis, finish, record
 from polycode_plugins.runs.gathering import Statistics, listed, make_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN = 4  # sites that a notebook lists
 
 
 class Probe:
@@ -46,6 +52,31 @@ class Probe:
         seen = sum(n > 0 for n in self.n_samples.values())
         parts = [f"{seen} of {len(self._statistics.sites)} sites have fired", *self._remarks()]
         return f"Probe({'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        seen = self.n_samples
+        said = [f"{n:,} samples at {site}" for site, n in list(seen.items())[:_SHOWN]]
+        if len(seen) > _SHOWN:
+            said.append(f"and so on at {len(seen) - _SHOWN} more sites")
+        title = f"Probe of {len(seen)} sites; probe.compute() gives the analysis"
+        return Card(title, said, self._remarks(), "repr(probe)").html()
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`compute().to_dataframe()`: one row per site.
+
+        Raises:
+            SiteError: see `compute`.
+        """
+        return self.compute().to_dataframe()
+
+    if not TYPE_CHECKING:  # a type checker shall find no attribute here
+
+        def __getattr__(self, name):
+            if not name.startswith("_") and hasattr(Analysis, name):
+                raise AttributeError(
+                    f"a probe gathers and has no {name!r}; write probe.compute().{name}"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _remarks(self) -> list[str]:
         remarks = [f"cannot be read: {name}" for name in self._capture.problems]

@@ -272,6 +272,11 @@ def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]
     """
     if isinstance(metrics, str | Metric):
         metrics = [metrics]
+    if not isinstance(metrics, Iterable):
+        raise PluginError(
+            f"metrics are names or objects, one or a list of them, and this is a "
+            f"{type(metrics).__name__}: {metrics!r}"
+        )
     made: list[Metric] = []
     for metric in metrics:
         if isinstance(metric, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polycode_plugins.metrics.chapter import View, findings_of, heat_rows
+from polycode_plugins.metrics.chapter import View, findings_of, heat_rows, is_number
 from polycode_plugins.pages.cards import Card, heat_image
 from polycode_plugins.runs.description import count, model_name
 
@@ -59,11 +59,7 @@ def headline(analysis: Analysis, metric: str, width: int) -> pd.DataFrame:
 
     found = {site.name: analysis[site.name, metric] for site in analysis.sites}
     rows = [result.scalars() for result in found.values()]
-    fields = next(iter(found.values())).headline or [
-        f
-        for f in rows[0]
-        if isinstance(rows[0][f], float | int) and not isinstance(rows[0][f], bool)
-    ]
+    fields = next(iter(found.values())).headline or [f for f in rows[0] if is_number(rows[0][f])]
     # The ends of an interval are one column, beside the number that it is of.
     columns: dict[str, list[Any]] = {}
     for field in fields:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +17,14 @@ from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.files import storage
 from polycode_plugins.files.provenance import FORMAT, Rows, environment, same_analysis
 from polycode_plugins.metrics.base import Metric
+from polycode_plugins.progress import bar
 from polycode_plugins.runs.analysis import Analysis, finish, record, statistics_of
 from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.runs.memory import Room
 from polycode_plugins.runs.parts import Part, Parts, place
+from polycode_plugins.runs.totals import total_rows
 
+_LOG = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0
 _SHARE = 9  # a checkpoint takes at most one part in ten of the time
 
@@ -78,8 +80,12 @@ class _Run:
     ) -> None:
         """Run all batches of this part of the data."""
         with undisturbed(self.adapter.model, train_mode=train_mode):
-            for batch in _shown(self.adapter.batches(data, options), progress):
-                self.take(batch)
+            total, most = total_rows(data, options)
+            with bar("streaming", "row", total, progress, most=most) as shown:
+                for batch in self.adapter.batches(data, options):
+                    self.take(batch)
+                    shown.update(len(batch))
+        _LOG.info("streamed %d rows, %.1f s since the beginning", self.rows.count, self.seconds)
         content = options.content
         self.content = content.hexdigest() if content is not None and content.count else None
         if self.parts.pure:
@@ -125,6 +131,7 @@ class _Run:
 
     def _begin(self, batch: Batch) -> None:
         sites = self.adapter.resolve(self.patterns, batch)
+        _LOG.info("reading %d sites, from %s to %s", len(sites), sites[0].name, sites[-1].name)
         self.statistics = Statistics(self.metrics, sites)
         for part in self.parts.own:
             self._resume(part)
@@ -195,9 +202,10 @@ class _Run:
             "commands": self.commands,
         }
         total = len(self.statistics.sites) * len(self.metrics)
-        with _bar(total, "computing", "result", progress) as bar:
-            analysis = finish(self.statistics, run, bar)
+        with bar("computing", "result", total, progress) as shown:
+            analysis = finish(self.statistics, run, shown)
         analysis.run["seconds"] = self.seconds
+        _LOG.info("computed %d results, %.1f s since the beginning", total, self.seconds)
         return analysis
 
 
@@ -268,22 +276,6 @@ def chosen(batch: Batch, keep: Tensor) -> Batch:
         mask=cut(batch.mask),
         labels=cut(batch.labels),
     )
-
-
-def _shown(batches: Iterable[Batch], progress: bool | None) -> Iterator[Batch]:
-    with _bar(None, "streaming", "row", progress) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch))
-
-
-@contextmanager
-def _bar(total: int | None, what: str, unit: str, progress: bool | None) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    show = sys.stderr.isatty() if progress is None else progress
-    with tqdm(total=total, desc=what, unit=unit, disable=not show, file=sys.stderr) as bar:
-        yield bar
 
 
 def _floats(batch: Batch) -> Tensor | None:

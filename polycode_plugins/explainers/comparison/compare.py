@@ -29,6 +29,7 @@ from polycode_plugins.files import guards, storage
 from polycode_plugins.files.provenance import environment
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
+from polycode_plugins.progress import bar
 
 #: Which sign of a unit is explained unless it is said: the paper takes units as they are.
 _SIGNS: dict[str, Signs] = {"marshall-kirchner": "positive"}
@@ -139,18 +140,21 @@ def compare(
                 )
             if isinstance(n_units, int):
                 warnings += [w for w in fewer(gathered, kinds, n_units) if w not in warnings]
-            for depth, at in enumerate(gathered):
-                evaluations = evaluate(
-                    [records for records, _ in at.records],
-                    made,
-                    replace(scoring, simulator=simulates),
-                    seed=seed,
-                )
-                found += [
-                    ComparedUnit(depth, weights, evaluation, shape)
-                    for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
-                ]
-                directions |= {(at.site.name, group.kind, weights): group for group in at.units}
+            total = sum(len(at.records) for at in gathered)
+            with bar("explaining", "unit", total, progress) as shown:
+                for depth, at in enumerate(gathered):
+                    evaluations = evaluate(
+                        [records for records, _ in at.records],
+                        made,
+                        replace(scoring, simulator=simulates),
+                        seed=seed,
+                    )
+                    found += [
+                        ComparedUnit(depth, weights, evaluation, shape)
+                        for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
+                    ]
+                    directions |= {(at.site.name, g.kind, weights): g for g in at.units}
+                    shown.update(len(at.records))
         run = {
             **environment(),
             "command": command,

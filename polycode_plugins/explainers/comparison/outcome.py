@@ -94,10 +94,14 @@ class Comparison:
         return len(self.units)
 
     def __repr__(self) -> str:
-        return (
-            f"Comparison({len(self.units)} units of {len(self.sites)} sites, "
-            f"kinds: {', '.join(self.kinds)}, explainer: {self.run['explainer']['explainer']})"
-        )
+        from polycode_plugins.explainers.comparison.answer import card
+
+        return card(self, drawn=False).text()
+
+    def _repr_html_(self) -> str:
+        from polycode_plugins.explainers.comparison.answer import card
+
+        return card(self, drawn=True).html()
 
     @property
     def sites(self) -> list[str]:

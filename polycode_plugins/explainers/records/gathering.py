@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -24,6 +23,7 @@ from polycode_plugins.explainers.units.projections import (
     projections,
 )
 from polycode_plugins.files.provenance import Rows
+from polycode_plugins.progress import bar
 
 KINDS = ("neuron", "projection", "component", "independent")
 _FITTED = frozenset({"component", "independent"})
@@ -91,7 +91,7 @@ def gather(
                 made += [u for u in fitted[site.name] if u.kind == kind]
         return made
 
-    watch = _Watch(progress)
+    watch = _Watch(progress, options.limit)
     collectors, kept, strings = run_pass(
         adapter,
         texts,
@@ -193,15 +193,14 @@ def _checked(units_of: UnitsOf) -> UnitsOf:
 class _Watch:
     """Sees the batches go by: shows progress, keeps what was read."""
 
-    def __init__(self, progress: bool | None) -> None:
+    def __init__(self, progress: bool | None, total: int | None) -> None:
+        self._total = total
         self.rows = Rows()
-        self._show = sys.stderr.isatty() if progress is None else progress
+        self._progress = progress
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        from tqdm import tqdm
-
-        with tqdm(desc="reading", unit="row", disable=not self._show, file=sys.stderr) as bar:
+        with bar("reading", "row", self._total, self._progress, most=True) as shown:
             for batch in batches:
                 yield batch
                 self.rows = self.rows.extended(batch.rows, batch.inputs)
-                bar.update(len(batch))
+                shown.update(len(batch))

@@ -104,7 +104,10 @@
       drawOrExplain(target);
     }
   }, { rootMargin: "400px" });
-  for (const chart of charts) seen.observe(chart);
+  // Without plotly in the page, the pictures stay.
+  const drawable = document.getElementById("plotly").textContent !== "";
+  document.documentElement.classList.toggle("pictured", !drawable);
+  if (drawable) for (const chart of charts) seen.observe(chart);
 
   function paint() {
     for (const swatch of document.querySelectorAll("[data-colour]")) {
