@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from polycode_plugins.pages.pages import Part
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class MINEResult(Result):
     """Mutual information of x (the partner) and y (the site); natural logarithm, never below 0.
 
