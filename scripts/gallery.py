@@ -41,7 +41,7 @@ def smollm2() -> Any:
         REAL / "smollm2",
         REAL / "texts" / "texts.jsonl",
         ["spectrum", "action", "capacity"],
-        limit=400,
+        limit=200,
     )
 
 
@@ -108,13 +108,15 @@ PAGES: list[tuple[str, str, str, tuple[str, ...], Callable[[], Any]]] = [
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "build" / "gallery")
-    folder: Path = parser.parse_args().folder
+    parser.add_argument("--only", nargs="+", choices=[page[0] for page in PAGES])
+    options = parser.parse_args()
+    folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "gallery.json"
     made = json.loads(index.read_text("utf-8")) if index.is_file() else {}
     for name, title, text, needs, make in PAGES:
         page = folder / f"{name}.html"
-        if name in made and page.is_file():
+        if (options.only and name not in options.only) or (name in made and page.is_file()):
             continue
         if missing := [one for one in needs if not (REAL / one).is_dir()]:
             print(f"{title}: left out, since {', '.join(missing)} is not in {REAL} (make real)")
