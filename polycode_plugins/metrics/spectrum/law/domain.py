@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.law.matching import Binned, binned, expect
+from polycode_plugins.metrics.spectrum.law.matching import Binned, binned, expect, positive
 from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array, levels
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
@@ -166,7 +166,7 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         found = expect(data, population, dof, start, rows, grouped)
         start, reference = found.start, population
         if not noise.size:
-            noise = np.asarray(found.covariance() + found.doubt(), dtype=np.float64)
+            noise = positive(np.asarray(found.covariance() + found.doubt(), dtype=np.float64))
             weights = np.asarray(np.linalg.inv(noise), dtype=np.float64)
         answer = found.response @ hat
         pull = answer.T @ weights
