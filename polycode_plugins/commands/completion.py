@@ -31,9 +31,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    from polycode_plugins.commands.main import parser_of_all
-
-    print(_SCRIPTS[options.shell](_words(parser_of_all())), end="")
+    print(_SCRIPTS[options.shell](_words(options.parser)), end="")
     return 0
 
 

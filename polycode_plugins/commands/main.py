@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     options.command_line = "polycode " + shlex.join(arguments)
+    options.parser = parser
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         with told(options):
