@@ -319,7 +319,7 @@ def test_duplicate_frames_add_steps_but_no_action():
         (lambda: Action(dimensions=0), "dimensions must be"),
         (lambda: Action(seed=-1), "seed must be"),
         (lambda: Action(kind="energy"), "there is no kind"),
-        (lambda: Action(path="time"), "path is"),
+        (lambda: Action(path="time"), "there is no path"),
         (lambda: Action(kind="static", path="rows"), "no path"),
         (lambda: Action(path="position", positions="features"), "no path along them"),
     ],
