@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from polycode_plugins.activations import Site
 from polycode_plugins.metrics.chapter import View, meanings, quantity
 from polycode_plugins.metrics.cka.alignment import Floats
-from polycode_plugins.metrics.cka.result import CKAResult
 from polycode_plugins.pages.charts import Axis
 from polycode_plugins.pages.depth_charts import by_depth
 from polycode_plugins.pages.matrices import Matrix
 from polycode_plugins.pages.pages import Part, Prose
 from polycode_plugins.pages.tables import Table, column, names, scalar_columns
 
+if TYPE_CHECKING:
+    from polycode_plugins.metrics.cka.result import CKAResult
+
 
 def cka_parts(view: View) -> list[Part]:
     """The parts of the section, in order."""
     results: Sequence[CKAResult] = view.results
+    kind = type(results[0])
     sites = [site.name for site in view.sites]
     parts: list[Part] = [
         Prose(
             [
-                f"{CKAResult.reading} It is estimated without bias from {results[0].n_samples:,} "
+                f"{kind.reading} It is estimated without bias from {results[0].n_samples:,} "
                 "samples of each site, the same ones at all: no pair of samples of one document "
                 "enters, so that neither few samples nor resembling tokens make codes look alike. "
                 "Intervals are 95%, for documents drawn like these.",
@@ -60,9 +64,7 @@ def cka_parts(view: View) -> list[Part]:
         )
     columns = [
         names("site", sites),
-        *scalar_columns(
-            [r.scalars() for r in results], CKAResult.units, CKAResult.names, meanings(CKAResult)
-        ),
+        *scalar_columns([r.scalars() for r in results], kind.units, kind.names, meanings(kind)),
         column(
             "naive CKA with the site before",
             [float(r.naive[r.at - 1]) if r.at else None for r in results],
