@@ -97,7 +97,7 @@ def test_what_makes_them_doubtful_is_said():
     few = [run(s, data=DATA[:8]) for s in (0, 1)]
     found = pc.cka(*few)
     assert np.isnan(found.low).all()
-    assert "the documents are too few for an interval, which needs 10" in found.warnings[0]
+    assert "the documents are worth 8.0 of one length, too few for an interval" in found.warnings[0]
     far = DATA.clone()
     far[:2] *= 1e4
     with torch.no_grad():

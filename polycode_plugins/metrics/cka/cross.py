@@ -112,8 +112,8 @@ def cross_table(first: Sequence[KeptSite], second: Sequence[KeptSite]) -> CrossC
         )
     elif bool((np.isnan(table.low[part]) & ~np.isnan(table.values[part])).any()):
         said.append(
-            f"the documents are too few for an interval, which needs {LEAST_FOR_INTERVAL:.0f} of "
-            "one size or what is worth as much; give more documents."
+            f"the documents are worth {table.worth[part].min():.1f} of one length, too few for an "
+            f"interval, which needs {LEAST_FOR_INTERVAL:.0f}; give more documents."
         )
     ruled = [s.name for s, count in zip([*first, *second], table.ruled, strict=True) if count]
     if ruled:

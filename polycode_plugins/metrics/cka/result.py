@@ -189,7 +189,7 @@ def _defined(values: Floats, at: int) -> float | None:
 
 def _doubts(table: PairTable, at: int) -> list[str]:
     said = []
-    unit, groups = table.units[at, at], int(table.groups[at, at])
+    unit = table.units[at, at]
     kept = int(table.samples[at, at])
     if unit == "rows":
         said.append(
@@ -205,8 +205,8 @@ def _doubts(table: PairTable, at: int) -> list[str]:
         )
     elif len(table.values) > 1 and np.isnan(table.low[at, at]):
         said.append(
-            f"{groups} groups of documents are too few for an interval, which needs "
-            f"{LEAST_FOR_INTERVAL:.0f} of one size or what is worth as much; give more documents."
+            f"the documents are worth {table.worth[at, at]:.1f} of one length, too few for an "
+            f"interval, which needs {LEAST_FOR_INTERVAL:.0f}; give more documents."
         )
     if ruled := table.ruled[at]:
         said.append(

@@ -69,6 +69,7 @@ class PairTable:
             as they are. NaN where undefined.
         samples: int64 [sites, sites], used for the pair.
         groups: int64 [sites, sites], independent groups these were dealt into.
+        worth: float64 [sites, sites], how many groups of one size these are worth.
         units: {unit: pairs}, what was taken for independent.
         apart: pairs whose samples are of different positions, so that they have no CKA.
         ruled: for each site, how many samples make half of the variance where these are at most
@@ -81,6 +82,7 @@ class PairTable:
     naive: Floats
     samples: Integers
     groups: Integers
+    worth: Floats
     units: NDArray[np.str_]
     apart: NDArray[np.bool_]
     ruled: list[int]
@@ -120,6 +122,7 @@ def pair_table(sites: Sequence[KeptSite]) -> PairTable:
         naive=np.full(shape, np.nan),
         samples=np.zeros(shape, dtype=np.int64),
         groups=np.zeros(shape, dtype=np.int64),
+        worth=np.zeros(shape),
         units=np.full(shape, "", dtype="U9"),
         apart=np.zeros(shape, dtype=bool),
         ruled=[_ruled(site.values) for site in sites],
@@ -166,6 +169,7 @@ def _fill(table: PairTable, sites: Sequence[KeptSite], one: list[int], other: li
     for a, b in ((one, other), (other, one)):
         table.samples[np.ix_(a, b)] = found.n_samples
         table.groups[np.ix_(a, b)] = found.groups
+        table.worth[np.ix_(a, b)] = found.worth
         table.units[np.ix_(a, b)] = unit
 
 

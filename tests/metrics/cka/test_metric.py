@@ -138,7 +138,10 @@ def test_too_few_documents_fall_back_to_rows_and_samples_and_say_so():
     some = Activations(normal(42, 3), ("batch", "feature"), documents=seven)
     known = results({"a": some, "b": some})["b"]
     assert (known.unit, known.interval) == ("documents", None)
-    assert "7 groups of documents are too few for an interval, which needs 10" in known.warnings[0]
+    assert (
+        "the documents are worth 7.0 of one length, too few for an interval, which needs 10"
+        in known.warnings[0]
+    )
     with pytest.raises(
         pc.DataError, match="3 samples in common are too few for CKA, which needs 5"
     ):
