@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from polycode_plugins.runs.analyze import analyze
     from polycode_plugins.runs.attach import Probe, attach, measure
     from polycode_plugins.runs.cross_cka import cka
+    from polycode_plugins.runs.difference import RunDifference, diff
 
 _HOMES = {
     "Accumulator": "metrics.base",
@@ -54,11 +55,13 @@ _HOMES = {
     "PairMetric": "metrics.pairs",
     "Probe": "runs.attach",
     "Result": "metrics.base",
+    "RunDifference": "runs.difference",
     "Site": "activations",
     "analyze": "runs.analyze",
     "attach": "runs.attach",
     "cka": "runs.cross_cka",
     "compare": "explainers.comparison.compare",
+    "diff": "runs.difference",
     "load": "loading",
     "measure": "runs.attach",
 }
@@ -82,6 +85,7 @@ __all__ = [
     "PolycodeError",
     "Probe",
     "Result",
+    "RunDifference",
     "Site",
     "SiteError",
     "StateError",
@@ -91,6 +95,7 @@ __all__ = [
     "attach",
     "cka",
     "compare",
+    "diff",
     "explainers",
     "information",
     "load",
