@@ -12,9 +12,9 @@ from polycode_plugins.metrics.cka.chapter import matrix
 from polycode_plugins.pages.charts import Axis
 from polycode_plugins.pages.depth_charts import Quantity, by_depth
 from polycode_plugins.pages.heat_maps import HeatMap, HeatRow
-from polycode_plugins.pages.pages import Copyable, Facts, Page, Part, Prose, Section
+from polycode_plugins.pages.pages import Copyable, Page, Part, Prose, Section
 from polycode_plugins.pages.tables import Cell, Column, Table, column, names, titled
-from polycode_plugins.report.summary import Doubts
+from polycode_plugins.report.summary import CARE, GRAVE, Doubts
 from polycode_plugins.runs.description import (
     count,
     data_text,
@@ -42,9 +42,7 @@ def page_of(found: RunDifference) -> Page:
         _record(found),
     ]
     one, other = (model_name(a.run) for a in (found.first, found.second))
-    models = (
-        f" of {one}" if one and one == other else f": {one} and {other}" if one or other else ""
-    )
+    models = f" ({one})" if one and one == other else f": {one} and {other}" if one or other else ""
     return Page(
         f"{found.names[0]} and {found.names[1]} side by side{models}",
         f"polycode-plugins {__version__} · {count(len(found.pairs), 'site')} in both",
@@ -89,10 +87,13 @@ def _sentence(found: RunDifference, label: str, field: str, known: Sequence[Diff
     evident = sum(d.evident for d in known)
     bounded = sum(d.interval is not None for d in known)
     how = (
-        f"The {name} differs evidently at {evident} of {bounded} sites"
+        f"The {name} differs evidently at {evident or 'none'} of {bounded} sites"
         if bounded
         else f"The {name} has no interval in both runs, so nothing tells whether it differs"
     )
+    doubtful = sum(d.doubtful for d in known)
+    if doubtful:
+        how += f" (at {doubtful} of {len(known)} the number itself is doubtful, see below)"
     return (
         f"{label}: {how}; the most at {most.site}, by {_short(most.difference)}{ends}, from "
         f"{_short(most.first)} in {found.names[0]} to {_short(most.second)} in {found.names[1]}."
@@ -125,14 +126,16 @@ def _summary(found: RunDifference) -> Section:
             )
         )
     groups = [("About the comparison", [("", note) for note in found.notes])] if found.notes else []
-    warnings = [
-        (f"{name}, {w.metric}:", str(w))
-        for name, analysis in zip(found.names, (found.first, found.second), strict=True)
-        for w in sorted(analysis.warnings, key=lambda w: (not w.grave, -len(w.sites)))
-        if w.metric in found.metrics
-    ]
-    if warnings:
-        groups.append(("To be read with care", warnings))
+    runs = list(zip(found.names, (found.first, found.second), strict=True))
+    for heading, grave in ((GRAVE, True), (CARE, False)):
+        warnings = [
+            (f"{name}, {w.metric}:", str(w))
+            for name, analysis in runs
+            for w in sorted(analysis.warnings, key=lambda w: -len(w.sites))
+            if w.metric in found.metrics and w.grave is grave
+        ]
+        if warnings:
+            groups.append((heading, warnings))
     if groups:
         parts.append(Doubts(groups))
     return Section("found", "What differs", parts)
@@ -324,18 +327,23 @@ def _likeness(found: RunDifference) -> Section:
 
 
 def _compared(found: RunDifference) -> Section:
-    facts = []
+    columns = []
     for name, analysis, only in zip(
         found.names, (found.first, found.second), found.only, strict=True
     ):
         alone = f"; {len(only)} of them have no partner: {sites_text(only)}" if only else ""
-        facts += [
-            (f"Model of {name}", model_text(analysis.run)),
-            ("Data", data_text(analysis.run)),
-            ("Samples", f"{span([analysis.n_samples(s.name) for s in analysis.sites])} per site"),
-            ("Sites", f"{len(analysis)}{alone}"),
+        said = [
+            model_text(analysis.run),
+            data_text(analysis.run),
+            f"{span([analysis.n_samples(s.name) for s in analysis.sites])} per site",
+            f"{len(analysis)}{alone}",
+            ", ".join(analysis.metrics),
+            str(analysis.run.get("polycode-plugins", "not recorded")),
         ]
-    return Section("compared", "What was compared", [Facts(facts)])
+        columns.append(Column(name, [Cell(text) for text in said], prose=True))
+    terms = ["model", "data", "samples", "sites", "metrics", "version"]
+    table = Table("compared-table", "Both runs", [column("", terms), *columns])
+    return Section("compared", "What was compared", [table])
 
 
 def _record(found: RunDifference) -> Section:
@@ -344,7 +352,7 @@ def _record(found: RunDifference) -> Section:
         for name, analysis in zip(found.names, (found.first, found.second), strict=True)
     ]
     call = "\n".join([*lines, "import polycode_plugins as pc", "pc.diff(first, second)"])
-    return Section("record", "Record", [Copyable("call", "How both were made, and compared", call)])
+    return Section("record", "Record", [Copyable("call", "How they were made", call)])
 
 
 def _command(analysis: Analysis) -> str:

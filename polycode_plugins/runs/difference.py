@@ -33,7 +33,8 @@ class Difference:
         metric: the metric's label. field: of `Result.scalars()`.
         first, second: the number in each run.
         interval: 95% (low, high) of the second less the first; None where one of them has none.
-        doubtful: whether a result warns that its first number is not to be read.
+        doubtful: whether one of the results warns of it: `Grave` warnings are of the first number
+            of the headline, others of all.
     """
 
     site: str
@@ -101,7 +102,10 @@ class RunDifference:
     def _enter(self, a: str, b: str, label: str, one: Result, other: Result) -> None:
         values, others = one.scalars(), other.scalars()
         ends, other_ends = one.intervals(), other.intervals()
-        grave = any(isinstance(w, Grave) for w in (*one.warnings, *other.warnings))
+        warnings = (*one.warnings, *other.warnings)
+        grave = any(isinstance(w, Grave) for w in warnings)
+        care = any(not isinstance(w, Grave) for w in warnings)
+        main = next((f for f in (*one.headline, *values) if _number(values.get(f))), None)
         for field, value in values.items():
             second = others.get(field)
             if _number(value) and _number(second):
@@ -110,8 +114,9 @@ class RunDifference:
                 interval = None
                 if field in ends and field in other_ends:
                     interval = between(value, ends[field], second, other_ends[field])
+                doubt = care or (grave and field == main)
                 self.differences.append(
-                    Difference(a, b, label, field, float(value), float(second), interval, grave)
+                    Difference(a, b, label, field, float(value), float(second), interval, doubt)
                 )
             elif value != second and isinstance(value, str | bool) and second is not None:
                 self.changes.append((a, label, field, value, second))
