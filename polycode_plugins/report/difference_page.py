@@ -58,12 +58,13 @@ def sentences(found: RunDifference) -> list[str]:
             known = [d for d in found.of(label, field) if d is not None]
             if known:
                 said.append(_sentence(found, label, field, known))
-    bounded = [d for d in found.differences if d.interval is not None]
+    told = {(label, field) for label in found.metrics for field in found.headline(label)}
+    bounded = [d for d in found.differences if d.interval and (d.metric, d.field) in told]
     if bounded:
         evident = sum(d.evident for d in bounded)
         said.append(
-            f"Of all {len(bounded)} differences with an interval {evident} are evident (the "
-            f"interval leaves out 0); by chance alone about {len(bounded) / 20:.0f} would be."
+            f"Of the {len(bounded)} differences below that have an interval {evident} are evident "
+            f"(the interval leaves out 0); by chance alone about {len(bounded) / 20:.0f} would be."
         )
     if found.likeness is not None:
         same = {n: v for n, v in found.likeness.same().items() if v[0] == v[0]}
@@ -93,7 +94,7 @@ def _sentence(found: RunDifference, label: str, field: str, known: Sequence[Diff
     )
     doubtful = sum(d.doubtful for d in known)
     if doubtful:
-        how += f" (at {doubtful} of {len(known)} the number itself is doubtful, see below)"
+        how += f" (warnings at {doubtful} of {len(known)} stand below)"
     return (
         f"{label}: {how}; the most at {most.site}, by {_short(most.difference)}{ends}, from "
         f"{_short(most.first)} in {found.names[0]} to {_short(most.second)} in {found.names[1]}."
@@ -340,7 +341,7 @@ def _compared(found: RunDifference) -> Section:
             ", ".join(analysis.metrics),
             str(analysis.run.get("polycode-plugins", "not recorded")),
         ]
-        columns.append(Column(name, [Cell(text) for text in said], prose=True))
+        columns.append(Column(name, [Cell(text, text) for text in said], prose=True))
     terms = ["model", "data", "samples", "sites", "metrics", "version"]
     table = Table("compared-table", "Both runs", [column("", terms), *columns])
     return Section("compared", "What was compared", [table])

@@ -123,11 +123,11 @@ def _run_of(one: Any) -> Analysis | None:
 
 def _reservoirs(analysis: Analysis, which: str) -> dict[str, Reservoir]:
     """The reservoir of each site: of those that metrics keep, the largest."""
-    statistics = analysis.statistics
     held: list[dict[str, Reservoir]] = []
-    for metric in statistics.metrics:
+    for metric in analysis.metric_objects:
         for name, accumulator in metric.accumulators().items():
             if isinstance(accumulator, Reservoir):
+                statistics = analysis.statistics  # which may be large: read only for this
                 found = {
                     s: statistics.accumulators(s, metric.label)[name] for s in statistics.sites
                 }

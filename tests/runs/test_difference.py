@@ -119,9 +119,8 @@ def test_a_planted_difference_is_evident_and_found_first():
     assert held["3"].evident
     assert held["3"].difference > 0
     said = sentences(found)
-    assert said[0].startswith(
-        "capacity: The redundancy differs evidently at 1 of 2 sites; the most at 3"
-    )
+    assert "redundancy differs evidently at 1 of 2 sites" in said[0]
+    assert "the most at 3, by" in said[0]
     assert "by chance alone about" in said[2]
     assert "by a CKA of" in said[-1]
 
