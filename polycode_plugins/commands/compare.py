@@ -100,9 +100,10 @@ def add(commands: Any) -> None:
     compare.add_argument(
         "--directions",
         metavar="FILE[:NAME]",
-        help="also directions of your own, one a row, such as the decoder of a sparse "
-        "autoencoder: .npy, or a tensor of a .safetensors file",
+        help="also directions of your own, one a row (probes, steering vectors): .npy, or a tensor "
+        "of a .safetensors file",
     )
+    _add_autoencoders(compare, "also features of")
     compare.add_argument(
         "--control", action="store_true", help="repeat with the weights in random order"
     )
@@ -120,16 +121,52 @@ def add(commands: Any) -> None:
         help="neuron, projection (or projection:rademacher, projection:sphere), component or "
         "independent (default: %(default)s)",
     )
+    _add_autoencoders(explain, "instead the features of")
     explain.add_argument(
-        "--numbers", help="the neurons' numbers, comma-separated (default: drawn at random)"
+        "--numbers",
+        help="the neurons' or features' numbers, comma-separated (default: drawn at random)",
     )
     explain.add_argument(
         "--n-units", type=int, default=_EXPLAINED, help="how many are drawn (default: %(default)s)"
     )
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_autoencoders(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--sae",
+        action="append",
+        default=[],
+        metavar="FOLDER[:SITE]",
+        help=f"{what} a sparse autoencoder, read at the site that its folder names: of SAELens or "
+        "sparsify, cfg.json with safetensors; may be repeated for other sites",
+    )
+    parser.add_argument(
+        "--sae-scale",
+        type=float,
+        metavar="FACTOR",
+        help="what its activations are multiplied with first, where it needs one",
+    )
 
+
+def _autoencoders(options: argparse.Namespace) -> list[Units]:
+    """The features of every `--sae`."""
+    from polycode_plugins.explainers.units.autoencoder.folder import read_autoencoder
+
+    made: list[Units] = []
+    for given in options.sae:
+        folder, site = given, ""
+        while not Path(folder).is_dir() and ":" in folder:  # a site may hold a colon too
+            folder, _, part = folder.rpartition(":")
+            site = f"{part}:{site}" if site else part
+        if not Path(folder).is_dir():
+            folder, site = given, ""
+        made.append(read_autoencoder(folder, site=site, scale=options.sae_scale))
+    if options.sae_scale is not None and not made:
+        raise DataError("--sae-scale is of an autoencoder; give it with --sae FOLDER")
+    return made
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_data(parser, shards=False)
     group = parser.add_argument_group("explaining")
@@ -191,6 +228,7 @@ def _compare(options: argparse.Namespace) -> int:
         from polycode_plugins.explainers.units.directions import read_directions
 
         kinds.append(read_directions(options.directions))
+    kinds += _autoencoders(options)
     comparison = _run(options, kinds, options.n_units, control=options.control)
     if comparison is None:
         return 0
@@ -241,14 +279,18 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     numbers: Any = options.n_units
+    kinds: list[str | Units] = [*_autoencoders(options)] or [options.units.strip()]
     if options.numbers:
-        if options.units != "neuron":
-            raise DataError("--numbers names neurons; leave it out, or use --units neuron")
+        if kinds[0] != "neuron" and len(options.sae) != 1:
+            raise DataError(
+                "--numbers names neurons, or features of one autoencoder; leave it out, or use "
+                "--units neuron or one --sae"
+            )
         parts = options.numbers.split(",")
         if not all(p.strip().isdigit() for p in parts):
             raise DataError(f"--numbers {options.numbers!r} is not a list such as 3,17,40")
         numbers = [int(p) for p in parts]
-    comparison = _run(options, [options.units.strip()], numbers, control=False)
+    comparison = _run(options, kinds, numbers, control=False)
     if comparison is None:
         return 0
     if options.json:

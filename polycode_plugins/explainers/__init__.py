@@ -30,6 +30,7 @@ from polycode_plugins.explainers.ngram import NgramExplainer, NgramSimulator
 from polycode_plugins.explainers.records.openai_records import read_neuron_records
 from polycode_plugins.explainers.records.protocols import MARSHALL_KIRCHNER, OPENAI, Protocol
 from polycode_plugins.explainers.scoring.evaluation import Evaluation, Scoring, evaluate
+from polycode_plugins.explainers.units.autoencoder.folder import read_autoencoder
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal
 from polycode_plugins.explainers.units.directions import directions
@@ -76,5 +77,6 @@ __all__ = [
     "principal",
     "projections",
     "random_weights",
+    "read_autoencoder",
     "read_neuron_records",
 ]

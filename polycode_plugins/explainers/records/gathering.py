@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from polycode_plugins.activations import Site
@@ -13,10 +13,18 @@ from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import UnitRecords
 from polycode_plugins.explainers.records.component_fit import fit_components
-from polycode_plugins.explainers.records.one_pass import Signs, UnitsOf, run_pass
+from polycode_plugins.explainers.records.one_pass import (
+    Signs,
+    SiteCollector,
+    UnitsOf,
+    run_pass,
+)
 from polycode_plugins.explainers.records.protocols import Protocol
 from polycode_plugins.explainers.records.unit_records import Shape, records_of
+from polycode_plugins.explainers.units.autoencoder.features import Features
+from polycode_plugins.explainers.units.autoencoder.sites import site_of
 from polycode_plugins.explainers.units.base import Units
+from polycode_plugins.explainers.units.drawing import draw
 from polycode_plugins.explainers.units.neurons import neurons
 from polycode_plugins.explainers.units.projections import (
     DISTRIBUTIONS,
@@ -26,17 +34,25 @@ from polycode_plugins.explainers.units.projections import (
 from polycode_plugins.files.provenance import Rows
 
 KINDS = ("neuron", "projection", "component", "independent")
+#: Share of a site's variance below which an autoencoder is not taken to be of that site.
+_FITS = 0.5
+_RECONSTRUCTED = 2048  # tokens that this is looked at on
 _FITTED = frozenset({"component", "independent"})
 _AT_MOST_WIDTH = frozenset({"neuron", *_FITTED})  # of which a site has as many as it is wide
 
 
 @dataclass(frozen=True)
 class GatheredSite:
-    """The units of one site, and the records and shape of each (of each sign, where both)."""
+    """The units of one site, and the records and shape of each (of each sign, where both).
+
+    Attributes:
+        doubts: sentences on what would make their numbers wrong.
+    """
 
     site: Site
     units: Sequence[Units]
     records: Sequence[tuple[UnitRecords, Shape]]
+    doubts: Sequence[str] = ()
 
 
 def gather(
@@ -58,13 +74,16 @@ def gather(
     Components take a pass of their own first, over the same texts.
 
     Args:
-        kinds: out of `KINDS` (see `check_kinds`), and directions of one's own.
-        n_units: of each kind at each site, see `budget`; or the neurons' numbers where neurons are
+        kinds: out of `KINDS` (see `check_kinds`), and directions of one's own; features of an
+            autoencoder are read at its own site alone, which is also what is read when `sites` is
+            None.
+        n_units: of each kind at each site, see `budget`; or the units' numbers where one kind is
             all there is.
 
     Raises:
         DataError: see `run_pass` and `records_of`.
     """
+    sites, homes = _homes(adapter, kinds, sites)
     fitted: Mapping[str, Sequence[Units]] = {}
     names = {k for k in kinds if isinstance(k, str)}
     count = n_units if isinstance(n_units, int) else len(n_units)
@@ -75,9 +94,11 @@ def gather(
 
     def units_of(site: Site, width: int) -> list[Units]:
         made: list[Units] = []
-        for kind in kinds:
+        for at, kind in enumerate(kinds):
             if isinstance(kind, Units):
-                made.append(kind)
+                if at not in homes or site.source == homes[at].source:
+                    n = budget(kinds, count, width)
+                    made.append(draw(kind, n if isinstance(n_units, int) else n_units, seed))
                 continue
             base, _, drawn = kind.partition(":")
             if base == "neuron":
@@ -104,13 +125,82 @@ def gather(
         tokenizer=tokenizer,
         watch=watch,
     )
-    found = [
-        GatheredSite(
-            c.site, c.units, list(records_of(c, kept, strings, protocol, signs=signs, seed=seed))
-        )
-        for c in collectors
-    ]
+    found = []
+    for c in collectors:
+        units, doubts = _reconstructed(c)
+        records = list(records_of(c, kept, strings, protocol, signs=signs, seed=seed))
+        found.append(GatheredSite(c.site, units, records, doubts))
     return found, watch.rows
+
+
+def _homes(
+    adapter: Adapter, kinds: Sequence[str | Units], sites: Sequence[str] | str | None
+) -> tuple[Sequence[str] | str | None, dict[int, Site]]:
+    """The sites to read, and for each autoencoder, by its place in `kinds`, the one it reads.
+
+    Raises:
+        DataError: where an autoencoder's site is not known, or not among those asked for.
+    """
+    own = {i: k for i, k in enumerate(kinds) if isinstance(k, Features)}
+    if not own:
+        return sites, {}
+    names = {i: site_of(features, adapter) for i, features in own.items()}
+    if sites is None:
+        sites = list(dict.fromkeys(names.values()))
+    asked = {site.source for site in adapter.resolve(sites, None)}
+    homes = {i: adapter.resolve(name, None)[0] for i, name in names.items()}
+    for i, home in homes.items():
+        if home.source not in asked:
+            raise DataError(
+                f"the autoencoder {own[i].origin.get('folder', own[i].kind)!r} reads "
+                f"{home.name!r}, which is not among the sites asked for; add it, or leave the "
+                "sites out"
+            )
+    read = [(own[i].kind, home.source) for i, home in homes.items()]
+    if len(set(read)) < len(read):
+        raise DataError(
+            "two autoencoders read one site; give each a kind= of its own in Python, or compare "
+            "one at a time"
+        )
+    return sites, homes
+
+
+def _reconstructed(collector: SiteCollector) -> tuple[list[Units], list[str]]:
+    """The units of a site, with how much of its variance an autoencoder explains; and doubts."""
+    units, doubts = [], []
+    for group in collector.units:
+        if isinstance(group, Features) and group.encoder is not None:
+            pooled, _ = collector.pool.stacked()
+            step = max(1, len(pooled) // _RECONSTRUCTED)
+            share = group.encoder.explained_variance(pooled[::step])
+            origin = {**group.origin, "explained_variance": share}
+            group = replace(group, origin=origin)
+            if share is not None and share < _FITS:
+                doubts.append(_doubt(group, collector.site.name, share))
+        units.append(group)
+    return units, doubts
+
+
+def _doubt(features: Features, site: str, share: float) -> str:
+    """That an autoencoder does not fit the activations it is given, and why that may be."""
+    origin = features.origin
+    trained = [
+        f"{what} {origin[name]!r}"
+        for what, name in (
+            ("model", "model_name"),
+            ("site", "hook_name"),
+            ("loaded with", "model_from_pretrained_kwargs"),
+        )
+        if origin.get(name)
+    ]
+    bos = origin.get("prepend_bos")
+    trained += [] if bos is None else [f"{'with' if bos else 'without'} a beginning-of-text token"]
+    much = f"{share:.0%}" if share > 0 else "none"
+    return (
+        f"the autoencoder {origin.get('folder', features.kind)!r} explains {much} of the "
+        f"variance at {site}, so its features are not what they were trained to be: compare the "
+        f"model, its loading and the texts with what it was trained on ({', '.join(trained)})"
+    )
 
 
 def budget(kinds: Sequence[str | Units], n: int, width: int) -> int:
@@ -130,6 +220,13 @@ def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int
         if budget(kinds, n, width) < n:
             capped.setdefault(width, []).append(at.site.name)
     said = []
+    for units in (k for k in kinds if isinstance(k, Units)):
+        taken = max((len(u) for at in gathered for u in at.units if u.kind == units.kind), default=0)
+        if taken < len(units):
+            said.append(
+                f"{taken:,} of the {len(units):,} {units.kind} units at hand were drawn at random; "
+                "a larger n_units takes more"
+            )
     for width, sites in capped.items():
         where = sites[0] if len(sites) == 1 else f"{len(sites)} sites ({sites[0]} to {sites[-1]})"
         said.append(
@@ -137,7 +234,7 @@ def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int
             f"{'has' if len(sites) == 1 else 'have'} {width:,} neurons: there {width:,} of each "
             "are compared"
         )
-    return said
+    return list(dict.fromkeys(said))
 
 
 def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]:
@@ -152,7 +249,10 @@ def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]
     for kind in kinds:
         if isinstance(kind, str):
             _check_name(kind)
-    labels = [k.partition(":")[0] if isinstance(k, str) else k.kind for k in kinds]
+    # Autoencoders of several sites share a kind; which site each reads is known with the model.
+    features = list(dict.fromkeys(k.kind for k in kinds if isinstance(k, Features)))
+    others = [k for k in kinds if not isinstance(k, Features)]
+    labels = [k.partition(":")[0] if isinstance(k, str) else k.kind for k in others] + features
     if not kinds or len(set(labels)) < len(labels):
         raise DataError(
             "units names no kind, or one kind twice; give directions of your own a kind= of their "
