@@ -217,7 +217,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder for the results and the report")
     parser.add_argument("--fresh", action="store_true", help="replace a comparison in --out")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
-    parser.add_argument("--export", type=Path, help="write explanations as Neuronpedia's JSONL")
+    exchange = parser.add_argument_group("for Neuronpedia")
+    exchange.add_argument("--export", type=Path, help="write explanations as its exports have them")
+    exchange.add_argument(
+        "--export-features",
+        type=Path,
+        help="write explanations and activations as it is sent them (feature/upload-batch)",
+    )
+    exchange.add_argument(
+        "--model-id", help="the model's name there, for example gpt2-small (default: the model's)"
+    )
+    exchange.add_argument(
+        "--source-set", help="the source set there that --export-features is for, such as res-16k"
+    )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -372,7 +384,10 @@ def _run(
         path, left_out = write_folder(options.out, report, comparison=comparison)
         say(f"report: {path}" + (f" ({left_out})" if left_out else ""))
     if options.export is not None:
-        say(f"explanations: {comparison.export(options.export)}")
+        say(f"explanations: {comparison.export(options.export, model_id=options.model_id)}")
+    if options.export_features is not None:
+        names = {"model_id": options.model_id, "source_set": options.source_set}
+        say(f"features: {comparison.export_features(options.export_features, **names)}")
     return comparison
 
 

@@ -221,7 +221,9 @@ def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int
             capped.setdefault(width, []).append(at.site.name)
     said = []
     for units in (k for k in kinds if isinstance(k, Units)):
-        taken = max((len(u) for at in gathered for u in at.units if u.kind == units.kind), default=0)
+        taken = max(
+            (len(u) for at in gathered for u in at.units if u.kind == units.kind), default=0
+        )
         if taken < len(units):
             said.append(
                 f"{taken:,} of the {len(units):,} {units.kind} units at hand were drawn at random; "

@@ -14,5 +14,5 @@ def test_the_export_is_json_lines_without_failures(tmp_path):
     assert {"modelId", "layer", "index", "description", "typeName", "explanationModelName"} <= set(
         first
     )
-    assert (first["layer"], first["index"]) == ("read", 0)
+    assert (first["layer"], first["index"], first["unit"]) == ("0-read-neuron", "0", "neuron 0")
     assert {s["name"] for s in first["scores"]} >= {"correlation", "detection"}

@@ -216,7 +216,9 @@ class Encoder:
                 index = read.abs().topk(self.k, dim=-1, sorted=False).indices
                 largest = read.gather(-1, index)
             else:
-                groups = rearrange(read.relu(), "token (group one) -> token group one", group=self.k)
+                groups = rearrange(
+                    read.relu(), "token (group one) -> token group one", group=self.k
+                )
                 largest, index = groups.max(dim=-1)
                 index = index + torch.arange(0, len(self), len(self) // self.k, device=index.device)
             kept.append(largest)

@@ -180,7 +180,8 @@ def _norms(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor |
     if not choice(config, "rescale_acts_by_decoder_norm", False, True, False):
         return None
     (decoder,) = take(tensors, "W_dec")
-    return torch.linalg.vector_norm(decoder, dim=-1)
+    norms: Tensor = torch.linalg.vector_norm(decoder, dim=-1)
+    return norms
 
 
 def _decoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:

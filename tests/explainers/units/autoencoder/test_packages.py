@@ -26,9 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 _G = torch.Generator().manual_seed(5)
 THRESHOLD = {"threshold": torch.rand(FEATURES, generator=_G)}
-GATED = {
-    name: 0.3 * torch.randn(FEATURES, generator=_G) for name in ("b_gate", "b_mag", "r_mag")
-}
+GATED = {name: 0.3 * torch.randn(FEATURES, generator=_G) for name in ("b_gate", "b_mag", "r_mag")}
 SKIP = {"W_skip": torch.randn(WIDTH, WIDTH, generator=_G)}
 LENS = {
     "standard": ("standard", {}, {}),
