@@ -184,7 +184,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "repeated",
     )
     group.add_argument(
-        "--protocol", default="openai", help="openai or marshall-kirchner (default: %(default)s)"
+        "--protocol",
+        default="openai",
+        help="openai, marshall-kirchner or quantiles (default: %(default)s)",
     )
     group.add_argument(
         "--signs",
@@ -213,6 +215,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, (setting, metavar, text) in _SETTINGS.items():
         kind = {"budget": float, "thought_tokens": int}.get(setting, str)
         server.add_argument(flag, dest=f"of_{setting}", type=kind, metavar=metavar, help=text)
+    others = parser.add_argument_group("what others made")
+    others.add_argument(
+        "--records",
+        action="append",
+        default=[],
+        metavar="[KIND=]PATH",
+        help="explain units of NeuronRecord files (OpenAI's neuron-explainer) in place of a "
+        "model's: a file, a folder or a pattern; may be repeated for other kinds",
+    )
+    others.add_argument(
+        "--explanations",
+        type=Path,
+        metavar="FILE",
+        help="score explanations that are written: .jsonl, .json or .csv with explanation, unit "
+        "and, where needed, site, kind, sign; --explainer simulates and judges by them",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for the results and the report")
     parser.add_argument("--fresh", action="store_true", help="replace a comparison in --out")
@@ -302,7 +320,10 @@ def _explain(options: argparse.Namespace) -> int:
         if not all(p.strip().isdigit() for p in parts):
             raise DataError(f"--numbers {options.numbers!r} is not a list such as 3,17,40")
         numbers = [int(p) for p in parts]
-    comparison = _run(options, kinds, numbers, control=False)
+    single = kinds == ["neuron"] or len(options.sae) == 1
+    comparison = _run(
+        options, kinds, numbers, control=False, numbered=single and not options.numbers
+    )
     if comparison is None:
         return 0
     if options.json:
@@ -327,14 +348,27 @@ RUNS = (_compare, _explain)
 
 
 def _run(
-    options: argparse.Namespace, kinds: Sequence[str | Units], n_units: Any, *, control: bool
+    options: argparse.Namespace,
+    kinds: Sequence[str | Units],
+    n_units: Any,
+    *,
+    control: bool,
+    numbered: bool = False,
 ) -> Comparison | None:
-    """The comparison that was asked for, written where it was asked; None for a dry run."""
+    """The comparison that was asked for, written where it was asked; None for a dry run.
+
+    Args:
+        options: as they were typed.
+        kinds, n_units, control: see `compare`.
+        numbered: explain the units that explanations are written of.
+    """
     from polycode_plugins.explainers.base import PaidExplainer
     from polycode_plugins.explainers.comparison.compare import compare, make_explainer
     from polycode_plugins.explainers.comparison.dry_run import DryRun
+    from polycode_plugins.explainers.comparison.recorded import compare_records
     from polycode_plugins.explainers.comparison.spending import spending_text
     from polycode_plugins.explainers.scoring.floors import FLOORS
+    from polycode_plugins.explainers.written import WrittenExplanations
     from polycode_plugins.report.folder import write_folder
 
     reading = reading_of(options)
@@ -348,29 +382,40 @@ def _run(
             progress=False if options.quiet or options.dry_run else None,
         )
         stack.callback(explainer.close)
+        if options.explanations is not None:
+            explainer = WrittenExplanations(options.explanations, by=explainer)
+            if numbered and (numbers := explainer.numbers()) is not None:
+                n_units = numbers
         dry = DryRun(explainer) if options.dry_run else None
         floors = FLOORS if options.floors is None else tuple(options.floors.split(","))
-        comparison = compare(
-            options.model,
-            options.data,
-            options.sites,
-            units=kinds,
-            explainer=dry or explainer,
-            protocol=options.protocol,
-            n_units=n_units,
-            adapter=options.adapter,
-            signs=options.signs,
-            calibrate=options.calibrate,
-            judge=not options.no_judge,
-            floors=() if floors == ("none",) else floors,
-            control=control,
-            **reading,
-            out=None if dry else options.out,
-            fresh=options.fresh,
-            progress=False if options.quiet else None,
-            command=options.command_line,
-            **adapter_options(options),
-        )
+        scored: dict[str, Any] = {
+            "explainer": dry or explainer,
+            "protocol": options.protocol,
+            "calibrate": options.calibrate,
+            "judge": not options.no_judge,
+            "floors": () if floors == ("none",) else floors,
+            "out": None if dry else options.out,
+            "fresh": options.fresh,
+            "progress": False if options.quiet else None,
+            "command": options.command_line,
+            "seed": reading.pop("seed", options.seed),
+        }
+        if options.records:
+            comparison = compare_records(_records(options), **scored)
+        else:
+            comparison = compare(
+                options.model,
+                options.data,
+                options.sites,
+                units=kinds,
+                n_units=n_units,
+                adapter=options.adapter,
+                signs=options.signs,
+                control=control,
+                **scored,
+                **reading,
+                **adapter_options(options),
+            )
         for warning in comparison.run.get("warnings", ()):
             say(f"warning: {shown(warning)}")
         if dry is not None:
@@ -389,6 +434,26 @@ def _run(
         names = {"model_id": options.model_id, "source_set": options.source_set}
         say(f"features: {comparison.export_features(options.export_features, **names)}")
     return comparison
+
+
+def _records(options: argparse.Namespace) -> dict[str, list[str]]:
+    """The paths of each kind of `--records`.
+
+    Raises:
+        DataError: where flags of a model stand beside.
+    """
+    for flag in ("model", "data", "sites", "adapter", "signs", "sae", "directions", "control"):
+        if getattr(options, flag, None):
+            raise DataError(
+                f"--records reads units that others recorded and no model; leave --{flag} out"
+            )
+    kinds: dict[str, list[str]] = {}
+    for given in options.records:
+        kind, equals, path = given.partition("=")
+        if not equals or not kind.isidentifier() or Path(given).exists():
+            kind, path = "recorded", given
+        kinds.setdefault(kind, []).append(path)
+    return kinds
 
 
 def _explainer_options(options: argparse.Namespace) -> dict[str, Any]:

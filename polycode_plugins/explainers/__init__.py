@@ -24,11 +24,17 @@ from polycode_plugins.explainers.base import (
 from polycode_plugins.explainers.comparison import contrasts
 from polycode_plugins.explainers.comparison.compare import compare, make_explainer
 from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
+from polycode_plugins.explainers.comparison.recorded import compare_records
 from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.lookup import TokenLookupExplainer, TokenLookupSimulator
 from polycode_plugins.explainers.ngram import NgramExplainer, NgramSimulator
 from polycode_plugins.explainers.records.openai_records import read_neuron_records
-from polycode_plugins.explainers.records.protocols import MARSHALL_KIRCHNER, OPENAI, Protocol
+from polycode_plugins.explainers.records.protocols import (
+    MARSHALL_KIRCHNER,
+    OPENAI,
+    QUANTILES,
+    Protocol,
+)
 from polycode_plugins.explainers.scoring.evaluation import Evaluation, Scoring, evaluate
 from polycode_plugins.explainers.units.autoencoder.folder import read_autoencoder
 from polycode_plugins.explainers.units.base import Units
@@ -37,10 +43,12 @@ from polycode_plugins.explainers.units.directions import directions
 from polycode_plugins.explainers.units.neurons import neurons
 from polycode_plugins.explainers.units.projections import projections
 from polycode_plugins.explainers.units.random_weights import random_weights
+from polycode_plugins.explainers.written import WrittenExplanations
 
 __all__ = [
     "MARSHALL_KIRCHNER",
     "OPENAI",
+    "QUANTILES",
     "ComparedUnit",
     "Comparison",
     "Cost",
@@ -66,7 +74,9 @@ __all__ = [
     "UnitRecords",
     "Units",
     "Verdict",
+    "WrittenExplanations",
     "compare",
+    "compare_records",
     "contrasts",
     "directions",
     "evaluate",
