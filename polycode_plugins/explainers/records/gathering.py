@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from polycode_plugins.activations import Site
@@ -12,17 +12,12 @@ from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import UnitRecords
+from polycode_plugins.explainers.records import autoencoders
 from polycode_plugins.explainers.records.component_fit import fit_components
-from polycode_plugins.explainers.records.one_pass import (
-    Signs,
-    SiteCollector,
-    UnitsOf,
-    run_pass,
-)
+from polycode_plugins.explainers.records.one_pass import Signs, UnitsOf, run_pass
 from polycode_plugins.explainers.records.protocols import Protocol
 from polycode_plugins.explainers.records.unit_records import Shape, records_of
 from polycode_plugins.explainers.units.autoencoder.features import Features
-from polycode_plugins.explainers.units.autoencoder.sites import site_of
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.drawing import draw
 from polycode_plugins.explainers.units.neurons import neurons
@@ -34,9 +29,6 @@ from polycode_plugins.explainers.units.projections import (
 from polycode_plugins.files.provenance import Rows
 
 KINDS = ("neuron", "projection", "component", "independent")
-#: Share of a site's variance below which an autoencoder is not taken to be of that site.
-_FITS = 0.5
-_RECONSTRUCTED = 2048  # tokens that this is looked at on
 _FITTED = frozenset({"component", "independent"})
 _AT_MOST_WIDTH = frozenset({"neuron", *_FITTED})  # of which a site has as many as it is wide
 
@@ -83,7 +75,7 @@ def gather(
     Raises:
         DataError: see `run_pass` and `records_of`.
     """
-    sites, homes = _homes(adapter, kinds, sites)
+    sites, homes = autoencoders.homes(adapter, texts, options, kinds, sites)
     fitted: Mapping[str, Sequence[Units]] = {}
     names = {k for k in kinds if isinstance(k, str)}
     count = n_units if isinstance(n_units, int) else len(n_units)
@@ -127,80 +119,10 @@ def gather(
     )
     found = []
     for c in collectors:
-        units, doubts = _reconstructed(c)
+        units, doubts = autoencoders.reconstructed(c)
         records = list(records_of(c, kept, strings, protocol, signs=signs, seed=seed))
         found.append(GatheredSite(c.site, units, records, doubts))
     return found, watch.rows
-
-
-def _homes(
-    adapter: Adapter, kinds: Sequence[str | Units], sites: Sequence[str] | str | None
-) -> tuple[Sequence[str] | str | None, dict[int, Site]]:
-    """The sites to read, and for each autoencoder, by its place in `kinds`, the one it reads.
-
-    Raises:
-        DataError: where an autoencoder's site is not known, or not among those asked for.
-    """
-    own = {i: k for i, k in enumerate(kinds) if isinstance(k, Features)}
-    if not own:
-        return sites, {}
-    names = {i: site_of(features, adapter) for i, features in own.items()}
-    if sites is None:
-        sites = list(dict.fromkeys(names.values()))
-    asked = {site.source for site in adapter.resolve(sites, None)}
-    homes = {i: adapter.resolve(name, None)[0] for i, name in names.items()}
-    for i, home in homes.items():
-        if home.source not in asked:
-            raise DataError(
-                f"the autoencoder {own[i].origin.get('folder', own[i].kind)!r} reads "
-                f"{home.name!r}, which is not among the sites asked for; add it, or leave the "
-                "sites out"
-            )
-    read = [(own[i].kind, home.source) for i, home in homes.items()]
-    if len(set(read)) < len(read):
-        raise DataError(
-            "two autoencoders read one site; give each a kind= of its own in Python, or compare "
-            "one at a time"
-        )
-    return sites, homes
-
-
-def _reconstructed(collector: SiteCollector) -> tuple[list[Units], list[str]]:
-    """The units of a site, with how much of its variance an autoencoder explains; and doubts."""
-    units, doubts = [], []
-    for group in collector.units:
-        if isinstance(group, Features) and group.encoder is not None:
-            pooled, _ = collector.pool.stacked()
-            step = max(1, len(pooled) // _RECONSTRUCTED)
-            share = group.encoder.explained_variance(pooled[::step])
-            origin = {**group.origin, "explained_variance": share}
-            group = replace(group, origin=origin)
-            if share is not None and share < _FITS:
-                doubts.append(_doubt(group, collector.site.name, share))
-        units.append(group)
-    return units, doubts
-
-
-def _doubt(features: Features, site: str, share: float) -> str:
-    """That an autoencoder does not fit the activations it is given, and why that may be."""
-    origin = features.origin
-    trained = [
-        f"{what} {origin[name]!r}"
-        for what, name in (
-            ("model", "model_name"),
-            ("site", "hook_name"),
-            ("loaded with", "model_from_pretrained_kwargs"),
-        )
-        if origin.get(name)
-    ]
-    bos = origin.get("prepend_bos")
-    trained += [] if bos is None else [f"{'with' if bos else 'without'} a beginning-of-text token"]
-    much = f"{share:.0%}" if share > 0 else "none"
-    return (
-        f"the autoencoder {origin.get('folder', features.kind)!r} explains {much} of the "
-        f"variance at {site}, so its features are not what they were trained to be: compare the "
-        f"model, its loading and the texts with what it was trained on ({', '.join(trained)})"
-    )
 
 
 def budget(kinds: Sequence[str | Units], n: int, width: int) -> int:

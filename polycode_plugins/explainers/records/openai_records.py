@@ -69,7 +69,8 @@ def read_neuron(
         name = f"{'neuron' if kind == KIND else kind} {number}"
         top = _records(content["most_positive_activation_records"], name, known)
         random = _records(content["random_sample"], name, known)
-        quantile = _records(_spread(content.get("random_sample_by_quantile") or []), name, known)
+        sampled = content.get("random_sample_by_quantile") if chosen.n_quantile else None
+        quantile = _records(_spread(sampled or []), name, known)
     except _UNREADABLE as error:
         raise DataError(
             f"{str(path)!r} is no NeuronRecord of neuron-explainer: {type(error).__name__} {error}"
@@ -105,8 +106,8 @@ def read_neuron(
         random=parts["random"][1],
         quantile=samples,
     )
-    sampled = [r.activations for r in random] or [r.activations for r in top]
-    return replace(made, notes=notes), shape_of(np.concatenate(sampled), made.maximum)
+    at_random = [r.activations for r in random or top]
+    return replace(made, notes=notes), shape_of(np.concatenate(at_random), made.maximum)
 
 
 def _place(content: Mapping[str, Any], path: Path) -> tuple[str, str]:
