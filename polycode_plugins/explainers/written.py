@@ -142,13 +142,13 @@ class WrittenExplanations(PaidExplainer):
         return self._by.judge()
 
     def describe(self) -> dict[str, Any]:
-        """The file, what is in it as a digest, and what simulates and judges."""
+        """The file, a digest of what is in it, and the explainer that simulates and judges."""
         content = json.dumps([vars(w) for w in self.written]).encode()
         return {
             "explainer": self.name,
             "file": self._file,
             "sha256": hashlib.sha256(content).hexdigest()[:16],
-            "simulated_by": self._by.describe(),
+            "by": self._by.name,
         }
 
     def warnings(self) -> list[str]:

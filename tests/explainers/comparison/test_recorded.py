@@ -45,7 +45,9 @@ def written(folder, kind, numbers, noise=0.0, **more):
 def test_kinds_layers_and_scores(tmp_path):
     clear = written(tmp_path, "clear", range(6))
     noisy = written(tmp_path, "noisy", range(6), noise=3.0)
-    made = compare_records({"neuron": clear, "projection": noisy}, out=tmp_path / "run", judge=False)
+    made = compare_records(
+        {"neuron": clear, "projection": noisy}, out=tmp_path / "run", judge=False
+    )
     assert made.sites == ["layer 2", "layer 10"]
     assert len(made) == 24
     assert [u.name for u in made][6] == "projection 0"

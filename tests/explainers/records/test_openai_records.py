@@ -107,7 +107,7 @@ def test_fewer_texts_than_the_protocol_takes_are_read_and_said(tmp_path):
     assert unit.notes[0] == "2 of its texts occur again and count once"
     assert unit.notes[1] == "it has 19 top texts and the protocol takes 20"
     check_disjoint(unit)
-    with pytest.raises(DataError, match="has 2 random records .* needs 3 of them"):
+    with pytest.raises(DataError, match=r"has 2 random records .* needs 3 of them"):
         read(tmp_path, neuron_record(20, 2))
     assert read(tmp_path, neuron_record(10, 0), protocol="marshall-kirchner").score.all()
 
