@@ -36,6 +36,8 @@ from polycode_plugins.explainers.records.protocols import (
     Protocol,
 )
 from polycode_plugins.explainers.scoring.evaluation import Evaluation, Scoring, evaluate
+from polycode_plugins.explainers.units.autoencoder.encoder import Encoder
+from polycode_plugins.explainers.units.autoencoder.features import Features, features_of
 from polycode_plugins.explainers.units.autoencoder.folder import read_autoencoder
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal
@@ -52,9 +54,11 @@ __all__ = [
     "ComparedUnit",
     "Comparison",
     "Cost",
+    "Encoder",
     "Evaluation",
     "Explainer",
     "Explanation",
+    "Features",
     "Judge",
     "JudgeTask",
     "NgramExplainer",
@@ -80,6 +84,7 @@ __all__ = [
     "contrasts",
     "directions",
     "evaluate",
+    "features_of",
     "independent",
     "levels_of",
     "make_explainer",
