@@ -20,6 +20,13 @@ from polycode_plugins.commands.arguments import (
     reading_of,
     say,
 )
+from polycode_plugins.commands.exchange import (
+    add_autoencoders,
+    add_others,
+    autoencoders_of,
+    exported,
+    records_of,
+)
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
@@ -103,7 +110,7 @@ def add(commands: Any) -> None:
         help="also directions of your own, one a row (probes, steering vectors): .npy, or a tensor "
         "of a .safetensors file",
     )
-    _add_autoencoders(compare, "also features of")
+    add_autoencoders(compare, "also features of")
     compare.add_argument(
         "--control", action="store_true", help="repeat with the weights in random order"
     )
@@ -121,7 +128,7 @@ def add(commands: Any) -> None:
         help="neuron, projection (or projection:rademacher, projection:sphere), component or "
         "independent (default: %(default)s)",
     )
-    _add_autoencoders(explain, "instead the features of")
+    add_autoencoders(explain, "instead the features of")
     explain.add_argument(
         "--numbers",
         help="the neurons' or features' numbers, comma-separated (default: drawn at random)",
@@ -129,41 +136,6 @@ def add(commands: Any) -> None:
     explain.add_argument(
         "--n-units", type=int, default=_EXPLAINED, help="how many are drawn (default: %(default)s)"
     )
-
-
-def _add_autoencoders(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--sae",
-        action="append",
-        default=[],
-        metavar="FOLDER[:SITE]",
-        help=f"{what} a sparse autoencoder, read at the site that its folder names: of SAELens or "
-        "sparsify, cfg.json with safetensors; may be repeated for other sites",
-    )
-    parser.add_argument(
-        "--sae-scale",
-        type=float,
-        metavar="FACTOR",
-        help="what its activations are multiplied with first, where it needs one",
-    )
-
-
-def _autoencoders(options: argparse.Namespace) -> list[Units]:
-    """The features of every `--sae`."""
-    from polycode_plugins.explainers.units.autoencoder.folder import read_autoencoder
-
-    made: list[Units] = []
-    for given in options.sae:
-        folder, site = given, ""
-        while not Path(folder).is_dir() and ":" in folder:  # a site may hold a colon too
-            folder, _, part = folder.rpartition(":")
-            site = f"{part}:{site}" if site else part
-        if not Path(folder).is_dir():
-            folder, site = given, ""
-        made.append(read_autoencoder(folder, site=site, scale=options.sae_scale))
-    if options.sae_scale is not None and not made:
-        raise DataError("--sae-scale is of an autoencoder; give it with --sae FOLDER")
-    return made
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -215,39 +187,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, (setting, metavar, text) in _SETTINGS.items():
         kind = {"budget": float, "thought_tokens": int}.get(setting, str)
         server.add_argument(flag, dest=f"of_{setting}", type=kind, metavar=metavar, help=text)
-    others = parser.add_argument_group("what others made")
-    others.add_argument(
-        "--records",
-        action="append",
-        default=[],
-        metavar="[KIND=]PATH",
-        help="explain units of NeuronRecord files (OpenAI's neuron-explainer) in place of a "
-        "model's: a file, a folder or a pattern; may be repeated for other kinds",
-    )
-    others.add_argument(
-        "--explanations",
-        type=Path,
-        metavar="FILE",
-        help="score explanations that are written: .jsonl, .json or .csv with explanation, unit "
-        "and, where needed, site, kind, sign; --explainer simulates and judges by them",
-    )
+    add_others(parser)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for the results and the report")
     parser.add_argument("--fresh", action="store_true", help="replace a comparison in --out")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
-    exchange = parser.add_argument_group("for Neuronpedia")
-    exchange.add_argument("--export", type=Path, help="write explanations as its exports have them")
-    exchange.add_argument(
-        "--export-features",
-        type=Path,
-        help="write explanations and activations as it is sent them (feature/upload-batch)",
-    )
-    exchange.add_argument(
-        "--model-id", help="the model's name there, for example gpt2-small (default: the model's)"
-    )
-    exchange.add_argument(
-        "--source-set", help="the source set there that --export-features is for, such as res-16k"
-    )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -258,7 +202,7 @@ def _compare(options: argparse.Namespace) -> int:
         from polycode_plugins.explainers.units.directions import read_directions
 
         kinds.append(read_directions(options.directions))
-    kinds += _autoencoders(options)
+    kinds += autoencoders_of(options)
     comparison = _run(options, kinds, options.n_units, control=options.control)
     if comparison is None:
         return 0
@@ -309,7 +253,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     numbers: Any = options.n_units
-    kinds: list[str | Units] = [*_autoencoders(options)] or [options.units.strip()]
+    kinds: list[str | Units] = [*autoencoders_of(options)] or [options.units.strip()]
     if options.numbers:
         if kinds[0] != "neuron" and len(options.sae) != 1:
             raise DataError(
@@ -401,7 +345,7 @@ def _run(
             "seed": reading.pop("seed", options.seed),
         }
         if options.records:
-            comparison = compare_records(_records(options), **scored)
+            comparison = compare_records(records_of(options), **scored)
         else:
             comparison = compare(
                 options.model,
@@ -428,32 +372,9 @@ def _run(
         report = options.out / "report.html"
         path, left_out = write_folder(options.out, report, comparison=comparison)
         say(f"report: {path}" + (f" ({left_out})" if left_out else ""))
-    if options.export is not None:
-        say(f"explanations: {comparison.export(options.export, model_id=options.model_id)}")
-    if options.export_features is not None:
-        names = {"model_id": options.model_id, "source_set": options.source_set}
-        say(f"features: {comparison.export_features(options.export_features, **names)}")
+    for written in exported(comparison, options):
+        say(written)
     return comparison
-
-
-def _records(options: argparse.Namespace) -> dict[str, list[str]]:
-    """The paths of each kind of `--records`.
-
-    Raises:
-        DataError: where flags of a model stand beside.
-    """
-    for flag in ("model", "data", "sites", "adapter", "signs", "sae", "directions", "control"):
-        if getattr(options, flag, None):
-            raise DataError(
-                f"--records reads units that others recorded and no model; leave --{flag} out"
-            )
-    kinds: dict[str, list[str]] = {}
-    for given in options.records:
-        kind, equals, path = given.partition("=")
-        if not equals or not kind.isidentifier() or Path(given).exists():
-            kind, path = "recorded", given
-        kinds.setdefault(kind, []).append(path)
-    return kinds
 
 
 def _explainer_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -206,6 +206,10 @@ def _checked(units_of: UnitsOf) -> UnitsOf:
 
     def checked(site: Site, width: int) -> Sequence[Units]:
         made = units_of(site, width)
+        if not made:
+            raise DataError(
+                f"no unit reads at {site.name!r}: leave that site out, or add units that do"
+            )
         names = [name for units in made for name in units.names]
         if len(set(names)) < len(names):
             raise DataError("two units of one site have one name; give directions other names")

@@ -107,6 +107,14 @@ def test_two_autoencoders_of_one_site(folder):
 
 
 @pytest.mark.slow
+def test_sites_that_no_unit_reads_are_refused(tmp_path):
+    hook = "blocks.2.hook_resid_pre"
+    lens = sae_lens_folder(tmp_path / "lens", "topk", weights(0, 128, 40), hook=hook, k=4)
+    with pytest.raises(DataError, match=r"no unit reads at 'blocks.1.hook_resid_pre'"):
+        pc.compare(sites=["blocks.1.hook_resid_pre", hook], units=read_autoencoder(lens), limit=100)
+
+
+@pytest.mark.slow
 def test_the_command_line(folder, tmp_path, capsys):
     hook = "blocks.2.hook_resid_pre"
     lens = sae_lens_folder(tmp_path / "lens", "topk", weights(0, 128, 40), hook=hook, k=4)

@@ -73,7 +73,7 @@ class Features(Units):
             self.origin,
             None,
             self.encoder,
-            self.which[rows],
+            self.which[rows] if len(self.which) else self.which,
             self.hook,
             self.site,
         )

@@ -35,6 +35,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "hook_resid_mid": (f"ln_2{_IN}",),
 }
+#: A block with this has a norm behind attention too, and adds what the norms give.
+_NORM_BEHIND, _NORM_BEHIND_ATTENTION = "post_feedforward_layernorm", "post_attention_layernorm"
 #: The other way, for outputs of a module and for what it is given.
 _HOOKS = {
     "": ("hook_resid_post",),
@@ -93,6 +95,8 @@ def _found(hook: str, names: list[str]) -> list[str]:
     inner = _BLOCK.match(bare)
     if inner:
         part = (inner[2] or "") + hook[len(bare) :]
+        if part and any(re.match(rf"blocks\.{inner[1]}\.ln\d_post", name) for name in names):
+            return []  # the points behind a norm are not what the modules give
         places = [f"blocks.{inner[1]}.{point}" for point in _HOOKS.get(part, ())]
         return [place for place in places if place in held]
     return []
@@ -104,7 +108,10 @@ def _modules(block: int, point: str, names: list[str]) -> list[str]:
     held = set(names)
     for prefix in _rows(names):
         path = f"{prefix}.{block}"
-        for part in _MODULES.get(point, ()):
+        parts = _MODULES.get(point, ())
+        if point == "hook_attn_out" and f"{path}.{_NORM_BEHIND}" in held:
+            parts = (_NORM_BEHIND_ATTENTION,)
+        for part in parts:
             module, given = part.removesuffix(_IN), part.endswith(_IN)
             at = f"{path}.{module}" if module else path
             if at in held:

@@ -104,3 +104,13 @@ def test_what_needs_a_guess_is_asked_for(tmp_path):
     after = Listed("layers.1", "layers.1.mlp", "layers.1.post_feedforward_layernorm")
     asked = features(tmp_path, "blocks.1.hook_mlp_out", 8)
     assert site_of(asked, after) == "layers.1.post_feedforward_layernorm"
+    after.names += ("layers.1.self_attn", "layers.1.post_attention_layernorm")
+    asked = features(tmp_path, "blocks.1.hook_attn_out", 8)
+    assert site_of(asked, after) == "layers.1.post_attention_layernorm"
+    before = Listed("layers.1", "layers.1.self_attn", "layers.1.post_attention_layernorm")
+    assert site_of(asked, before) == "layers.1.self_attn"
+    lens = ("blocks.1.hook_mlp_out", "blocks.1.hook_resid_post")
+    module = read_autoencoder(sparsify_folder(tmp_path / "layers.1.mlp"))
+    assert site_of(module, Listed(*lens)) == "blocks.1.hook_mlp_out"
+    with pytest.raises(DataError, match="no site that is known to be it"):
+        site_of(module, Listed(*lens, "blocks.1.ln2_post.hook_normalized"))
