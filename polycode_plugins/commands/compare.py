@@ -20,6 +20,7 @@ from polycode_plugins.commands.arguments import (
     reading_of,
     say,
 )
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
@@ -195,7 +196,7 @@ def _compare(options: argparse.Namespace) -> int:
     if comparison is None:
         return 0
     if options.json:
-        print(comparison.to_dataframe().to_json(orient="records"))
+        print_result(comparison.to_dataframe().to_json(orient="records"))
         return 0
     import pandas as pd
 
@@ -252,7 +253,7 @@ def _explain(options: argparse.Namespace) -> int:
     if comparison is None:
         return 0
     if options.json:
-        print(comparison.to_dataframe().to_json(orient="records"))
+        print_result(comparison.to_dataframe().to_json(orient="records"))
         return 0
     for unit in comparison:
         made = unit.evaluation
@@ -321,7 +322,9 @@ def _run(
             say(f"warning: {shown(warning)}")
         if dry is not None:
             note = explainer.unknown() if isinstance(explainer, PaidExplainer) else ""
-            print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note))
+            print_result(
+                _counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note)
+            )
             return None
     if taken := spending_text(comparison.run):
         say(f"answers: {taken}")

@@ -10,8 +10,11 @@ import argparse
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from traceback import walk_tb
+from typing import Any
 
 from polycode_plugins._version import __version__
 from polycode_plugins.commands import (
@@ -26,7 +29,8 @@ from polycode_plugins.commands import (
     sites,
 )
 from polycode_plugins.commands.arguments import say
-from polycode_plugins.errors import PolycodeError
+from polycode_plugins.commands.output import results_alone
+from polycode_plugins.errors import PolycodeError, PolycodeWarning
 from polycode_plugins.files.guards import read_json, shown
 
 
@@ -40,14 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     options.command_line = "polycode " + shlex.join(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
+    warnings.showwarning, shown_before = _warned(warnings.showwarning), warnings.showwarning
     try:
-        status = run(options)
-        sys.stdout.flush()
+        with results_alone() if getattr(options, "json", False) else nullcontext():
+            status = run(options)
+            sys.stdout.flush()
         return status
     except PolycodeError as error:
         # In one piece: torchrun has several writers.
         sys.stderr.write(f"polycode: {shown(str(error))}\n")
         return 2
+    except SystemExit as error:  # no code of ours does that: it would end here without a word
+        say(f"polycode: {shown(_who_left(error))}")
+        return 1
     except KeyboardInterrupt:
         say(f"polycode: interrupted; {_then(options)}")
         return 130
@@ -55,6 +64,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is still to be written at the end of the process goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        warnings.showwarning = shown_before
+
+
+def _warned(usual: Callable[..., None]) -> Callable[..., None]:
+    """Our own warnings as sentences, and others as they are."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **named: Any) -> None:
+        if issubclass(category, PolycodeWarning):
+            say(f"polycode: {shown(str(message))}")
+        else:
+            usual(message, category, *where, **named)
+
+    return show
+
+
+def _who_left(error: SystemExit) -> str:
+    """Whose code called sys.exit in the middle of a run."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    module = frames[-1].f_globals.get("__name__", "unknown") if frames else "unknown"
+    return (
+        f"the code of {module!r} ended the run by itself (SystemExit: {error.code}); update what "
+        "it belongs to, or leave it out"
+    )
 
 
 def _then(options: argparse.Namespace) -> str:
