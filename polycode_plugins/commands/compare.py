@@ -22,7 +22,7 @@ from polycode_plugins.commands.arguments import (
 )
 from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
-from polycode_plugins.files.guards import shown
+from polycode_plugins.files.guards import shown, whole_number
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.outcome import Comparison
@@ -245,10 +245,9 @@ def _explain(options: argparse.Namespace) -> int:
     if options.numbers:
         if options.units != "neuron":
             raise DataError("--numbers names neurons; leave it out, or use --units neuron")
-        parts = options.numbers.split(",")
-        if not all(p.strip().isdigit() for p in parts):
+        numbers = [whole_number(p.strip()) for p in options.numbers.split(",")]
+        if None in numbers:
             raise DataError(f"--numbers {options.numbers!r} is not a list such as 3,17,40")
-        numbers = [int(p) for p in parts]
     comparison = _run(options, [options.units.strip()], numbers, control=False)
     if comparison is None:
         return 0

@@ -31,7 +31,7 @@ from polycode_plugins.commands import (
 from polycode_plugins.commands.arguments import say
 from polycode_plugins.commands.output import results_alone
 from polycode_plugins.errors import PolycodeError, PolycodeWarning
-from polycode_plugins.files.guards import read_json, shown
+from polycode_plugins.files.guards import read_json, reason_of, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is still to be written at the end of the process goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a disk or a file that somebody else's code did not expect
+        what = f"{str(error.filename)!r}: " if error.filename is not None else ""
+        say(f"polycode: {shown(what + reason_of(error))}")
+        return 2
     finally:
         warnings.showwarning = shown_before
 

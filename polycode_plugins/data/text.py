@@ -17,6 +17,7 @@ from polycode_plugins.data.corpus import docstrings
 from polycode_plugins.data.files import files_in
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.files.content import ContentDigest
+from polycode_plugins.files.guards import json_value
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".jsonl")
 """What a folder is searched for; a file that is named itself may have any suffix."""
@@ -229,13 +230,12 @@ def _json_lines(path: Path, field: str) -> _Texts:
                 continue
             where = f"{path}:{number}"
             try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                row = json_value(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
                 raise _not_utf8(path, f"line {number}, byte {error.start} of it") from None
-            except json.JSONDecodeError as error:
+            except ValueError as error:
                 raise DataError(
-                    f"{where} is not JSON ({error.msg} at column {error.colno}); "
-                    f"write one JSON object a line"
+                    f"{where} cannot be read as JSON ({error}); write one JSON object a line"
                 ) from None
             yield where, _field_of(row, field, where)
 

@@ -209,7 +209,11 @@ def test_the_offset_of_a_bad_byte_counts_from_the_start_of_the_file(tmp_path, mo
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"text": "x"}\n{"text": \n', r":2 is not JSON .* one JSON object a line"),
+        (b'{"text": "x"}\n{"text": \n', r":2 cannot be read as JSON .* one JSON object a line"),
+        (b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", r":1 .*nested too deep"),
+        (b'{"x":' * 100_000 + b"1" + b"}" * 100_000, r":1 .*nested too deep"),
+        (b'{"text": "a", "n": ' + b"9" * 10_000 + b"}", r":1 .*a number .*thousands of digits"),
+        (b'{"text": "a", "n": [-' + b"9" * 10_000 + b"]}", r":1 .*a number .*thousands of digits"),
         (b'{"text": "x"}\n[1]\n', r":2 is a JSON list, not an object"),
         (b'{"txt": "x", "id": 1}\n', r":1 has no field 'text' \(fields: id, txt\).*'txt'\?"),
         (b'{"text": 3}\n', r"field 'text' of .*:1 is int, not a string"),

@@ -7,7 +7,6 @@ gives them; of an encoder with a decoder the encoder is taken, which is what rea
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from polycode_plugins.adapters.pretrained import (
 )
 from polycode_plugins.adapters.transformer_lens.loading import reads_architecture
 from polycode_plugins.errors import ModelError
+from polycode_plugins.files.guards import json_value
 from polycode_plugins.plugins import cause, missing_extra
 
 TEXT, IMAGES = "input_ids", "pixel_values"
@@ -45,7 +45,7 @@ class Loaded:
 def lens_reads(folder: Path) -> bool:
     """Whether TransformerLens reads the model in `folder`, to judge by its configuration."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json_value((folder / "config.json").read_text(encoding="utf-8"))
         named = list(config.get("architectures") or [])
     except (OSError, ValueError, AttributeError, TypeError):
         return True  # broken: loading says how
