@@ -7,7 +7,6 @@ standard error. A user's mistake is one sentence and exit status 2, never a trac
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import warnings
@@ -29,13 +28,18 @@ from polycode_plugins.commands import (
     sites,
 )
 from polycode_plugins.commands.arguments import say
-from polycode_plugins.commands.output import results_alone
+from polycode_plugins.commands.output import messages_unread, nowhere, results_alone
 from polycode_plugins.errors import PolycodeError, PolycodeWarning
 from polycode_plugins.files.guards import read_json, reason_of, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    with messages_unread():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -61,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"polycode: interrupted; {_then(options)}")
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
-        # What is still to be written at the end of the process goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere(sys.stdout)
         return 0
     except OSError as error:  # a disk or a file that somebody else's code did not expect
         what = f"{str(error.filename)!r}: " if error.filename is not None else ""

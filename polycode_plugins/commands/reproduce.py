@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 from polycode_plugins.commands.arguments import assignments, say
-from polycode_plugins.commands.output import print_result
+from polycode_plugins.commands.output import nowhere, print_result
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.files.guards import shown
 
@@ -82,7 +83,12 @@ def _run(options: argparse.Namespace) -> int:
             continue
         made.append(one)
         if not options.json:
-            _print(one)
+            try:
+                _print(one)
+            except (
+                BrokenPipeError
+            ):  # nobody reads: the other figures and the page are made all the same
+                nowhere(sys.stdout)
     if options.json:
         print_result(json.dumps([_plain(one) for one in made], indent=1))
     if made:

@@ -260,7 +260,8 @@ def write_file(path: Path, writer: Callable[[Path], Any]) -> str:
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _remove_left(path)
-        draft.touch()
+        draft.unlink(missing_ok=True)  # a link somebody left would be written through
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         mode = draft.stat().st_mode
         writer(draft)
         draft.chmod(mode)  # safetensors makes files that only their owner can read

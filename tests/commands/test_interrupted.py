@@ -30,6 +30,21 @@ def test_a_closed_pipe_has_its_results_and_report(tmp_path: Path):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+def test_messages_that_nobody_reads_end_no_run(tmp_path: Path):
+    command = [sys.executable, "-m", "polycode_plugins", "analyze", *SITES[:-1]]  # with progress
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stderr.close()
+    printed = process.stdout.read().decode()
+    process.stdout.close()
+    assert process.wait() == 0
+    assert "blocks.0.hook_resid_post" in printed
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_a_stop_before_the_report_names_the_command_that_writes_it(
     tmp_path: Path, monkeypatch, capsys
 ):
