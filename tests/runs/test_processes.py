@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HARNESS = Path(__file__).parents[2] / "benchmarks" / "reliability.py"
+HARNESS = Path(__file__).parents[2] / "benchmarks" / "reliability"
 
 
 def run(*arguments: str, planted: str = "") -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.files import storage
+from polycode_plugins.files.guards import whole_number
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
@@ -38,7 +39,7 @@ def _line(comparison: Comparison, unit: ComparedUnit) -> dict[str, Any]:
     return {
         "modelId": _model_id(run["model"]),
         "layer": unit.site,
-        "index": int(number) if number.isdecimal() else unit.name,
+        "index": unit.name if (index := whole_number(number)) is None else index,
         "kind": unit.kind,
         "sign": made.records.sign,
         "description": made.explanation.text,
