@@ -7,7 +7,9 @@ standard error. A user's mistake is one sentence and exit status 2, never a trac
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -31,6 +33,20 @@ from polycode_plugins.commands.arguments import say
 from polycode_plugins.commands.output import messages_unread, nowhere, results_alone
 from polycode_plugins.errors import PolycodeError, PolycodeWarning
 from polycode_plugins.files.guards import read_json, reason_of, shown
+
+INTERRUPTED = 130  # the status of a program that Ctrl-C has ended, as shells have it
+
+
+def program() -> int:
+    """`main`, as a program: a second Ctrl-C ends it at once, without a word and with status 130."""
+    try:
+        status = main()
+    except KeyboardInterrupt:  # while the first one was spoken of
+        status = INTERRUPTED
+    if status == INTERRUPTED:
+        # Libraries clean up at the end of a process; there is nothing of ours to lose.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +79,7 @@ def _main(argv: Sequence[str] | None) -> int:
         return 1
     except KeyboardInterrupt:
         say(f"polycode: interrupted; {_then(options)}")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
         nowhere(sys.stdout)
         return 0

@@ -68,6 +68,8 @@ def remedy(plugin: Plugin, error: BaseException | None = None) -> str:
         missing = error.name.partition(".")[0]
         if missing != plugin.package:
             return f"it needs {missing!r}: install that, or what {plugin.distribution} asks for"
+    if not plugin.distribution:  # stale metadata: it does not say whose it is
+        return f"reinstall or remove the package that declares {plugin.target!r}"
     return f"{_REINSTALL} {plugin.distribution}"
 
 

@@ -102,7 +102,13 @@ def test_metadata_without_a_name_or_with_odd_text_is_listed_not_fatal(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "text", [b"\xff\xfe", b"[polycode_plugins.metrics]\nno target\n", b"no section = x:y\n[a\n"]
+    "text",
+    [
+        b"\xff\xfe",
+        b"[polycode_plugins.metrics]\nno target\n",
+        b"no section = x:y\n[a\n",
+        b"<<<<<<< HEAD\n[polycode_plugins.metrics]\na = b:C\n=======\n>>>>>>> other\n",
+    ],
 )
 def test_unreadable_metadata_takes_nothing_down_and_is_said(text, tmp_path, monkeypatch, capsys):
     info = tmp_path / "damaged-1.0.dist-info"
@@ -184,3 +190,19 @@ def test_a_saved_analysis_finds_the_metric_it_was_made_with(install, tmp_path):
         made.save(tmp_path / "run")
         (metric,) = pc.Analysis.load(tmp_path / "run").statistics.metrics
         assert type(metric) is kind
+
+
+def test_metadata_that_an_earlier_version_left_behind_is_no_clash(tmp_path, monkeypatch):
+    """Of two versions the one that is imported, by the order of the path, counts."""
+    for version in ("1.0", "2.0"):
+        info = tmp_path / version / f"stale-{version}.dist-info"
+        info.mkdir(parents=True)
+        text = f"Metadata-Version: 2.1\nName: stale\nVersion: {version}\n"
+        (info / "METADATA").write_text(text)
+        target = f"gone_{version[0]}:M"
+        (info / "entry_points.txt").write_text(f"[polycode_plugins.metrics]\nstale = {target}\n")
+        monkeypatch.syspath_prepend(str(tmp_path / version))
+    found = plugins.get("metrics", "stale")
+    assert (found.version, found.standing) == ("2.0", "active")
+    with pytest.raises(PluginError, match=r"ModuleNotFoundError.*reinstall or update it.*stale"):
+        plugins.load("metrics", "stale")
