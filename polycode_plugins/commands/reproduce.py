@@ -85,9 +85,7 @@ def _run(options: argparse.Namespace) -> int:
         if not options.json:
             try:
                 _print(one)
-            except (
-                BrokenPipeError
-            ):  # nobody reads: the other figures and the page are made all the same
+            except BrokenPipeError:  # nobody reads: the others and the page are made
                 nowhere(sys.stdout)
     if options.json:
         print_result(json.dumps([_plain(one) for one in made], indent=1))
