@@ -18,6 +18,7 @@ from polycode_plugins.commands.arguments import (
     say,
     value_of,
 )
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import PluginError, near
 from polycode_plugins.files.guards import shown
 
@@ -143,7 +144,7 @@ def _print_table(analysis: Analysis, *, as_json: bool) -> None:
         for record in records:
             for label, result in analysis[record["site"]].items():
                 record[f"{label}.warnings"] = list(result.warnings)
-        print(json.dumps(records))
+        print_result(json.dumps(records))
         return
     import pandas as pd
 
