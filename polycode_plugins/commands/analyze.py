@@ -21,6 +21,7 @@ from polycode_plugins.commands.arguments import (
     say,
     value_of,
 )
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import PluginError, near
 from polycode_plugins.files.guards import shown
 
@@ -155,7 +156,7 @@ def _print_table(analysis: Analysis, *, as_json: bool) -> None:
         for record in records:
             for label, result in analysis[record["site"]].items():
                 record[f"{label}.warnings"] = list(result.warnings)
-        print(json.dumps(records))
+        print_result(json.dumps(records))
         return
     width = shutil.get_terminal_size((100, 24)).columns
     for label in analysis.metrics:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from polycode_plugins.commands.parser import subcommands
+from polycode_plugins.commands.parsing.parser import subcommands
 
 #: Options whose values are plugins.
 _PLUGINS = {"--metrics": "metrics", "--adapter": "adapters", "--explainer": "explainers"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What a folder is searched for."""
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded. Pillow goes by the content, and runs a program of its own for PostScript."""
+
+MOST_PIXELS = 2**26
+"""Of one image, by its header: a file of some kilobytes may ask for the memory of gigabytes."""
 
 PHOTOGRAPH = 427
 """The shorter side of the embedded photographs, in pixels: no crop of them is larger."""
@@ -152,7 +159,12 @@ def _folder(folder: Path) -> Iterator[_Raw]:
 
 def _decode(stored: bytes, path: Path) -> Image:
     try:
-        with _pillow().open(io.BytesIO(stored)) as image:
+        with _opened(stored) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(
+                    f"its header says {image.width} x {image.height} pixels, and at most "
+                    f"{MOST_PIXELS:,} are decoded; scale it down"
+                )
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"its pixels have mode {image.mode}, more than 8 bits a channel")
             converted: Image = image.convert("RGB")
@@ -161,6 +173,14 @@ def _decode(stored: bytes, path: Path) -> Image:
         raise DataError(
             f"{path} cannot be decoded as an 8-bit image ({error}); replace it or leave it out"
         ) from error
+
+
+def _opened(stored: bytes) -> Image:
+    """The header of an image, read; of the size Pillow's own warning would come too late."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image: Image = _pillow().open(io.BytesIO(stored), formats=FORMATS)
+    return image
 
 
 def _cifar10(root: str, split: str, download: bool) -> Iterator[_Raw]:

@@ -84,7 +84,7 @@ def generic_parts(view: View) -> list[Part]:
     """How to read it, the first of its headline by depth, a table of all scalars, the plots.
 
     A result class may say more than its base asks for: `interval` (low, high) around its first
-    scalar, and `intervals` {field: (low, high)} around others. Its `warnings` stand at the
+    scalar, and `intervals()` {field: (low, high)} around others. Its `warnings` stand at the
     beginning of the page.
     """
     units: Mapping[str, str] = view.results[0].units
@@ -284,12 +284,12 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Scalar]:
 def interval_of(result: Result, field: str | None = None) -> tuple[float, float] | None:
     """`result.interval` where there is one: two numbers around the result's main scalar.
 
-    Of another `field` what `result.intervals`, a mapping by field, has.
+    Of another `field` what `result.intervals()` has.
     """
     if field is None:
         interval = getattr(result, "interval", None)
     else:
-        interval = (getattr(result, "intervals", None) or {}).get(field)
+        interval = result.intervals().get(field)
     if not isinstance(interval, tuple | list) or len(interval) != 2:
         return None
     low, high = interval

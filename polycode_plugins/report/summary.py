@@ -14,8 +14,8 @@ from polycode_plugins.pages.pages import Part, Prose, Section
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
 
-_GRAVE = "Not to be read"
-_CARE = "To be read with care"
+GRAVE = "Not to be read"
+CARE = "To be read with care"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def doubts(warnings: Sequence[SiteWarning], titles: Mapping[str, str]) -> Doubts
     """
     ordered = sorted(warnings, key=lambda w: -len(w.sites))
     groups = []
-    for heading, grave in ((_GRAVE, True), (_CARE, False)):
+    for heading, grave in ((GRAVE, True), (CARE, False)):
         entries = [
             (f"{titles.get(w.metric, w.metric)}:", str(w)) for w in ordered if w.grave is grave
         ]

@@ -9,8 +9,8 @@ import pytest
 from command_line import run
 
 from polycode_plugins.commands.main import parser_of_all
-from polycode_plugins.commands.parser import subcommands
-from polycode_plugins.commands.settings import expanded
+from polycode_plugins.commands.parsing.parser import subcommands
+from polycode_plugins.commands.parsing.settings import expanded
 from polycode_plugins.errors import DataError
 
 FILE = """

@@ -169,13 +169,13 @@ class CapacityResult(Result):
         """Redundancy as a share of the flat code's entropy; None where that is 0 bits, or 1e-9."""
         return self.redundancy / self.flat_entropy if self.flat_entropy > 1e-9 else None
 
-    @property
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """95% intervals of fields other than the redundancy; the flat code's bits as they are."""
-        if self.interval is None or self.redundancy_fraction is None:
-            return {}
-        low, high = self.interval
-        return {"redundancy_fraction": (low / self.flat_entropy, high / self.flat_entropy)}
+    def intervals(self) -> Mapping[str, tuple[float, float]]:
+        """Of the redundancy, and of its share of the flat code's bits, these taken as they are."""
+        found = dict(super().intervals())
+        if self.interval is not None and self.redundancy_fraction is not None:
+            low, high = self.interval
+            found["redundancy_fraction"] = (low / self.flat_entropy, high / self.flat_entropy)
+        return found
 
     @property
     def lost_to_unequal_units(self) -> float:
