@@ -286,10 +286,7 @@ def interval_of(result: Result, field: str | None = None) -> tuple[float, float]
 
     Of another `field` what `result.intervals()` has.
     """
-    if field is None:
-        interval = getattr(result, "interval", None)
-    else:
-        interval = result.intervals().get(field)
+    interval = getattr(result, "interval", None) if field is None else result.intervals().get(field)
     if not isinstance(interval, tuple | list) or len(interval) != 2:
         return None
     low, high = interval
