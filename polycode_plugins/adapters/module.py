@@ -37,10 +37,16 @@ from polycode_plugins.adapters.hooks import (
     removed_after,
     tensor_of,
 )
-from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
+from polycode_plugins.adapters.inputs import (
+    device_of,
+    in_precision,
+    no_run,
+    tensor_batches,
+    to_device,
+)
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
-from polycode_plugins.errors import DataError, ModelError, SiteError
+from polycode_plugins.errors import DataError, ModelError, PolycodeError, SiteError
 
 IN = ":in"  # ends the path in the name of a site that is the input of a module
 
@@ -352,10 +358,16 @@ class ModuleAdapter(Adapter):
 
     def _call(self, batch: Batch) -> None:
         args, kwargs = self._arguments(batch)
-        self._model(*args, **kwargs)
+        try:
+            self._model(*args, **kwargs)
+        except (PolycodeError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever the model's code raises
+            raise no_run(self._model, (args, kwargs), error) from error
 
     def _arguments(self, batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        inputs = to_device(batch.inputs, device_of(self._model))
+        inputs = in_precision(batch.inputs, self._model)
+        inputs = to_device(inputs, device_of(self._model))
         if isinstance(inputs, Mapping):
             return (), dict(inputs)
         return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
@@ -371,9 +383,13 @@ class ModuleAdapter(Adapter):
         """Batches of tensors.
 
         Args:
-            data: a tensor or array [rows, ...]; or an iterable of batches (a DataLoader) that are
-                tensors, (inputs, labels) pairs, dicts of keyword arguments, or `Batch` objects. An
-                `attention_mask` [batch, position] in a dict is also the mask of the statistics.
+            data: a tensor or array [rows, ...], or a mapping of such; a data set (of torch or
+                Hugging Face) or list of rows: tensors, (tensor, label) pairs, mappings; or an
+                iterable of batches (a DataLoader) that are tensors, (inputs, labels) pairs, dicts
+                of keyword arguments, or `Batch` objects. An `attention_mask` [batch, position] in a
+                dict is also the mask of the statistics. Floats are given to the model in the type
+                of its weights. Rows in a plain list have one axis, or a label that is a number:
+                what has more axes is a batch.
         """
         return tensor_batches(data, options)
 

@@ -298,10 +298,11 @@ class TransformerLensAdapter(Adapter):
         """Windows of text, or tokens as they are.
 
         Args:
-            data: a file, a folder, JSON lines, `hf:name`, a list of texts, None for the embedded
-                corpus; or tokens int64 [rows, position] (or an iterable of such batches), in which
-                every special token of the tokenizer is left out of the statistics. For a model
-                that reads no tokens, tensors as its `forward` takes them.
+            data: a file, a folder, JSON lines, `hf:name`, None for the embedded corpus; texts or
+                conversations in a list, generator, data set, column, data frame or loader; or
+                tokens int64 [rows, position] (or rows or batches of such), in which every special
+                token of the tokenizer is left out of the statistics. For a model that reads no
+                tokens, tensors as its `forward` takes them.
         """
         if self._vocabulary is None:
             return tensor_batches(data, options)
