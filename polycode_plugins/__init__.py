@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from polycode_plugins.metrics.pairs import PairMetric
     from polycode_plugins.runs.analysis import Analysis
     from polycode_plugins.runs.analyze import analyze
-    from polycode_plugins.runs.attach import Probe, attach, measure
+    from polycode_plugins.runs.attach import Probe, attach
+    from polycode_plugins.runs.measure import measure
 
 _HOMES = {
     "Accumulator": "metrics.base",
@@ -58,7 +59,7 @@ _HOMES = {
     "attach": "runs.attach",
     "compare": "explainers.comparison.compare",
     "load": "loading",
-    "measure": "runs.attach",
+    "measure": "runs.measure",
 }
 _MODULES = ("adapters", "explainers", "information", "metrics", "pages", "theory")
 

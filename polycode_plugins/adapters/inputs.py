@@ -79,12 +79,12 @@ def _of_columns(columns: Mapping[str, Tensor], options: DataOptions) -> Iterator
         options.content.add_value(read if whole is None else read[""])
     numbers = torch.arange(first.shape[0])[:limit]
     names = _names_of(read, len(numbers))
-    documents = None if names is None else Repeats().documents(names, numbers)
+    again = None if names is None else Repeats().documents(names, numbers)
     for start in range(0, rows.shape[0], options.batch_size):
         part = rows[start : start + options.batch_size]
         inputs = {name: column[part] for name, column in columns.items()}
         batch = as_batch(inputs if whole is None else inputs[""], 0)
-        yield replace(batch, rows=part, documents=None if documents is None else documents[part])
+        yield replace(batch, rows=part, repeats=None if again is None else again[part])
 
 
 def _of_rows(items: Iterable[Any], options: DataOptions) -> Iterator[Batch]:
@@ -108,8 +108,8 @@ def _of_rows(items: Iterable[Any], options: DataOptions) -> Iterator[Batch]:
 def _together(held: list[tuple[int, int, Any]]) -> Batch:
     inputs, labels = collated([row for _, _, row in held], held[0][0])
     rows, firsts = (torch.tensor([one[i] for one in held]) for i in (0, 1))
-    documents = None if torch.equal(rows, firsts) else firsts
-    return replace(as_batch(inputs, 0), rows=rows, documents=documents, labels=labels)
+    again = None if torch.equal(rows, firsts) else firsts
+    return replace(as_batch(inputs, 0), rows=rows, repeats=again, labels=labels)
 
 
 def _name_of_row(row: Any) -> int:
@@ -118,13 +118,11 @@ def _name_of_row(row: Any) -> int:
     return int(digest.hexdigest()[:16], 16)
 
 
-def _with_documents(batch: Batch, repeats: Repeats) -> Batch:
-    """The batch; rows that have come before are of the document of the first time."""
-    if batch.documents is not None:
-        return batch
+def _with_repeats(batch: Batch, repeats: Repeats) -> Batch:
+    """The batch, with what of its rows has come before."""
     names = _names_of(batch.inputs, len(batch))
-    documents = None if names is None else repeats.documents(names, batch.rows)
-    return replace(batch, documents=documents)
+    again = None if names is None else repeats.documents(names, batch.rows)
+    return replace(batch, repeats=again)
 
 
 def _names_of(inputs: Any, count: int) -> Tensor | None:
@@ -151,7 +149,7 @@ def _of_batches(items: Iterable[Any], options: DataOptions) -> Iterator[Batch]:
         batch = as_batch(item, start)
         if not len(batch):
             continue
-        batch = _with_documents(batch, repeats)
+        batch = _with_repeats(batch, repeats)
         if limit is not None and start + len(batch) > limit:
             batch = _head(batch, limit - start)
         start += len(batch)
@@ -184,6 +182,7 @@ def _head(batch: Batch, count: int) -> Batch:
         documents=cut(batch.documents),
         mask=cut(batch.mask),
         labels=cut(batch.labels),
+        repeats=cut(batch.repeats),
         tokens=None if batch.tokens is None else replace(batch.tokens, ids=cut(batch.tokens.ids)),
     )
 

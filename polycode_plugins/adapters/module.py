@@ -8,7 +8,7 @@ MLP is its neurons.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, choose
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, Sites, choose
 from polycode_plugins.adapters.evidence.axes import (
     Reading,
     lay,
@@ -232,11 +232,14 @@ class ModuleAdapter(Adapter):
             )
         return super()._unknown(pattern, available)
 
-    def resolve(self, patterns: Sequence[str] | str | None, example: Batch | None) -> list[Site]:
-        """As every adapter; inputs are found by patterns with `:in` alone.
+    def resolve(self, patterns: Sites, example: Batch | None) -> list[Site]:
+        """As every adapter; inputs are found by patterns with `:in` alone, and by functions.
 
         Without an example `path:k` is taken at its word.
         """
+        if callable(patterns):
+            inner, outer = self._accepted(patterns, example)
+            patterns = [*inner, *outer]
         names = [patterns] if isinstance(patterns, str) else list(patterns or ())
         inner = [n for n in names if IN in n]
         outer = [n for n in names if IN not in n]
@@ -259,6 +262,19 @@ class ModuleAdapter(Adapter):
             sites = [replace(s, depth=places.get(s.name, len(places))) for s in sites]
         order = sorted([*inputs, *sites], key=lambda s: s.depth)
         return [replace(site, depth=i) for i, site in enumerate(order)]
+
+    def _accepted(
+        self, wanted: Callable[[str], bool], example: Batch | None
+    ) -> tuple[list[str], list[str]]:
+        """The names of inputs and of outputs that a function accepts.
+
+        Raises:
+            SiteError: where there are none.
+        """
+        outputs = self.sites(example)
+        chosen = choose(wanted, [*outputs, *self._inputs(example)], [], self._unknown)
+        names = [site.name for site in chosen]
+        return [n for n in names if IN in n], [n for n in names if IN not in n]
 
     def _outputs(self, patterns: Sequence[str] | None, example: Batch | None) -> list[Site]:
         if example is not None or patterns is None:

@@ -200,11 +200,10 @@ class NNsightAdapter(ModuleAdapter):
     def _arguments(self, batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return _call_with(batch.inputs)
 
-    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> None:
+    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> Any:
         """One forward pass with every site captured, here or, with `remote`, in a cached trace."""
         if not self._remote:
-            super().run(batch, sites, sink, seed=seed)
-            return
+            return super().run(batch, sites, sink, seed=seed)
         if self._away and self._model.training:
             raise ModelError(
                 "a server runs its models in evaluation mode; leave train_mode out, or run the "
@@ -244,6 +243,7 @@ class NNsightAdapter(ModuleAdapter):
                 for index, seen in enumerate(visits.get(paths[one.site.name], [])):
                     reader.fire([one], index, seen[one.where])
         live.require_fired()
+        return live
 
     # -- data ------------------------------------------------------------------------------------
 

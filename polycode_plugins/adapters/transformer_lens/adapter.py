@@ -24,7 +24,7 @@ from polycode_plugins.activations import FEATURE_AXES, Site
 from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, match
 from polycode_plugins.adapters.evidence.documents import of_rows
 from polycode_plugins.adapters.evidence.masks import Mask, asked
-from polycode_plugins.adapters.evidence.points import hook_axes
+from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
 from polycode_plugins.adapters.hooks import StopForward, eager, observe, removed_after
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
 from polycode_plugins.adapters.text import check_tokens, language_batches, usual_frame
@@ -99,12 +99,7 @@ class TransformerLensAdapter(Adapter):
                 f"{type(model).__name__} is not a TransformerLens model (no hook_dict and "
                 "run_with_hooks); use the 'module' adapter for a plain nn.Module"
             )
-        if _has_decoder(model):
-            raise ModelError(
-                f"{self._name or type(model).__name__!r} has an encoder and a decoder, which read "
-                "different tokens, and this adapter does not keep them apart; use adapter='module' "
-                "on the Hugging Face model"
-            )
+        refuse_decoder("", model, self._name or "")
         self._model = model
         self._config = getattr(model, "cfg", None)
         # Keys and values of all layers would be kept for a next token that never comes.
@@ -235,6 +230,7 @@ class TransformerLensAdapter(Adapter):
             guard=partial(live.attempt, list(live.fired)),
         )
         live.unclear = passes.documents.reasons
+        live.when_closing(passes.flush)  # a pass that ended before the first block
         try:
             with eager():
                 for site in sites:
@@ -415,12 +411,3 @@ def _corner(example: Batch) -> Batch:
     else:
         inputs = cut(inputs)
     return Batch(inputs, rows=example.rows[:1])
-
-
-def _has_decoder(model: Any) -> bool:
-    wrapped = getattr(model, "original_model", None)
-    if getattr(getattr(wrapped, "config", None), "is_encoder_decoder", False):
-        return True
-    return all(
-        isinstance(getattr(model, part, None), nn.ModuleList) for part in ("encoder", "decoder")
-    )
