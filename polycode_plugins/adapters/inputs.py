@@ -274,7 +274,9 @@ def no_run(model: Any, inputs: Any, error: Exception) -> ModelError:
     """What is raised where a model does not run on a batch of data."""
     tensors: list[Tensor] = []
     _each(inputs, tensors.append)
-    given = " and ".join(f"{v.dtype} {tuple(v.shape)}" for v in tensors[:3]) or type(inputs).__name__
+    given = (
+        " and ".join(f"{v.dtype} {tuple(v.shape)}" for v in tensors[:3]) or type(inputs).__name__
+    )
     cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     bytes_ = any(values.dtype == torch.uint8 for values in tensors)
     hint = (

@@ -79,7 +79,9 @@ def _filled(row: Tensor, length: int) -> Tensor:
 
 def _same(row: Any, kind: type, index: int) -> Any:
     if not isinstance(row, kind):
-        raise DataError(f"{_CANNOT}: row {index} is a {type(row).__name__}, and others are mappings")
+        raise DataError(
+            f"{_CANNOT}: row {index} is a {type(row).__name__}, and others are mappings"
+        )
     return row
 
 

@@ -188,7 +188,8 @@ def _columns(data: Mapping[Any, Any], text_field: str) -> Incoming:
     found = {
         str(name): torch.as_tensor(value)
         for name, value in data.items()
-        if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf")
+        if isinstance(value, Tensor)
+        or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf")
     }
     sizes = {len(value) for value in found.values() if value.dim()}
     if len(found) < len(data) or len(sizes) != 1 or any(not v.dim() for v in found.values()):

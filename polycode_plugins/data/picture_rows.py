@@ -100,5 +100,3 @@ def _of_pixels(pixels: Any, where: str) -> Any:
         array = np.moveaxis(array, 0, 2) if first else array
         array = array[:, :, 0] if array.shape[2] == 1 else array
     return pillow_module().fromarray(np.ascontiguousarray(array))
-
-

@@ -60,9 +60,7 @@ def hook_axes(
     return axes
 
 
-def _axes(
-    name: str, values: Tensor, point: Any, tokens: Sequence[int] | None
-) -> tuple[str, ...]:
+def _axes(name: str, values: Tensor, point: Any, tokens: Sequence[int] | None) -> tuple[str, ...]:
     heads = _HEADS.search(name.removesuffix(_GRADIENT)) is not None
     if values.dim() == 2:
         return ("batch", "feature")
@@ -91,8 +89,8 @@ def _seen_late(name: str, values: Tensor, tokens: Sequence[int] | None) -> bool:
         return False  # an image, or heads in their usual place
     raise SiteError(
         f"{name!r} has shape {tuple(values.shape)}, and which axis holds the heads and which the "
-        "positions is not known without the model; give the cache itself, or name them, for example "
-        "axes=('batch', 'head', 'position', 'feature')"
+        "positions is not known without the model; give the cache itself, or name them, for "
+        "example axes=('batch', 'head', 'position', 'feature')"
     )
 
 

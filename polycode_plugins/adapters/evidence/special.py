@@ -41,9 +41,9 @@ def says_special(counted: Mapping[str, int], how: str) -> None:
     others = sum(n > 0 for n in counted.values()) - 1
     more = f" (and at {others} other sites)" if others else ""
     warnings.warn(
-        f"{most} of the rows at {site!r}{more} are padding or special tokens, the beginning of text "
-        f"among them, and count, since no mask says otherwise; give {how} a mask [batch, position], "
-        "all True to count them, or use pc.attach, which leaves them out",
+        f"{most} of the rows at {site!r}{more} are padding or special tokens, the beginning of "
+        f"text among them, and count, since no mask says otherwise; give {how} a mask [batch, "
+        "position], all True to count them, or use pc.attach, which leaves them out",
         UserWarning,
         stacklevel=3,
     )

@@ -251,9 +251,9 @@ class NNsightAdapter(ModuleAdapter):
         """Windows of text and tokens, as the `transformer-lens` adapter reads them, or tensors.
 
         Args:
-            data: for a model with a tokenizer a file, a folder, JSON lines, `hf:name`, texts however
-                they are held, None for the embedded corpus, or tokens int64 [rows, position]; for
-                any other model what the `module` adapter reads.
+            data: for a model with a tokenizer a file, a folder, JSON lines, `hf:name`, texts
+                however they are held, None for the embedded corpus, or tokens int64 [rows,
+                position]; for any other model what the `module` adapter reads.
         """
         if self._tokenizer is None and data is not None and not isinstance(data, str | Path):
             return tensor_batches(data, options)
