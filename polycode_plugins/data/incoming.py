@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from polycode_plugins.data.text import is_conversation
 from polycode_plugins.errors import DataError, near
 
 Kind = Literal["array", "columns", "texts", "pictures", "rows", "batches"]
@@ -285,6 +284,17 @@ def _strings(parts: Sequence[Any]) -> bool:
     """Whether one of the parts is the texts of a batch."""
     return any(
         isinstance(part, list | tuple) and part and isinstance(part[0], str) for part in parts
+    )
+
+
+def is_conversation(value: object) -> bool:
+    """Whether `value` is a list of messages, to judge by the first: a mapping with a `role`."""
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str | bytes)
+        and len(value) > 0
+        and isinstance(value[0], Mapping)
+        and "role" in value[0]
     )
 
 

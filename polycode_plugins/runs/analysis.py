@@ -247,6 +247,7 @@ class Analysis:
         statistics = statistics_of(self.run)
         statistics.merge(self.statistics)
         statistics.merge(other.statistics)
+        statistics.left_out = {}  # known from the records, also of parts that were loaded
         for part in (self.run, other.run):
             statistics.leave_out(part.get("left_out") or {})
         run = {**self.run, **_added(self.run, other.run), "rows": rows.to_json()}

@@ -78,7 +78,7 @@ class Statistics:
                 f"the activations of site {site!r} are on the meta device, so they have no values; "
                 "load the model's weights first"
             )
-        if site not in self._held:
+        if site in self.narrow:
             return  # left out, in a pass that goes on
         check_finite(activations, site, self.batches)
         if self.sites[site].axes != activations.axes:

@@ -32,7 +32,7 @@ def test_narrow_sites_are_left_out_of_the_default_and_named(tmp_path: Path) -> N
         assert said.startswith("At 2: left out of the default choice")
         assert doubts(analysis.warnings)
     for named in ("2", ["0", "2"], "**", "*"):
-        with pytest.raises(pc.DataError, match="site '2' can have no result.*'!2'"):
+        with pytest.raises(pc.DataError, match=r"site '2' can have no result.*'!2'"):
             pc.analyze(classifier(), loader, ["spectrum"], named)
     with pytest.raises(pc.DataError, match="site '2' can have no result"):
         pc.analyze(classifier()[2:], torch.randn(99, 40), ["spectrum"])  # nothing would be left
@@ -71,9 +71,7 @@ def test_an_interrupted_run_goes_on_without_them(tmp_path: Path) -> None:
     try:
         with pytest.raises(KeyboardInterrupt):
             pc.analyze(classifier(), stopping(), ["spectrum"], out=tmp_path / "a")
-        found = pc.analyze(
-            classifier(), (p for p in X.split(50)), ["spectrum"], out=tmp_path / "a"
-        )
+        found = pc.analyze(classifier(), (p for p in X.split(50)), ["spectrum"], out=tmp_path / "a")
     finally:
         passes.CHECKPOINT_SECONDS = before
     assert list(found) == ["0", "1"]

@@ -58,10 +58,12 @@ def pass_under_way() -> PassUnderWay:
         elif name in _READERS:
             seen = frame.f_locals
             own = seen.get("self")
-            if isinstance(own, nn.Module):
-                tokens = tokens if tokens is not None else _integers(seen)
+            if isinstance(own, nn.Module) and model is None:
+                # What is further out knows it better: an embedding of positions reads integers too.
+                found = _integers(seen)
+                tokens = tokens if found is None else found
                 mask = seen.get("attention_mask")
-                if attention is None and isinstance(mask, Tensor) and mask.dim() == 2:
+                if isinstance(mask, Tensor) and mask.dim() == 2:
                     attention = mask
                 if hasattr(own, "hook_dict") and hasattr(own, _RUN):
                     model = own
