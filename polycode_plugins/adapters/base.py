@@ -342,14 +342,10 @@ def choose(
     Raises:
         SiteError: for a pattern that finds nothing; near names are suggested.
     """
+    check_patterns(patterns)
     if callable(patterns):
         return _filtered(patterns, available)
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    wrong = next((p for p in patterns if not isinstance(p, str)), None)
-    if wrong is not None:
-        raise SiteError(
-            f"sites are names, globs, 'all' or one function of a name, and {wrong!r} is none"
-        )
     if all(site.name != ALL for site in available):
         patterns = ["**" if p == ALL else p for p in patterns]
     wanted = [p for p in patterns if not p.startswith("!")]
@@ -375,6 +371,22 @@ def choose(
             f"{available[-1].name!r}"
         )
     return sorted(chosen.values(), key=lambda site: site.depth)
+
+
+def check_patterns(patterns: Sites) -> None:
+    """Refuse what names no sites.
+
+    Raises:
+        SiteError: for anything but names, globs, "all", one function of a name, or None.
+    """
+    if patterns is None or callable(patterns) or isinstance(patterns, str):
+        return
+    given = list(patterns) if isinstance(patterns, Iterable) else [patterns]
+    wrong = [p for p in given if not isinstance(p, str)]
+    if wrong:
+        raise SiteError(
+            f"sites are names, globs, 'all' or one function of a name, and {wrong[0]!r} is none"
+        )
 
 
 def _filtered(wanted: Callable[[str], bool], available: Sequence[Site]) -> list[Site]:

@@ -231,8 +231,16 @@ def tokens_of(ids: Any) -> Tokens | None:
 
 
 def device_of(model: nn.Module) -> torch.device | None:
-    """Where the model's first parameter or buffer is; None for a model without either."""
+    """Where the model's first parameter or buffer is; None for a model without either.
+
+    Where accelerate has offloaded it, where it runs.
+    """
     first = next(itertools.chain(model.parameters(), model.buffers()), None)
+    if first is not None and first.is_meta:
+        hooks = (getattr(module, "_hf_hook", None) for module in model.modules())
+        runs = (getattr(hook, "execution_device", None) for hook in hooks)
+        device = next((d for d in runs if d is not None), None)
+        return first.device if device is None else torch.device(device)
     return first.device if first is not None else None
 
 

@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, Sites, choose
+from polycode_plugins.adapters.base import (
+    Adapter,
+    Batch,
+    Capture,
+    Sink,
+    Sites,
+    check_patterns,
+    choose,
+)
 from polycode_plugins.adapters.evidence.axes import (
     Reading,
     lay,
@@ -121,6 +129,8 @@ class ModuleAdapter(Adapter):
         ]
 
     def _trace(self, example: Batch) -> list[Site]:
+        if isinstance(self._model, torch.jit.ScriptModule):
+            raise ModelError(_SCRIPT.format(name=type(self._model).__name__, what="is"))
         outputs, self._given = self._traced(example)
         return outputs
 
@@ -237,6 +247,7 @@ class ModuleAdapter(Adapter):
 
         Without an example `path:k` is taken at its word.
         """
+        check_patterns(patterns)
         if callable(patterns):
             inner, outer = self._accepted(patterns, example)
             patterns = [*inner, *outer]
@@ -422,6 +433,12 @@ def _is_called(module: nn.Module) -> bool:
     return type(module).forward is not nn.Module.forward
 
 
+_SCRIPT = (
+    "{name} {what} a TorchScript module, which runs without hooks; give the model that it was made "
+    "of, or a module around it"
+)
+
+
 def check_seen(model: nn.Module, wanted: Wanted) -> None:
     """Refuse a site whose module runs where no hook of ours fires.
 
@@ -431,10 +448,7 @@ def check_seen(model: nn.Module, wanted: Wanted) -> None:
     name = wanted.site.name
     for module in around(model, [wanted.module]):
         if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(
-                f"{name!r} is in a TorchScript module, which runs without hooks; attach to the "
-                "model that it was made of, or to a module around it"
-            )
+            raise ModelError(_SCRIPT.format(name=repr(name), what="is in"))
         if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
             raise ModelError(
                 f"{name!r} is inside of nn.DataParallel, which runs copies of it on "

@@ -166,8 +166,9 @@ class Statistics:
         self._refused = [one for one in self._refused if one[0] not in refused]
         left = list(self.sites.values())
         for metric in self.metrics:
-            for site in left if isinstance(metric, PairMetric) else ():
-                metric.partners_of(site, left)
+            if isinstance(metric, PairMetric):
+                for one in left:
+                    metric.partners_of(one, left)
 
     def n_samples(self, site: str) -> int:
         """Samples a site has seen."""

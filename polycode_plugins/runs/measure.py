@@ -42,8 +42,9 @@ def measure(
             Activations. Of a cache the axes are known from its model and its other tensors.
         metrics: names or metric objects.
         sites: names, globs or a function of a name that says which to measure. All of them unless
-            given; what of a cache holds no activations then (token numbers, attention weights), or
-            is too narrow for a metric, is left out, with a warning that names it.
+            given; what of a cache of TransformerLens holds no activations then (token numbers,
+            attention weights), or is too narrow for a metric, is left out, with a warning that
+            names it.
         mask: bool [batch] or [batch, position]; False is left out (padding, special tokens).
             Without one every position counts, and a warning says how many of them are padding or
             special tokens, where the cache has its token numbers.
@@ -67,20 +68,21 @@ def measure(
     held = [Site(name, depth) for depth, name in enumerate(values)]
     chosen = held if sites is None else choose(sites, held, list(values))
     cache = _Cache(activations, values)
-    batches, unread = _read_all(cache, chosen, axes, mask, lenient=sites is None and cache.of_lens)
+    lenient = by_default(sites) and cache.of_lens  # nobody asked for each tensor of a cache
+    batches, unread = _read_all(cache, chosen, axes, mask, lenient=lenient)
     known = [replace(s, axes=batches[s.name].axes) for s in chosen if s.name in batches]
     statistics = Statistics(make_metrics(metrics), known)
     for name, batch in batches.items():
         statistics.receive(name, Arrivals().numbered(name, batch))
-    if by_default(sites):
+    if lenient:
         statistics.drop_refused()
     statistics.check_sites()
     special = {}
     if mask is None:
         special = {n: cache.special() for n in statistics.sites if "position" in batches[n].axes}
         says_special(special, "measure(mask=...)")
-    if unread:
-        warnings.warn(_left_out(unread), UserWarning, stacklevel=2)
+    if gone := {**unread, **statistics.narrow}:
+        warnings.warn(_left_out(gone), UserWarning, stacklevel=2)
     run = record(
         statistics,
         **environment(),
@@ -97,11 +99,11 @@ def measure(
     return finish(statistics, run)
 
 
-def _left_out(unread: Mapping[str, str]) -> str:
-    first = next(iter(unread.values()))
+def _left_out(gone: Mapping[str, str]) -> str:
+    first = next(iter(gone.values()))
     return (
-        f"{len(unread)} of the tensors hold no activations and are left out, "
-        f"{listed(list(unread))} ({first}); name sites= to choose"
+        f"tensors of the cache that hold no activations or are too narrow are left out, {len(gone)} "
+        f"of them: {listed(list(gone))} ({first}); name sites= to choose"
     )
 
 

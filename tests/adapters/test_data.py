@@ -111,7 +111,7 @@ def test_texts_however_they_are_held() -> None:
     site = "blocks.0.hook_resid_post"
     options = {"limit": 8, "context": 12, "batch_size": 4}
     whole = streamed(adapter, texts, site, **options)[site]
-    tokens = adapter.tokenizer(texts[:8])
+    tokens = adapter.tokenizer(texts[:8], add_special_tokens=False)
     for data in (
         datasets.Dataset.from_dict({"text": texts}),
         np.array(texts),

@@ -52,10 +52,13 @@ def test_attach_and_measure_leave_them_out_too() -> None:
         model(X)
     with pytest.raises(pc.DataError, match="can have no result"):
         probe.compute()
-    stored = {"wide": X, "narrow": X[:, :3]}
-    assert list(pc.measure(stored, ["spectrum"])) == ["wide"]
+    cache = {"blocks.0.hook_resid_post": X, "blocks.0.ln1.hook_scale": X[:, :1]}
+    with pytest.warns(UserWarning, match="too narrow are left out, 1 of them"):
+        assert list(pc.measure(cache, ["spectrum"])) == ["blocks.0.hook_resid_post"]
     with pytest.raises(pc.DataError, match="can have no result"):
-        pc.measure(stored, ["spectrum"], "narrow")
+        pc.measure(cache, ["spectrum"], "**.hook_scale")
+    with pytest.raises(pc.DataError, match="can have no result"):  # whose every tensor was given
+        pc.measure({"wide": X, "narrow": X[:, :3]}, ["spectrum"])
 
 
 def test_an_interrupted_run_goes_on_without_them(tmp_path: Path) -> None:
@@ -95,6 +98,8 @@ def test_functions_of_a_name() -> None:
     for wrong in ([3], [lambda name: True]):
         with pytest.raises(pc.SiteError, match="one function of a name"):
             analysed(wrong)
+        with pytest.raises(pc.SiteError, match="one function of a name"):
+            pc.measure({"a": X}, Mean(), wrong)
 
 
 class Padded(nn.Module):
@@ -122,5 +127,6 @@ def test_what_a_mask_left_out_is_recorded_by_every_way() -> None:
     assert sum(attached.values()) == sum(analysis.run["left_out"]["embed"].values()) == 6
     assert analysis.n_samples("embed") == probe.compute().n_samples("embed") == 24
     assert "6 positions left out" in repr(analysis)
-    parts = [pc.analyze(model, batches, Mean(), "embed", shard=(i, 2)) for i in range(2)]
+    spectrum = pc.metrics.Spectrum(ranks=(1, None))
+    parts = [pc.analyze(model, batches, spectrum, "embed", shard=(i, 2)) for i in range(2)]
     assert parts[0].merge(parts[1]).run["left_out"] == analysis.run["left_out"]

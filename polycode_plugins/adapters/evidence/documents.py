@@ -192,7 +192,8 @@ class Documents:
         rows that are called with the same are one, as the beams of a prompt are."""
         documents = self.next_number + torch.arange(rows)
         self.next_number += rows
-        read = [v for v in (_tokens(arguments), arguments.get("attention_mask")) if _flat(v, rows)]
+        candidates: tuple[Any, ...] = (_tokens(arguments), arguments.get("attention_mask"))
+        read: list[Tensor] = [value for value in candidates if _flat(value, rows)]
         if alike and not read:
             read = [leaf.values for leaf in leaves(arguments)]
             seen = Repeats()  # of this pass: what is no text may be the same again and again

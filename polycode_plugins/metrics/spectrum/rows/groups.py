@@ -269,7 +269,7 @@ class RowGroups(Accumulator):
     def _again(self, names: Tensor) -> Tensor:
         """int64 [rows]: how often each of these rows has come before."""
         order = names.argsort(stable=True)
-        unique, counts = names[order].unique_consecutive(return_counts=True)
+        unique, counts = torch.unique(names, return_counts=True)
         before = torch.zeros_like(unique)
         if len(self._names):
             place = torch.searchsorted(self._names, unique).clamp_max(len(self._names) - 1)
