@@ -102,8 +102,8 @@ def measure(
 def _left_out(gone: Mapping[str, str]) -> str:
     first = next(iter(gone.values()))
     return (
-        f"tensors of the cache that hold no activations or are too narrow are left out, {len(gone)} "
-        f"of them: {listed(list(gone))} ({first}); name sites= to choose"
+        "tensors of the cache that hold no activations or are too narrow are left out, "
+        f"{len(gone)} of them: {listed(list(gone))} ({first}); name sites= to choose"
     )
 
 
