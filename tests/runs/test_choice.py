@@ -105,28 +105,29 @@ def test_functions_of_a_name() -> None:
 class Padded(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embed = nn.Embedding(20, 8)
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(200, 12)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return self.embed(input_ids)
 
 
 def test_what_a_mask_left_out_is_recorded_by_every_way() -> None:
-    ids, mask = torch.randint(0, 20, (6, 5)), torch.ones(6, 5).long()
-    mask[0, 3:] = mask[4, 1:] = 0
+    ids, mask = torch.arange(540).reshape(60, 9) % 199, torch.ones(60, 9).long()
+    mask[0, 3:] = mask[40, 1:] = 0
     model = Padded()
     batches = [
         {"input_ids": a, "attention_mask": b}
-        for a, b in zip(ids.split(2), mask.split(2), strict=True)
+        for a, b in zip(ids.split(20), mask.split(20), strict=True)
     ]
     with pc.attach(model, "embed", Mean()) as probe:
         for batch in batches:
             model(**batch)
     attached = probe.compute().run["left_out"]["embed"]
     analysis = pc.analyze(model, batches, Mean(), "embed")
-    assert sum(attached.values()) == sum(analysis.run["left_out"]["embed"].values()) == 6
-    assert analysis.n_samples("embed") == probe.compute().n_samples("embed") == 24
-    assert "6 positions left out" in repr(analysis)
+    assert sum(attached.values()) == sum(analysis.run["left_out"]["embed"].values()) == 14
+    assert analysis.n_samples("embed") == probe.compute().n_samples("embed") == 526
+    assert "14 positions left out" in repr(analysis)
     spectrum = pc.metrics.Spectrum(ranks=(1, None))
     parts = [pc.analyze(model, batches, spectrum, "embed", shard=(i, 2)) for i in range(2)]
     assert parts[0].merge(parts[1]).run["left_out"] == analysis.run["left_out"]
