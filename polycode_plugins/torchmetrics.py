@@ -201,7 +201,9 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
 
     def _apply(self, fn: Any, exclude_state: Any = "") -> Any:
         """Move to a device. What is packed are bytes, which no other type holds."""
-        return super()._apply(fn, exclude_state=(*exclude_state, "packed"))
+        this = super()._apply(fn, exclude_state=(*exclude_state, "packed"))
+        this._computed = None  # in another type, where it was computed before
+        return this
 
     def reset(self) -> None:
         """Forget everything seen."""

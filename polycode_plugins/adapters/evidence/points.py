@@ -29,7 +29,12 @@ def holds_weights(name: str) -> bool:
 
 
 def hook_axes(
-    name: str, values: Any, point: Any = None, tokens: Sequence[int] | None = None
+    name: str,
+    values: Any,
+    point: Any = None,
+    tokens: Sequence[int] | None = None,
+    *,
+    check: bool = True,
 ) -> tuple[str, ...]:
     """The axes of what a hook point holds.
 
@@ -38,6 +43,7 @@ def hook_axes(
         values: what it holds, its batch axis first.
         point: the HookPoint, where it is at hand.
         tokens: (rows, positions) of the pass, where they are known.
+        check: whether it has to have them; else they only tell heads from positions.
 
     Raises:
         DataError: for attention weights.
@@ -55,7 +61,7 @@ def hook_axes(
     if values.dim() not in (2, 3, 4):
         raise SiteError(shapeless(name, values, tokens))
     axes = _axes(name, values, point, tokens)
-    if tokens is not None and not fits(name, values, axes, tokens):
+    if check and tokens is not None and not fits(name, values, axes, tokens):
         raise SiteError(shapeless(name, values, tokens))
     return axes
 
@@ -72,21 +78,23 @@ def _axes(name: str, values: Tensor, point: Any, tokens: Sequence[int] | None) -
         whole = tokens is not None and tuple(values.shape[:2]) == tuple(tokens)
         # A pass of one position, taken out of each row.
         return ("batch", "head", "feature") if heads and not whole else _BY_POSITION
-    if point is None and not heads:
-        late = _seen_late(name, values, tokens)
+    if place is None and not heads:
+        late = _seen_late(name, values, tokens, point)
     return ("batch", *(("head", "position") if late else ("position", "head")), "feature")
 
 
 _BY_POSITION = ("batch", "position", "feature")
 
 
-def _seen_late(name: str, values: Tensor, tokens: Sequence[int] | None) -> bool:
-    """Whether positions are third in a tensor of heads whose hook point is not at hand."""
+def _seen_late(name: str, values: Tensor, tokens: Sequence[int] | None, point: Any) -> bool:
+    """Whether positions are third in a tensor of heads whose hook point does not say it."""
     second, third = values.shape[1:3]
     if tokens is not None and second != third:
         return bool(third == tokens[1])
-    if tokens is None and _NORMS.search(name) is None:
-        return False  # an image, or heads in their usual place
+    # Norms of heads come before or after heads and positions change places. All else is an image,
+    # or heads in their usual place.
+    if _NORMS.search(name) is None and (tokens is None or point is not None):
+        return False
     raise SiteError(
         f"{name!r} has shape {tuple(values.shape)}, and which axis holds the heads and which the "
         "positions is not known without the model; give the cache itself, or name them, for "
