@@ -40,17 +40,18 @@ class MetricHook:
     def __call__(self, tensor: Any, hook: Any) -> Any:
         """Take in the activations at `hook`; what is returned changes nothing."""
         around = pass_under_way()
+        point = getattr(hook, "_target", hook)  # what shows an alias for its name
         if not (in_backward() or without_values() or is_fake(tensor)):
             # Else it is computed again, or a dry run: no activations of anybody's.
-            point = getattr(hook, "_target", hook)  # what shows an alias for its name
             names = self._names_of(point, around)
             if not self._problems.keys() & set(names):
                 try:
                     self._take(names, tensor, point, around)
                 except PolycodeError as error:
                     self._problems.update(dict.fromkeys(names, error))
-        # TransformerLens 3 puts the axis of the batch back to what it gets, which must not be None.
-        return tensor if around.unbatched else None
+        # TransformerLens 3 (whose points have no pos_dim) puts the axis of the batch back to what a
+        # hook returns, and fails at None. What it gets is what it gave.
+        return tensor if around.unbatched and not hasattr(point, "pos_dim") else None
 
     def _names_of(self, point: Any, around: PassUnderWay) -> list[str]:
         """The names by which the hook point was asked for; its own where that is not seen."""

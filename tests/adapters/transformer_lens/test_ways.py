@@ -135,6 +135,7 @@ def by_cache(cache: Any, site: str) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.skipif("bridge" not in KINDS, reason="no TransformerBridge")
+@pytest.mark.filterwarnings("ignore:A forward hook edited:UserWarning")  # TransformerLens 3's own
 @pytest.mark.parametrize("name", MODELS)
 def test_every_site_of_a_bridge(name: str, tmp_path: Path) -> None:
     model = made(name, tmp_path)
