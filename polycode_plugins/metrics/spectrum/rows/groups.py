@@ -35,7 +35,7 @@ FLOAT32_SPREAD = 1e-4  # of variances; float32 products leave 1e-7 of the strong
 STEP = 29  # no simple fraction of GROUPS
 MOST_KNOWN = 2**16  # rows without a number that are known again
 AGAIN = 0x9E3779B97F4A7C1  # tells the times of a row apart
-LANCZOS = 24  # nodes by which the spectral measure of a direction is known
+LANCZOS = 32  # nodes by which the spectral measure of a direction is known
 
 
 class RowGroups(Accumulator):
