@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
     from polycode_plugins.runs.analyze import analyze
     from polycode_plugins.runs.attach import Probe, attach
+    from polycode_plugins.runs.cross_cka import cka
+    from polycode_plugins.runs.difference import RunDifference, diff
     from polycode_plugins.runs.measure import measure
 
 _HOMES = {
@@ -54,10 +56,13 @@ _HOMES = {
     "PairMetric": "metrics.pairs",
     "Probe": "runs.attach",
     "Result": "metrics.base",
+    "RunDifference": "runs.difference",
     "Site": "activations",
     "analyze": "runs.analyze",
     "attach": "runs.attach",
+    "cka": "runs.cross_cka",
     "compare": "explainers.comparison.compare",
+    "diff": "runs.difference",
     "load": "loading",
     "measure": "runs.measure",
 }
@@ -81,6 +86,7 @@ __all__ = [
     "PolycodeError",
     "Probe",
     "Result",
+    "RunDifference",
     "Site",
     "SiteError",
     "StateError",
@@ -88,7 +94,9 @@ __all__ = [
     "adapters",
     "analyze",
     "attach",
+    "cka",
     "compare",
+    "diff",
     "explainers",
     "information",
     "load",

@@ -27,8 +27,9 @@ from polycode_plugins.commands.exchange import (
     exported,
     records_of,
 )
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
-from polycode_plugins.files.guards import shown
+from polycode_plugins.files.guards import shown, whole_number
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.outcome import Comparison
@@ -207,7 +208,7 @@ def _compare(options: argparse.Namespace) -> int:
     if comparison is None:
         return 0
     if options.json:
-        print(comparison.to_dataframe().to_json(orient="records"))
+        print_result(comparison.to_dataframe().to_json(orient="records"))
         return 0
     import pandas as pd
 
@@ -260,10 +261,9 @@ def _explain(options: argparse.Namespace) -> int:
                 "--numbers names neurons, or features of one autoencoder; leave it out, or use "
                 "--units neuron or one --sae"
             )
-        parts = options.numbers.split(",")
-        if not all(p.strip().isdigit() for p in parts):
+        numbers = [whole_number(p.strip()) for p in options.numbers.split(",")]
+        if None in numbers:
             raise DataError(f"--numbers {options.numbers!r} is not a list such as 3,17,40")
-        numbers = [int(p) for p in parts]
     single = kinds == ["neuron"] or len(options.sae) == 1
     comparison = _run(
         options, kinds, numbers, control=False, numbered=single and not options.numbers
@@ -271,7 +271,7 @@ def _explain(options: argparse.Namespace) -> int:
     if comparison is None:
         return 0
     if options.json:
-        print(comparison.to_dataframe().to_json(orient="records"))
+        print_result(comparison.to_dataframe().to_json(orient="records"))
         return 0
     for unit in comparison:
         made = unit.evaluation
@@ -364,7 +364,9 @@ def _run(
             say(f"warning: {shown(warning)}")
         if dry is not None:
             note = explainer.unknown() if isinstance(explainer, PaidExplainer) else ""
-            print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note))
+            print_result(
+                _counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note)
+            )
             return None
     if taken := spending_text(comparison.run):
         say(f"answers: {taken}")

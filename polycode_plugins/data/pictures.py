@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What a folder is searched for."""
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded. Pillow goes by the content, and runs a program of its own for PostScript."""
+
+MOST_PIXELS = 2**26
+"""Of one image, by its header: a file of some kilobytes may ask for the memory of gigabytes."""
 
 PHOTOGRAPH = 427
 """The shorter side of the embedded photographs, in pixels: no crop of them is larger."""
@@ -157,7 +164,12 @@ def decoded(stored: bytes, path: Path | str) -> Image:
         DataError: where they are damaged, or have more than 8 bits a channel.
     """
     try:
-        with pillow_module().open(io.BytesIO(stored)) as image:
+        with _opened(stored) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(
+                    f"its header says {image.width} x {image.height} pixels, and at most "
+                    f"{MOST_PIXELS:,} are decoded; scale it down"
+                )
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"its pixels have mode {image.mode}, more than 8 bits a channel")
             converted: Image = image.convert("RGB")
@@ -166,6 +178,14 @@ def decoded(stored: bytes, path: Path | str) -> Image:
         raise DataError(
             f"{path} cannot be decoded as an 8-bit image ({error}); replace it or leave it out"
         ) from error
+
+
+def _opened(stored: bytes) -> Image:
+    """The header of an image, read; of the size Pillow's own warning would come too late."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image: Image = pillow_module().open(io.BytesIO(stored), formats=FORMATS)
+    return image
 
 
 def _cifar10(root: str, split: str, download: bool) -> Iterator[_Raw]:

@@ -16,7 +16,7 @@ from polycode_plugins.adapters.evidence.special import counted_special, says_spe
 from polycode_plugins.adapters.hooks import in_backward, is_fake, without_values
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
 from polycode_plugins.metrics.base import Accumulator, Metric, check_finite
-from polycode_plugins.metrics.pairs import result_at
+from polycode_plugins.metrics.pairs import result_at, results_together
 from polycode_plugins.precision import full_precision
 
 
@@ -131,11 +131,11 @@ class MetricHook:
         says_special(self._special, "as_hook(mask=...)")
         sites = [Site(name, depth) for depth, name in enumerate(self._accumulators)]
         with full_precision():
-            found = {
-                site.name: result_at(self.metric, site, sites, self._accumulators.__getitem__)
-                for site in sites
-            }
-        return _Named(found, self._also)
+            found = self._accumulators.__getitem__
+            together = results_together(self.metric, sites, found)
+            if together is None:
+                together = {s.name: result_at(self.metric, s, sites, found) for s in sites}
+        return _Named(together, self._also)
 
 
 class _Named(dict[str, Any]):

@@ -54,6 +54,7 @@ class NNsightAdapter(ModuleAdapter):
         device: where to load a model given by name or folder.
         dtype: of a model given by name or folder, as a name such as "float32" or "bfloat16".
         device_map: how to spread a model given by name or folder over devices ("auto", ...).
+        trust_remote_code: run code that comes with such a model, this once; the record says so.
         axes: as for the `module` adapter.
 
     A model that nnsight has not loaded yet is loaded, unless it runs on a server.
@@ -76,6 +77,7 @@ class NNsightAdapter(ModuleAdapter):
         device: str | None = None,
         dtype: str | None = None,
         device_map: Any = None,
+        trust_remote_code: bool = False,
         axes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
     ) -> None:
         self._remote = remote
@@ -85,11 +87,18 @@ class NNsightAdapter(ModuleAdapter):
         self._file: dict[str, Any] = {}
         if self._name is not None:
             model, self._file = load_model(
-                self._name, tokenizer, device, dtype, device_map, weights=not self._away
+                self._name,
+                tokenizer,
+                device,
+                dtype,
+                device_map,
+                weights=not self._away,
+                trust_remote_code=trust_remote_code,
             )
-        elif (device, dtype, device_map) != (None, None, None):
+        elif (device, dtype, device_map, trust_remote_code) != (None, None, None, False):
             raise ModelError(
-                "device=, dtype= and device_map= are for models given by name or folder"
+                "device=, dtype=, device_map= and trust_remote_code= are for models given by name "
+                "or folder"
             )
         elif isinstance(model, nn.Module):
             model = nnsight_library().NNsight(model)

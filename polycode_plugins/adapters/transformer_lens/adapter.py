@@ -56,6 +56,7 @@ class TransformerLensAdapter(Adapter):
             (its weights are dequantised, which the record says).
         device: where to load a model given by name or folder; TransformerLens chooses by default.
         dtype: of a model given by name or folder: "float32" (the default), "bfloat16", ...
+        trust_remote_code: run code that comes with such a model, this once; the record says so.
         prepend_bos: put the beginning-of-text token before each window. When None the model's own
             default decides, and where the tokenizer ends a text too, or knows no such token, what
             the tokenizer does ([CLS] and [SEP] of encoders). None of it enters the statistics
@@ -81,6 +82,7 @@ class TransformerLensAdapter(Adapter):
         device: str | None = None,
         dtype: str | None = None,
         device_map: Any = None,
+        trust_remote_code: bool = False,
         prepend_bos: bool | None = None,
         include_special: bool = False,
     ) -> None:
@@ -88,11 +90,11 @@ class TransformerLensAdapter(Adapter):
         self._file: dict[str, Any] = {}
         if isinstance(model, str | Path):
             self._name = str(model)
-            model, self._file = load_model(model, device, dtype, device_map)
-        elif (device, dtype, device_map) != (None, None, None):
+            model, self._file = load_model(model, device, dtype, device_map, trust_remote_code)
+        elif (device, dtype, device_map, trust_remote_code) != (None, None, None, False):
             raise ModelError(
-                "device, dtype and device_map are for loading, and this model is live already; "
-                "move it with model.to(...) first"
+                "device, dtype, device_map and trust_remote_code are for loading, and this model "
+                "is live already; move it with model.to(...) first"
             )
         if not self.accepts(model):
             raise ModelError(

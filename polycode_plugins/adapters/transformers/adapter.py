@@ -62,6 +62,7 @@ class TransformersAdapter(ModuleAdapter):
         device: where to load a model given by name, folder or file.
         dtype: of such a model, by name: "float32" (the default), "bfloat16", ...
         device_map: how to spread such a model over devices ("auto", ...), as transformers takes it.
+        trust_remote_code: run code that comes with such a model, this once; the record says so.
         prepend_bos: put the beginning-of-text token before each window of text. When None what
             stands before and after a text is what the tokenizer puts there ([CLS] and [SEP] of
             BERT, nothing of GPT-2 and Qwen). None of it enters the statistics unless special tokens
@@ -87,6 +88,7 @@ class TransformersAdapter(ModuleAdapter):
         device: str | None = None,
         dtype: str | None = None,
         device_map: Any = None,
+        trust_remote_code: bool = False,
         prepend_bos: bool | None = None,
         include_special: bool = False,
         axes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
@@ -95,12 +97,13 @@ class TransformersAdapter(ModuleAdapter):
         self._record: dict[str, Any] = {}
         processor = None
         if self._name is not None:
-            loaded = load_model(self._name, tokenizer, device, dtype, device_map)
+            loaded = load_model(self._name, tokenizer, device, dtype, device_map, trust_remote_code)
             model, tokenizer, processor = loaded.model, loaded.tokenizer, loaded.processor
             self._record = loaded.record
-        elif (device, dtype, device_map) != (None, None, None):
+        elif (device, dtype, device_map, trust_remote_code) != (None, None, None, False):
             raise ModelError(
-                "device=, dtype= and device_map= are for models given by name or folder; move a "
+                "device=, dtype=, device_map= and trust_remote_code= are for models given by name "
+                "or folder; move a "
                 "live model with model.to(...)"
             )
         if not hasattr(model, "main_input_name"):

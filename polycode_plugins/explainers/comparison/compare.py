@@ -211,7 +211,8 @@ def make_explainer(
     known |= {} if folder is None else {"store": folder / storage.ANSWERS}
     usual = {name: value for name, value in known.items() if _takes(factory, name)}
     try:
-        made = factory(**{**usual, **(options or {})})
+        with plugins.contained(f"the explainer {explainer!r}"):
+            made = factory(**{**usual, **(options or {})})
     except PolycodeError:
         raise
     except Exception as error:  # a constructor may raise anything at values it does not expect
