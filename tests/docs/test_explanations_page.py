@@ -10,7 +10,7 @@ from places import ROOT
 
 from polycode_plugins.commands.main import _parser
 from polycode_plugins.data import text_documents
-from polycode_plugins.explainers.comparison import adjusting, resampling
+from polycode_plugins.explainers.comparison.statistics import adjusting, resampling
 from polycode_plugins.explainers.comparison.outcome import Comparison
 from polycode_plugins.explainers.language_model.judge import TOGETHER
 from polycode_plugins.explainers.records.component_fit import ICA_TEXTS

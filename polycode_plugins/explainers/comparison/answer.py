@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from polycode_plugins.explainers.comparison import adjusting
 from polycode_plugins.explainers.comparison.heat_texts import visible
 from polycode_plugins.explainers.comparison.outcome import RANDOM, TRAINED
 from polycode_plugins.explainers.comparison.plot import NAMES
+from polycode_plugins.explainers.comparison.statistics import adjusting
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.contrasts import Contrast

@@ -13,7 +13,8 @@ import numpy as np
 
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import direction_of
-from polycode_plugins.explainers.comparison.contrasts import Contrast, Sample, contrasts
+from polycode_plugins.explainers.comparison.contrasts import Contrast, contrasts
+from polycode_plugins.explainers.comparison.statistics.samples import Sample
 from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.records.unit_records import Shape
 from polycode_plugins.explainers.scoring.evaluation import Evaluation

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polycode_plugins.activations import Site
-from polycode_plugins.explainers.comparison import adjusting
 from polycode_plugins.explainers.comparison.answer import answers
 from polycode_plugins.explainers.comparison.outcome import TRAINED
 from polycode_plugins.explainers.comparison.plot import NAMES, interval_of_mean
+from polycode_plugins.explainers.comparison.statistics import adjusting
 from polycode_plugins.pages.charts import PALETTE, Axis, Chart, Series
 from polycode_plugins.pages.depth_charts import Quantity, by_depth
 from polycode_plugins.pages.pages import Part, Prose

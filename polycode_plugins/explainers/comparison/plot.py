@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polycode_plugins.explainers.comparison.resampling import clusters_of, interval
+from polycode_plugins.explainers.comparison.statistics.resampling import clusters_of, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,6 +6,7 @@ a unit that is silent has no deviation to explain. `why_undefined` says it in wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,6 +87,13 @@ def balanced_accuracy(truth: Sequence[bool], answers: Sequence[bool | None]) -> 
     if len({t for t, _ in given}) < 2:
         return None
     return float(balanced_accuracy_score(*zip(*given, strict=True)))
+
+
+def bounds_of(score: str) -> tuple[float, float]:
+    """The least and the greatest that a score of this name can be."""
+    if score.startswith("correlation"):
+        return -1.0, 1.0
+    return (-math.inf, 1.0) if score in ("r_squared", "absolute_deviation") else (0.0, 1.0)
 
 
 def why_undefined(true: ArrayLike, simulated: ArrayLike) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from planted import planted_comparison
 
-from polycode_plugins.explainers.comparison import adjusting, resampling
 from polycode_plugins.explainers.comparison.contrasts import Sample, contrasts
 from polycode_plugins.explainers.comparison.plot import interval_of_mean
+from polycode_plugins.explainers.comparison.statistics import adjusting, resampling
 
 
 @pytest.fixture
