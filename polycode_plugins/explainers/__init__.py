@@ -32,6 +32,7 @@ from polycode_plugins.explainers.records.protocols import MARSHALL_KIRCHNER, OPE
 from polycode_plugins.explainers.scoring.evaluation import Evaluation, Scoring, evaluate
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal
+from polycode_plugins.explainers.units.covariances import covariance_directions
 from polycode_plugins.explainers.units.directions import directions
 from polycode_plugins.explainers.units.neurons import neurons
 from polycode_plugins.explainers.units.projections import projections
@@ -67,6 +68,7 @@ __all__ = [
     "Verdict",
     "compare",
     "contrasts",
+    "covariance_directions",
     "directions",
     "evaluate",
     "independent",

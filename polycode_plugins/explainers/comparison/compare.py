@@ -65,10 +65,12 @@ def compare(
         model: a live model, a name, a folder, an adapter, or None for the embedded tiny GPT-2.
         texts: what the adapter reads texts from; None is its embedded default.
         sites: names or globs; the adapter's default when None.
-        units: kinds ("neuron", "projection", "component", "independent") and directions of one's
-            own (`explainers.units.directions`), which are read at every site.
-            "projection:rademacher" draws projections from that distribution, see
-            `explainers.projections`; two of one kind are two comparisons.
+        units: kinds ("neuron", "projection", "rotated", "matched", "covariance", "component",
+            "independent") and directions of one's own (`explainers.units.directions`), which are
+            read at every site. "projection:rademacher" draws projections from that distribution,
+            see `explainers.projections`, and "covariance:whitened" those directions of that
+            colouring, see `explainers.covariance_directions`; two of one kind are two comparisons.
+            "rotated" and "matched" units belong to one neuron each and are compared with it.
         explainer: the name of a plugin or an Explainer.
         protocol: "openai" (5 top texts explain; 5 top and 5 random ones score) or
             "marshall-kirchner" (the 10 top texts, even ranks explain, odd ones score).
@@ -137,6 +139,8 @@ def compare(
                     tokenizer=tokenizer,
                     progress=progress,
                 )
+            notes = [note for at in gathered for note in at.notes]
+            warnings += [n if weights == TRAINED else f"{n} (random weights)" for n in notes]
             if isinstance(n_units, int):
                 warnings += [w for w in fewer(gathered, kinds, n_units) if w not in warnings]
             for depth, at in enumerate(gathered):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,19 +156,41 @@ class Comparison:
             if kind not in self.kinds:
                 raise DataError(f"there are no {kind} units here, only {', '.join(self.kinds)}")
         check_score(score)
-        pairs = {
-            site: (
-                self._sample(site, first, score, weights),
-                self._sample(site, second, score, weights),
+        samples = {}
+        for site in self.sites:
+            pairs = self._pairs(site, first, second, weights)
+            samples[site] = (
+                self._sample(site, first, score, weights, pairs),
+                self._sample(site, second, score, weights, pairs),
             )
-            for site in self.sites
-        }
-        return contrasts(pairs, first, second, score, seed=int(self.run["seed"]))
+        return contrasts(samples, first, second, score, seed=int(self.run["seed"]))
 
-    def _sample(self, site: str, kind: str, score: str, weights: str) -> Sample:
+    def _pairs(self, site: str, first: str, second: str, weights: str) -> Mapping[str, str]:
+        """{unit: the unit of the other kind that it was made for}; empty where there are none."""
+        names = {kind: set[str]() for kind in (first, second)}
+        for unit in self.units:
+            if unit.site == site and unit.kind in names and unit.weights == weights:
+                names[unit.kind].add(direction_of(unit.evaluation.records))
+        for made, of in ((first, second), (second, first)):
+            group = self.directions.get((site, made, weights))
+            pairs = {} if group is None else group.origin.get("pairs", {})
+            pairs = {unit: mate for unit, mate in pairs.items() if mate in names[of]}
+            if pairs:
+                return pairs
+        return {}
+
+    def _sample(
+        self,
+        site: str,
+        kind: str,
+        score: str,
+        weights: str,
+        pairs: Mapping[str, str] = MappingProxyType({}),
+    ) -> Sample:
         units = [u for u in self.units if (u.site, u.kind, u.weights) == (site, kind, weights)]
         scores = [u.score(score) for u in units]
         kurtosis = [u.shape.kurtosis for u in units]
+        names = tuple(direction_of(u.evaluation.records) for u in units)
         return Sample(
             np.array([math.nan if s is None else s for s in scores]),
             np.array(
@@ -176,7 +199,8 @@ class Comparison:
                     for k, u in zip(kurtosis, units, strict=True)
                 ]
             ).reshape(len(units), 2),
-            tuple(direction_of(u.evaluation.records) for u in units),
+            names,
+            tuple(pairs.get(name, name) for name in names) if pairs else (),
         )
 
     def relation(self, analysis: Analysis, score: str = "correlation") -> pd.DataFrame:

@@ -18,6 +18,9 @@ COLOURS = {
     "projection": "#b65200",
     "component": "#007f5f",
     "independent": "#a9507f",
+    "rotated": "#7a5cc0",
+    "matched": "#3a7ca5",
+    "covariance": "#8a6d3b",
 }
 NAMES = {
     "neuron": "neurons",
@@ -25,6 +28,9 @@ NAMES = {
     "component": "principal components",
     "independent": "independent components",
     "direction": "directions",
+    "rotated": "rotated neurons",
+    "matched": "matched directions",
+    "covariance": "directions of the covariance",
 }
 _OTHER = "#7a6a00"
 _BY_KIND = ("token-lookup", "oracle")  # what a score of that kind lies between

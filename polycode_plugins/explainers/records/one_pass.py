@@ -8,6 +8,8 @@ for (`unit_records.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -33,6 +35,21 @@ UnitsOf = Callable[[Site, int], Sequence[Units]]
 #: Random texts kept at each site: for random records, quantiles and moments.
 POOL = 128
 _VALUES_AT_ONCE = 2**23  # of a projected batch: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """Units that read other sites than theirs, through more than a product.
+
+    Attributes:
+        inputs: the sites that they read.
+        read: gives their values [batch, position, units] of the inputs' [batch, position, width].
+        units: the units, as single features of what `read` gives.
+    """
+
+    inputs: tuple[Site, ...]
+    read: Callable[[Sequence[Tensor]], Tensor]
+    units: Units
 
 
 class Texts:
@@ -73,6 +90,7 @@ class SiteCollector:
         self.units: list[Units] = []
         self.tops: list[dict[int, TopTexts]] = []
         self.pool = RandomTexts(pool, seed)
+        self.width = 0
         self._units_of = units_of
         self._n_top = n_top
         self._signs = (1,) if signs == "positive" else (1, -1)
@@ -120,7 +138,7 @@ class SiteCollector:
             top.settle(at_least=WAITING * len(units))
 
     def _begin(self, values: Tensor) -> None:
-        width = values.shape[-1]
+        width = self.width = values.shape[-1]
         self.units = list(self._units_of(self.site, width))
         for units in self.units:
             if units.width != width:
@@ -142,12 +160,36 @@ class SiteCollector:
         return rows
 
 
+class _DerivedCollector:
+    """Puts together what a derived site needs of each batch, and collects what comes of it."""
+
+    def __init__(self, derived: Derived, collector: SiteCollector) -> None:
+        self.collector = collector
+        self._derived = derived
+        self._held: dict[str, Activations] = {}
+
+    def offer(self, name: str, values: Activations, repeated: Tensor) -> None:
+        """Take in one of the inputs; what must wait for another is copied."""
+        names = [site.name for site in self._derived.inputs]
+        last = len(self._held) == len(names) - 1
+        self._held[name] = values if last else values.clone()
+        if not last:
+            return
+        held, self._held = [self._held[n] for n in names], {}
+        flat = [rearrange(h.values, "batch position ... -> batch position (...)") for h in held]
+        made = replace(
+            values, values=self._derived.read(flat), axes=("batch", "position", "feature")
+        )
+        self.collector.receive(made, repeated)
+
+
 def run_pass(
     adapter: Adapter,
     data: Any,
     sites: Sequence[str] | str | None,
     units_of: UnitsOf,
     *,
+    derived: Mapping[str, Derived] | None = None,
     options: DataOptions,
     n_top: int = 20,
     signs: Signs = "fixed",
@@ -166,6 +208,7 @@ def run_pass(
         data: texts or tokens, as the adapter reads them.
         sites: names or globs; the adapter's default when None.
         units_of: gives the units of a site, told the site and its width.
+        derived: by site those of its units that read other sites; each is collected beside it.
         options: how the data is read.
         n_top: documents kept for each unit and sign.
         signs: see `Signs`.
@@ -178,13 +221,27 @@ def run_pass(
         DataError: for a site without positions, inputs without tokens, or no data.
     """
     collectors: dict[str, SiteCollector] = {}
+    beside: list[_DerivedCollector] = []
+    readers: dict[str, list[_DerivedCollector]] = {}
+    captured: list[Site] = []
     texts, repeats = Texts(), Repeats()
     with undisturbed(adapter.model):
         for batch in watch(adapter.batches(data, options)):
             if not collectors:
-                for site in adapter.resolve(sites, batch):
+                captured = adapter.resolve(sites, batch)
+                for site in captured:
                     made = SiteCollector(site, units_of, n_top, signs, pool, seed)
                     collectors[site.name] = made
+                    if of := (derived or {}).get(site.name):
+                        own = SiteCollector(
+                            site, partial(_given, [of.units]), n_top, signs, pool, seed
+                        )
+                        beside.append(_DerivedCollector(of, own))
+                        for read in of.inputs:
+                            readers.setdefault(read.name, []).append(beside[-1])
+                also = {s.name: s for of in (derived or {}).values() for s in of.inputs}
+                every = {site.name: site for site in captured} | also
+                captured = sorted(every.values(), key=lambda site: site.depth)
             tokens = tokens_of(batch)
             mask = batch.mask if batch.mask is not None else torch.ones_like(tokens).bool()
             documents = batch.documents if batch.documents is not None else batch.rows
@@ -192,14 +249,25 @@ def run_pass(
             again = repeats.among(batch.rows, tokens, mask.cpu())
 
             def receive(name: str, values: Activations, again: Tensor = again) -> None:
-                collectors[name].receive(values, again)
+                if name in collectors:
+                    collectors[name].receive(values, again)
+                for reader in readers.get(name, ()):
+                    reader.offer(name, values, again)
 
-            adapter.run(batch, [c.site for c in collectors.values()], receive, seed=options.seed)
-            texts.forget(lambda: set().union(*(c.rows_in_use() for c in collectors.values())))
+            adapter.run(batch, captured, receive, seed=options.seed)
+            texts.forget(partial(_in_use, [*collectors.values(), *(b.collector for b in beside)]))
     if not collectors:
         raise DataError("the data holds no text; check the path and the limit")
     tokenizer = tokenizer if tokenizer is not None else getattr(adapter, "tokenizer", None)
-    return list(collectors.values()), texts, TokenStrings(tokenizer)
+    return [*collectors.values(), *(b.collector for b in beside)], texts, TokenStrings(tokenizer)
+
+
+def _given(units: Sequence[Units], site: Site, width: int) -> Sequence[Units]:
+    return units
+
+
+def _in_use(collectors: Sequence[SiteCollector]) -> set[int]:
+    return set().union(*(c.rows_in_use() for c in collectors))
 
 
 def tokens_of(batch: Batch) -> Tensor:
