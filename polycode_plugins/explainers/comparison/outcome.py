@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from polycode_plugins.explainers.comparison.decisions import Decision
     from polycode_plugins.runs.analysis import Analysis
 
 #: Of the network as it is, or of the control whose weights are in random order.
@@ -66,6 +67,11 @@ class ComparedUnit:
     def score(self, name: str) -> float | None:
         """One of its scores."""
         return self.evaluation.scores.values[name]
+
+    def floor(self, name: str, score: str = "correlation") -> float | None:
+        """What a floor scores; None where the unit has no score: means are of the same units."""
+        found = self.evaluation.floors.get(name)
+        return None if found is None or self.score(score) is None else found.values.get(score)
 
     @property
     def no_score(self) -> str:
@@ -117,6 +123,11 @@ class Comparison:
         return list(dict.fromkeys(u.weights for u in self.units))
 
     @property
+    def floors(self) -> list[str]:
+        """Names of the floors, and the ceiling, beside the scores."""
+        return list(dict.fromkeys(name for u in self.units for name in u.evaluation.floors))
+
+    @property
     def cost(self) -> Cost:
         """What all answers took, floors left out."""
         return sum((u.evaluation.cost for u in self.units), Cost())
@@ -144,26 +155,48 @@ class Comparison:
         score: str = "correlation",
         *,
         weights: str = TRAINED,
+        floor: str | None = None,
     ) -> list[Contrast]:
         """How much higher one kind scores than another: one entry for each site, last over all.
 
-        The covariates of `adjusted` are log kurtosis and sparsity.
+        The covariates of `adjusted` are log kurtosis and sparsity. Kinds of which each unit was
+        made for one of the other ("rotated", "matched") are compared pair by pair.
+
+        Args:
+            first, second: kinds of units.
+            score: one of `scoring.scores.SCORES`.
+            weights: "trained", or "random" for those of the control.
+            floor: of this floor's scores in place of the explanations', over the same units.
 
         Raises:
-            DataError: for a kind or score that is not there.
+            DataError: for a kind, score or floor that is not there.
         """
         for kind in (first, second):
             if kind not in self.kinds:
                 raise DataError(f"there are no {kind} units here, only {', '.join(self.kinds)}")
         check_score(score)
+        if floor is not None and floor not in self.floors:
+            raise DataError(
+                f"there is no floor {floor!r} here, only {', '.join(self.floors) or 'none'}"
+            )
+        key = (first, second, score, weights, floor)
+        if key in self._made:
+            return list(self._made[key])
         samples = {}
         for site in self.sites:
             pairs = self._pairs(site, first, second, weights)
             samples[site] = (
-                self._sample(site, first, score, weights, pairs),
-                self._sample(site, second, score, weights, pairs),
+                self._sample(site, first, score, weights, floor=floor, pairs=pairs),
+                self._sample(site, second, score, weights, floor=floor, pairs=pairs),
             )
-        return contrasts(samples, first, second, score, seed=int(self.run["seed"]))
+        made = contrasts(samples, first, second, score, seed=int(self.run["seed"]))
+        self._made[key] = made
+        return list(made)
+
+    @cached_property
+    def _made(self) -> dict[tuple[str | None, ...], list[Contrast]]:
+        """Contrasts that were asked for: each takes thousands of draws."""
+        return {}
 
     def _pairs(self, site: str, first: str, second: str, weights: str) -> Mapping[str, str]:
         """{unit: the unit of the other kind that it was made for}; empty where there are none."""
@@ -185,10 +218,12 @@ class Comparison:
         kind: str,
         score: str,
         weights: str,
+        *,
+        floor: str | None = None,
         pairs: Mapping[str, str] = MappingProxyType({}),
     ) -> Sample:
         units = [u for u in self.units if (u.site, u.kind, u.weights) == (site, kind, weights)]
-        scores = [u.score(score) for u in units]
+        scores = [u.score(score) if floor is None else u.floor(floor, score) for u in units]
         kurtosis = [u.shape.kurtosis for u in units]
         names = tuple(direction_of(u.evaluation.records) for u in units)
         return Sample(
@@ -202,6 +237,17 @@ class Comparison:
             names,
             tuple(pairs.get(name, name) for name in names) if pairs else (),
         )
+
+    def decisions(self, score: str = "correlation") -> list[Decision]:
+        """Basis or distribution: what each control among the kinds says, by site, last over all.
+
+        Raises:
+            DataError: for a score that is not there.
+        """
+        from polycode_plugins.explainers.comparison.decisions import decisions
+
+        check_score(score)
+        return decisions(self, score)
 
     def relation(self, analysis: Analysis, score: str = "correlation") -> pd.DataFrame:
         """How the scores go with each layer's spectrum and action: Spearman's rho over sites.

@@ -96,6 +96,13 @@ def bounds_of(score: str) -> tuple[float, float]:
     return (-math.inf, 1.0) if score in ("r_squared", "absolute_deviation") else (0.0, 1.0)
 
 
+def chance_of(score: str) -> float | None:
+    """What a score of this name is where nothing is known; None where it depends on the unit."""
+    if score.startswith("correlation"):
+        return 0.0
+    return 0.5 if score.startswith(("detection", "fuzzing")) else None
+
+
 def why_undefined(true: ArrayLike, simulated: ArrayLike) -> str:
     """The reason for which a score of these is None."""
     y, _ = _joined(true, simulated)

@@ -21,10 +21,12 @@ from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.directions import directions
 
 #: Candidates for each neuron, and at least.
-CANDIDATES, FEWEST = 64, 4096
+CANDIDATES, FEWEST = 32, 2048
 #: How far a pair may differ in log kurtosis and in sparsity.
 CALIPER = (0.2, 0.03)
-_VALUES_AT_ONCE = 2**24
+#: Tokens by which units are matched at most.
+TOKENS = 2**14
+_VALUES_AT_ONCE = 2**22  # 16 MB
 
 Floats = NDArray[np.floating[Any]]
 
@@ -49,7 +51,7 @@ def matches(
         Units whose `origin` says which pair they are of; None where no neuron has a match.
     """
     assert neurons.index is not None
-    tokens = tokens.float()
+    tokens = tokens[:TOKENS].float()
     deviations = tokens.double().std(dim=0).cpu().numpy()
     rng = np.random.default_rng([seed, 7, zlib.crc32(site.encode())])
     rows = _candidates(deviations, max(FEWEST, CANDIDATES * len(neurons)), rng)
@@ -98,11 +100,11 @@ def _shapes(values: Tensor, signed: bool) -> Floats:
     """Log kurtosis and sparsity of each column [units, 2]; NaN for a constant one."""
     if signed:
         values = values * torch.where(values.amax(dim=0) >= -values.amin(dim=0), 1.0, -1.0)
-    off = (values - values.mean(dim=0)).double()
-    square = off.square()
-    kurtosis = square.square().mean(dim=0) / square.mean(dim=0) ** 2
-    sparsity = (values * LEVELS < values.amax(dim=0)).double().mean(dim=0)
-    return np.asarray(torch.stack([kurtosis.log(), sparsity], dim=1).cpu().numpy())
+    square = (values - values.mean(dim=0)).square_()
+    variance = square.mean(dim=0)
+    kurtosis = (square / variance).square_().mean(dim=0)
+    sparsity = (values * LEVELS < values.amax(dim=0)).float().mean(dim=0)
+    return np.asarray(torch.stack([kurtosis.log(), sparsity], dim=1).double().cpu().numpy())
 
 
 def _pairs(theirs: Floats, ours: Floats, features: NDArray[np.int64]) -> dict[int, int]:
