@@ -28,7 +28,7 @@ from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.lookup import TokenLookupExplainer, TokenLookupSimulator
 from polycode_plugins.explainers.ngram import NgramExplainer, NgramSimulator
 from polycode_plugins.explainers.records.openai_records import read_neuron_records
-from polycode_plugins.explainers.records.protocols import MARSHALL_KIRCHNER, OPENAI, Protocol
+from polycode_plugins.explainers.records.protocols import FAIR, MARSHALL_KIRCHNER, OPENAI, Protocol
 from polycode_plugins.explainers.scoring.evaluation import Evaluation, Scoring, evaluate
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal
@@ -39,6 +39,7 @@ from polycode_plugins.explainers.units.projections import projections
 from polycode_plugins.explainers.units.random_weights import random_weights
 
 __all__ = [
+    "FAIR",
     "MARSHALL_KIRCHNER",
     "OPENAI",
     "ComparedUnit",

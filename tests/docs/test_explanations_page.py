@@ -7,15 +7,14 @@ import re
 import matplotlib
 import pytest
 from places import ROOT
+from polycode_plugins.explainers.records.component_fit import ICA_TEXTS
 
 from polycode_plugins.commands.main import _parser
 from polycode_plugins.data import text_documents
-from polycode_plugins.explainers.comparison.statistics import adjusting, resampling
 from polycode_plugins.explainers.comparison.outcome import Comparison
+from polycode_plugins.explainers.comparison.statistics import adjusting, resampling
 from polycode_plugins.explainers.language_model.judge import TOGETHER
-from polycode_plugins.explainers.records.component_fit import ICA_TEXTS
 from polycode_plugins.explainers.records.one_pass import POOL
-from polycode_plugins.explainers.scoring import formulas
 from polycode_plugins.explainers.scoring.floors import FLOORS
 from polycode_plugins.loading import embedded_model
 
@@ -60,7 +59,7 @@ def test_the_commands_are_understood(words):
 def test_the_constants_are_those_of_the_code():
     said = " ".join(PAGE.split())
     assert all(f"| `{floor}` |" in said for floor in FLOORS)
-    assert f"level {formulas.FIRES} of 10" in said
+    assert f"level {base.FIRES} of 10" in said
     assert (
         f"{resampling.BOOTSTRAPS} (adjusted: {adjusting.BOOTSTRAPS}), "
         f"{resampling.PERMUTATIONS}" in said

@@ -120,7 +120,7 @@ def compare(
             held.enter_context(locked(folder))
         source = load(model, adapter, **of_adapter)
         described = identified(source.describe(), source.model)
-        simulates = scoring.simulator or made.simulator()
+        simulates = scoring.simulator_of(made)
         found: list[ComparedUnit] = []
         directions: dict[tuple[str, str, str], Units] = {}
         warnings: list[str] = []
@@ -168,6 +168,7 @@ def compare(
             "calibration": scoring.calibrate,
             "explainer": made.describe(),
             "simulator": simulates.describe(),
+            "explanations": scoring.explanations,
             "judge": (made.judge() or SimulatingJudge(simulates)).describe()
             if scoring.judge
             else None,

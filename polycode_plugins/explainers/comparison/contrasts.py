@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -99,6 +99,8 @@ def contrasts(
     """
     of = (first, second, score)
     made = [_contrast({site: pair}, site, of, _rng(seed, site)) for site, pair in pairs.items()]
+    if len(made) == 1:
+        return [*made, replace(made[0], site="")]
     comparable = [c.site for c in made if c.difference is not None]
     whose = comparable[0] if len(comparable) == 1 else ""
     return [*made, _contrast(pairs, "", of, _rng(seed, whose))]

@@ -15,6 +15,7 @@ import numpy as np
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import direction_of
 from polycode_plugins.explainers.comparison.contrasts import Contrast, contrasts
+from polycode_plugins.explainers.comparison.statistics.noise import Noise, noise_of
 from polycode_plugins.explainers.comparison.statistics.samples import Sample
 from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.records.unit_records import Shape
@@ -76,8 +77,12 @@ class ComparedUnit:
     @property
     def no_score(self) -> str:
         """Why it has no explanation or no correlation; "" where it has both."""
+        return self.why("correlation")
+
+    def why(self, score: str) -> str:
+        """Why it has no explanation or no score of this name; "" where it has both."""
         made = self.evaluation
-        return made.explanation.reason or made.scores.reasons.get("correlation", "")
+        return made.explanation.reason or made.scores.reasons.get(score, "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +131,28 @@ class Comparison:
     def floors(self) -> list[str]:
         """Names of the floors, and the ceiling, beside the scores."""
         return list(dict.fromkeys(name for u in self.units for name in u.evaluation.floors))
+
+    @property
+    def headline_scores(self) -> list[str]:
+        """The scores by which it is told which kind is explained better, the fairest first.
+
+        The correlation on random texts, where at least half of the units of every kind have one,
+        and the published one: top texts were chosen for being high, which flatters. Of units that
+        were judged alone, detection and fuzzing.
+        """
+        told = [u for u in self.units if u.weights == TRAINED]
+        groups = [[u for u in told if u.kind == kind] for kind in self.kinds]
+
+        def mostly(score: str) -> bool:
+            known = [[u.score(score) is not None for u in group] for group in groups]
+            return all(2 * sum(of) >= len(of) > 0 for of in known)
+
+        def ever(score: str) -> bool:
+            return any(u.score(score) is not None for u in told)
+
+        if not ever("correlation") and (ever("detection") or ever("fuzzing")):
+            return [score for score in ("detection", "fuzzing") if ever(score)]
+        return [*(["correlation_random"] if mostly("correlation_random") else []), "correlation"]
 
     @property
     def cost(self) -> Cost:
@@ -248,6 +275,20 @@ class Comparison:
 
         check_score(score)
         return decisions(self, score)
+
+    def noise(self, kind: str, score: str = "correlation") -> Noise | None:
+        """How much a unit's score depends on the draw of its explanation; see `Noise`.
+
+        None where fewer than two units have several explanations with a score.
+        """
+        check_score(score)
+        return noise_of(
+            [
+                [v for d in u.evaluation.draws if (v := d.scores.values.get(score)) is not None]
+                for u in self.units
+                if u.kind == kind and u.weights == TRAINED
+            ]
+        )
 
     def relation(self, analysis: Analysis, score: str = "correlation") -> pd.DataFrame:
         """How the scores go with each layer's spectrum and action: Spearman's rho over sites.

@@ -38,6 +38,8 @@ from polycode_plugins.files.provenance import Rows
 KINDS = (
     "neuron", "projection", "rotated", "matched", "covariance", "component", "independent",
 )  # fmt: skip
+#: Top texts that are kept beyond those that are needed, in place of near copies.
+SPARE = 5
 #: Of which a site has as many as it is wide.
 _AT_MOST_WIDTH = frozenset({"neuron", "rotated", "matched", "component", "independent"})
 #: What may stand behind a kind and a colon.
@@ -100,7 +102,7 @@ def gather(
         _checked(maker.units_of),
         derived=maker.derived() if "rotated" in names else {},
         options=options,
-        n_top=protocol.n_top,
+        n_top=protocol.n_top + SPARE,
         signs=signs,
         seed=seed,
         tokenizer=tokenizer,

@@ -21,6 +21,7 @@ from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError
+from polycode_plugins.explainers.records.moments import Moments
 from polycode_plugins.explainers.records.random_texts import RandomTexts
 from polycode_plugins.explainers.records.repeats import Repeats
 from polycode_plugins.explainers.records.token_strings import TokenStrings
@@ -89,6 +90,7 @@ class SiteCollector:
         self.site = site
         self.units: list[Units] = []
         self.tops: list[dict[int, TopTexts]] = []
+        self.moments: list[Moments] = []
         self.pool = RandomTexts(pool, seed)
         self.width = 0
         self._units_of = units_of
@@ -112,30 +114,25 @@ class SiteCollector:
             if not len(rows):
                 return
         self.pool.update(values, mask, rows, documents)
-        if not bool(mask.all()):
+        whole = bool(mask.all())
+        if not whole:
             # A position that does not count reads what the first one does: no maximum changes.
-            first = values[torch.arange(len(rows)), mask.long().argmax(dim=1)]
-            values = torch.where(mask[:, :, None], values, first[:, None, :])
-        for units, tops in zip(self.units, self.tops, strict=True):
+            counting = values[torch.arange(len(rows)), mask.long().argmax(dim=1)]
+            values = torch.where(mask[:, :, None], values, counting[:, None, :])
+        for units, tops, moments in zip(self.units, self.tops, self.moments, strict=True):
+            moments.count(mask)
             step = max(1, _VALUES_AT_ONCE // (values.shape[1] * len(units)))
             for i in range(0, len(rows), step):
                 part = slice(i, i + step)
-                self._update(units, tops, values[part], rows[part], documents[part])
-
-    def _update(
-        self,
-        units: Units,
-        tops: Mapping[int, TopTexts],
-        values: Tensor,
-        rows: Tensor,
-        documents: Tensor,
-    ) -> None:
-        for first, read in units.by_unit(values):
-            tops[1].look(first, read.amax(dim=2), read, rows, documents)
-            if -1 in tops:  # two reductions: torch's aminmax takes longer than both
-                tops[-1].look(first, -read.amin(dim=2), read, rows, documents)
-        for top in tops.values():
-            top.settle(at_least=WAITING * len(units))
+                counts = None if whole else mask[part]
+                for first, read in units.by_unit(values[part]):
+                    moments.update(first, read, counts)
+                    tops[1].look(first, read.amax(dim=2), read, rows[part], documents[part])
+                    if -1 in tops:  # two reductions: torch's aminmax takes longer than both
+                        low = -read.amin(dim=2)
+                        tops[-1].look(first, low, read, rows[part], documents[part])
+                for top in tops.values():
+                    top.settle(at_least=WAITING * len(units))
 
     def _begin(self, values: Tensor) -> None:
         width = self.width = values.shape[-1]
@@ -146,6 +143,7 @@ class SiteCollector:
                     f"site {self.site.name!r} is {width} wide and the {units.kind} units read "
                     f"{units.width} features; make them for this site"
                 )
+        self.moments = [Moments(len(units), values.device) for units in self.units]
         self.tops = [
             {sign: TopTexts(len(units), self._n_top, values.device) for sign in self._signs}
             for units in self.units

@@ -15,9 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from polycode_plugins.errors import DataError
 
-#: A unit fires where it reaches this level of 10: what AUPRC, detection and fuzzing ask for.
-FIRES = 5
-
 Floats = NDArray[np.float64]
 
 
@@ -87,6 +84,19 @@ def balanced_accuracy(truth: Sequence[bool], answers: Sequence[bool | None]) -> 
     if len({t for t, _ in given}) < 2:
         return None
     return float(balanced_accuracy_score(*zip(*given, strict=True)))
+
+
+def ranking_score(truth: Sequence[bool], probabilities: Sequence[float | None]) -> float | None:
+    """Area under the ROC curve: how often a true case has the higher probability; chance is 0.5.
+
+    Cases without a probability are left out. None where one kind of case is not left.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    given = [(t, p) for t, p in zip(truth, probabilities, strict=True) if p is not None]
+    if len({t for t, _ in given}) < 2:
+        return None
+    return float(roc_auc_score(*zip(*given, strict=True)))
 
 
 def bounds_of(score: str) -> tuple[float, float]:
