@@ -23,7 +23,9 @@ from polycode_plugins.explainers.base import (
 )
 from polycode_plugins.explainers.comparison import contrasts
 from polycode_plugins.explainers.comparison.compare import compare, make_explainer
+from polycode_plugins.explainers.comparison.decisions import Decision
 from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
+from polycode_plugins.explainers.comparison.statistics.noise import Noise
 from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.lookup import TokenLookupExplainer, TokenLookupSimulator
 from polycode_plugins.explainers.ngram import NgramExplainer, NgramSimulator
@@ -45,6 +47,7 @@ __all__ = [
     "ComparedUnit",
     "Comparison",
     "Cost",
+    "Decision",
     "Evaluation",
     "Explainer",
     "Explanation",
@@ -52,6 +55,7 @@ __all__ = [
     "JudgeTask",
     "NgramExplainer",
     "NgramSimulator",
+    "Noise",
     "PaidExplainer",
     "PaidJudge",
     "PaidSimulator",
