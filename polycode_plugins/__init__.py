@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
     from polycode_plugins.runs.analyze import analyze
     from polycode_plugins.runs.attach import Probe, attach, measure
+    from polycode_plugins.runs.cross_cka import cka
+    from polycode_plugins.runs.difference import RunDifference, diff
 
 _HOMES = {
     "Accumulator": "metrics.base",
@@ -53,10 +55,13 @@ _HOMES = {
     "PairMetric": "metrics.pairs",
     "Probe": "runs.attach",
     "Result": "metrics.base",
+    "RunDifference": "runs.difference",
     "Site": "activations",
     "analyze": "runs.analyze",
     "attach": "runs.attach",
+    "cka": "runs.cross_cka",
     "compare": "explainers.comparison.compare",
+    "diff": "runs.difference",
     "load": "loading",
     "measure": "runs.attach",
 }
@@ -80,6 +85,7 @@ __all__ = [
     "PolycodeError",
     "Probe",
     "Result",
+    "RunDifference",
     "Site",
     "SiteError",
     "StateError",
@@ -87,7 +93,9 @@ __all__ = [
     "adapters",
     "analyze",
     "attach",
+    "cka",
     "compare",
+    "diff",
     "explainers",
     "information",
     "load",

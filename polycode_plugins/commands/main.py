@@ -18,6 +18,7 @@ from polycode_plugins.commands import (
     analyze,
     check,
     compare,
+    diff,
     merge,
     plugins,
     reference,
@@ -81,6 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     parser.add_argument("--version", action="version", version=f"polycode-plugins {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (analyze, sites, plugins, report, compare, check, reference, reproduce, merge):
+    for command in (
+        analyze,
+        sites,
+        plugins,
+        report,
+        diff,
+        compare,
+        check,
+        reference,
+        reproduce,
+        merge,
+    ):
         command.add(commands)
     return parser

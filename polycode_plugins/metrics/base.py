@@ -188,6 +188,23 @@ class Result:
             if v is None or isinstance(v, float | int | str | bool)
         }
 
+    def intervals(self) -> Mapping[str, tuple[float, float]]:
+        """The 95% interval of each field of `scalars()` that has one, as (low, high).
+
+        By default `interval`, where the result has one, which is of the first number among them.
+        """
+        interval = getattr(self, "interval", None)
+        if not isinstance(interval, tuple | list) or len(interval) != 2:
+            return {}
+        if not all(isinstance(end, float | int) and math.isfinite(end) for end in interval):
+            return {}
+        numbers = [
+            k
+            for k, v in self.scalars().items()
+            if isinstance(v, float | int) and not isinstance(v, bool)
+        ]
+        return {numbers[0]: (float(interval[0]), float(interval[1]))} if numbers else {}
+
     @classmethod
     def findings(cls, view: View) -> Sequence[str]:
         """What was found, in a sentence or two with their uncertainty: the report begins with them.

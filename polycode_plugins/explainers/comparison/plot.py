@@ -26,6 +26,7 @@ COLOURS = {
     "rotated": "#7a5cc0",
     "matched": "#3a7ca5",
     "covariance": "#8a6d3b",
+    "feature": "#6a4fb3",
 }
 NAMES = {
     "neuron": "neurons",
@@ -36,6 +37,7 @@ NAMES = {
     "rotated": "rotated neurons",
     "matched": "matched directions",
     "covariance": "directions of the covariance",
+    "feature": "features",
 }
 _OTHER = "#7a6a00"
 _BY_KIND = ("token-lookup", "oracle")  # what a score of that kind lies between

@@ -14,10 +14,12 @@ from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import UnitRecords
+from polycode_plugins.explainers.records import autoencoders
 from polycode_plugins.explainers.records.fits import FITTED, Fit, fit_sites
 from polycode_plugins.explainers.records.one_pass import Derived, Signs, UnitsOf, run_pass
 from polycode_plugins.explainers.records.protocols import Protocol
 from polycode_plugins.explainers.records.unit_records import Shape, records_of
+from polycode_plugins.explainers.units.autoencoder.features import Features
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal
 from polycode_plugins.explainers.units.covariances import (
@@ -25,6 +27,7 @@ from polycode_plugins.explainers.units.covariances import (
     Colouring,
     covariance_directions,
 )
+from polycode_plugins.explainers.units.drawing import draw
 from polycode_plugins.explainers.units.matches import matches
 from polycode_plugins.explainers.units.neurons import neurons
 from polycode_plugins.explainers.units.projections import (
@@ -53,6 +56,7 @@ class GatheredSite:
     Attributes:
         width: features of the site.
         notes: what was asked for and is not among the units, in sentences.
+        doubts: sentences on what would make their numbers wrong.
     """
 
     site: Site
@@ -60,6 +64,7 @@ class GatheredSite:
     units: Sequence[Units]
     records: Sequence[tuple[UnitRecords, Shape]]
     notes: Sequence[str] = ()
+    doubts: Sequence[str] = ()
 
 
 def gather(
@@ -82,18 +87,21 @@ def gather(
     the same texts.
 
     Args:
-        kinds: out of `KINDS` (see `check_kinds`), and directions of one's own.
-        n_units: of each kind at each site, see `budget`; or the neurons' numbers where neurons are
+        kinds: out of `KINDS` (see `check_kinds`), and directions of one's own; features of an
+            autoencoder are read at its own site alone, which is also what is read when `sites` is
+            None.
+        n_units: of each kind at each site, see `budget`; or the units' numbers where one kind is
             all there is.
 
     Raises:
         DataError: see `fit_sites`, `run_pass` and `records_of`.
     """
+    sites, homes = autoencoders.homes(adapter, texts, options, kinds, sites)
     fits: Mapping[str, Fit] = {}
     names = {k.partition(":")[0] for k in kinds if isinstance(k, str)}
     if names & FITTED:
         fits = fit_sites(adapter, texts, sites, names & FITTED, options=options, seed=seed)
-    maker = _Maker(kinds, n_units, fits, signs, seed)
+    maker = _Maker(kinds, n_units, fits, signs, seed, homes)
     watch = _Watch(progress)
     collectors, kept, strings = run_pass(
         adapter,
@@ -112,12 +120,12 @@ def gather(
     for c in collectors:
         made = list(records_of(c, kept, strings, protocol, signs=signs, seed=seed))
         before = found.get(c.site.name)
-        units = [maker.described(c.site.name, of) for of in c.units]
         if before is None:
-            found[c.site.name] = GatheredSite(
-                c.site, c.width, units, made, maker.notes(c.site.name)
-            )
+            units, doubts = autoencoders.reconstructed(c)
+            notes = maker.notes(c.site.name)
+            found[c.site.name] = GatheredSite(c.site, c.width, units, made, notes, doubts)
         else:
+            units = [maker.described(c.site.name, of) for of in c.units]
             found[c.site.name] = replace(
                 before, units=[*before.units, *units], records=[*before.records, *made]
             )
@@ -134,7 +142,9 @@ class _Maker:
         fits: Mapping[str, Fit],
         signs: Signs,
         seed: int,
+        homes: Mapping[int, Site],
     ) -> None:
+        self._homes = homes
         self._kinds, self._n_units, self._seed = kinds, n_units, seed
         self._count = n_units if isinstance(n_units, int) else len(n_units)
         self._fits, self._signed = fits, signs != "positive"
@@ -143,11 +153,15 @@ class _Maker:
 
     def units_of(self, site: Site, width: int) -> list[Units]:
         """All kinds but those that read elsewhere."""
-        made = [
-            [kind] if isinstance(kind, Units) else self._of(*kind.partition(":")[::2], site, width)
-            for kind in self._kinds
-        ]
-        return [units for of_kind in made for units in of_kind]
+        made: list[Units] = []
+        for at, kind in enumerate(self._kinds):
+            if isinstance(kind, str):
+                made += self._of(*kind.partition(":")[::2], site, width)
+            elif at not in self._homes or site.source == self._homes[at].source:
+                n = budget(self._kinds, self._count, width)
+                drawn = n if isinstance(self._n_units, int) else self._n_units
+                made.append(draw(kind, drawn, self._seed))
+        return made
 
     def _of(self, kind: str, variant: str, site: Site, width: int) -> list[Units]:
         seed, count = self._seed, self._count
@@ -233,6 +247,15 @@ def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int
         if budget(kinds, n, at.width) < n:
             capped.setdefault(at.width, []).append(at.site.name)
     said = []
+    for units in (k for k in kinds if isinstance(k, Units)):
+        taken = max(
+            (len(u) for at in gathered for u in at.units if u.kind == units.kind), default=0
+        )
+        if taken < len(units):
+            said.append(
+                f"{taken:,} of the {len(units):,} {units.kind} units at hand were drawn at random; "
+                "a larger n_units takes more"
+            )
     for width, sites in capped.items():
         where = sites[0] if len(sites) == 1 else f"{len(sites)} sites ({sites[0]} to {sites[-1]})"
         said.append(
@@ -240,7 +263,7 @@ def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int
             f"{'has' if len(sites) == 1 else 'have'} {width:,} neurons: there {width:,} of each "
             "are compared"
         )
-    return said
+    return list(dict.fromkeys(said))
 
 
 def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]:
@@ -256,7 +279,9 @@ def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]
     for kind in kinds:
         if isinstance(kind, str):
             _check_name(kind)
-    labels = [label_of(k) for k in kinds]
+    # Autoencoders of several sites share a kind; which site each reads is known with the model.
+    features = list(dict.fromkeys(k.kind for k in kinds if isinstance(k, Features)))
+    labels = [label_of(k) for k in kinds if not isinstance(k, Features)] + features
     if not kinds or len(set(labels)) < len(labels):
         raise DataError(
             "units names no kind, or one kind twice; give directions of your own a kind= of their "
@@ -290,6 +315,10 @@ def _checked(units_of: UnitsOf) -> UnitsOf:
 
     def checked(site: Site, width: int) -> Sequence[Units]:
         made = units_of(site, width)
+        if not made:
+            raise DataError(
+                f"no unit reads at {site.name!r}: leave that site out, or add units that do"
+            )
         names = [name for units in made for name in units.names]
         if len(set(names)) < len(names):
             raise DataError("two units of one site have one name; give directions other names")

@@ -145,7 +145,10 @@ class SiteCollector:
                 )
         self.moments = [Moments(len(units), values.device) for units in self.units]
         self.tops = [
-            {sign: TopTexts(len(units), self._n_top, values.device) for sign in self._signs}
+            {
+                sign: TopTexts(len(units), self._n_top, values.device)
+                for sign in (self._signs[:1] if units.one_sided else self._signs)
+            }
             for units in self.units
         ]
 

@@ -85,10 +85,22 @@ def records_of(
                     yield made[sign], shape_of(values, made[sign].maximum, of)
 
 
-def shape_of(activations: NDArray[np.float32], maximum: float, moments: UnitMoments) -> Shape:
-    """A unit's moments, and its sparsity on the 0-10 scale by its activations [tokens]."""
+def shape_of(
+    activations: NDArray[np.float32], maximum: float, moments: UnitMoments | None = None
+) -> Shape:
+    """The moments of a unit and its sparsity on the 0-10 scale.
+
+    Args:
+        activations: [tokens], what the sparsity is taken from.
+        maximum: of the scale.
+        moments: over all that was read; those of `activations` where there is no more.
+    """
     values = activations.astype(np.float64)
     sparsity = float((values * LEVELS < maximum).mean()) if maximum > 0 else 1.0
+    if moments is None:
+        mean, sd = float(values.mean()), float(values.std())
+        kurtosis = float((((values - mean) / sd) ** 4).mean()) if sd > 0 else None
+        moments = UnitMoments(mean, sd, kurtosis, len(values))
     return Shape(moments.kurtosis, sparsity, moments.mean, moments.sd, moments.n_tokens)
 
 
