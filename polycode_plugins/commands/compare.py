@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -105,7 +103,8 @@ def add(commands: Any) -> None:
         "--units",
         default="neuron,projection",
         help="kinds, comma-separated: neuron, projection (or projection:rademacher, "
-        "projection:sphere), component, independent (default: %(default)s)",
+        "projection:sphere), rotated, matched, covariance (or covariance:whitened), component, "
+        "independent (default: %(default)s)",
     )
     compare.add_argument(
         "--n-units",
@@ -136,8 +135,8 @@ def add(commands: Any) -> None:
         "--units",
         default="neuron",
         metavar="KIND",
-        help="neuron, projection (or projection:rademacher, projection:sphere), component or "
-        "independent (default: %(default)s)",
+        help="neuron, projection (or projection:rademacher, projection:sphere), rotated, matched, "
+        "covariance (or covariance:whitened), component or independent (default: %(default)s)",
     )
     add_autoencoders(explain, "instead the features of")
     explain.add_argument(
@@ -169,7 +168,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--protocol",
         default="openai",
-        help="openai, marshall-kirchner or quantiles (default: %(default)s)",
+        help="openai, marshall-kirchner, quantiles or fair (default: %(default)s)",
     )
     group.add_argument(
         "--signs",
@@ -187,6 +186,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--floors",
         help="what each score stands beside, comma-separated, or 'none' "
         "(default: shuffled,empty,constant,token-lookup,oracle)",
+    )
+    group.add_argument(
+        "--judge-only",
+        action="store_true",
+        help="detection and fuzzing alone, without simulations: far fewer tokens",
+    )
+    group.add_argument(
+        "--draws",
+        type=int,
+        default=1,
+        metavar="N",
+        help="explanations of each unit: scores are means over them, and their spread is told "
+        "beside that of units (default: %(default)s)",
     )
     group.add_argument(
         "--no-judge", action="store_true", help="no yes-or-no scores: detection, fuzzing"
@@ -220,45 +232,9 @@ def _compare(options: argparse.Namespace) -> int:
     if options.json:
         print_result(comparison.to_dataframe().to_json(orient="records"))
         return 0
-    import pandas as pd
+    from polycode_plugins.commands.comparison_tables import show
 
-    from polycode_plugins.explainers.comparison.answer import answers
-
-    frame = comparison.to_dataframe()
-    groups = ["site", "kind"] if len(comparison.weights) == 1 else ["weights", "site", "kind"]
-    numbers = ["correlation", *(c for c in frame.columns if c.startswith("floor."))]
-    # Floors of the units that have a score: both means are of the same units.
-    scored = frame[numbers].where(frame["correlation"].notna())
-    means = frame[groups].join(scored).groupby(groups, sort=False)[numbers].mean()
-    blank = [c for c in numbers[1:] if means[c].isna().all()]
-    means = means.drop(columns=blank).rename(columns=lambda c: c.removeprefix("floor."))
-    _print(means.reset_index())
-    if blank:
-        names = ", ".join(c.removeprefix("floor.") for c in blank)
-        print(f"(undefined: {names}; a constant has no correlation)")
-    if comparison.contrasts:
-        rows = [
-            {
-                "site": c.site or "all sites",
-                "first": c.first,
-                "second": c.second,
-                "difference": c.difference,
-                "low": c.interval and c.interval[0],
-                "high": c.interval and c.interval[1],
-                "p": None if c.p_value is None else f"{c.p_value:.4f}",
-                "effect": c.effect,
-                "adjusted": c.adjusted,
-                "overlap": c.overlap,
-            }
-            for c in comparison.contrasts
-        ]
-        differences = pd.DataFrame(rows)
-        pairs = {(c.first, c.second) for c in comparison.contrasts}
-        if len(pairs) == 1:
-            print("\nDifferences: {} less {}".format(*pairs.pop()), end="")
-            differences = differences.drop(columns=["first", "second"])
-        _print(differences)
-        print("\n" + "\n".join(answers(comparison)))
+    show(comparison)
     return 0
 
 
@@ -349,6 +325,8 @@ def _run(
             "protocol": options.protocol,
             "calibrate": options.calibrate,
             "judge": not options.no_judge,
+            "simulate": not options.judge_only,
+            "explanations": options.draws,
             "floors": () if floors == ("none",) else floors,
             "out": None if dry else options.out,
             "fresh": options.fresh,
@@ -440,10 +418,3 @@ def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool, note:
     elif cost.requests:
         said += "; --prices FILE tells what it costs"
     return said + (f"; {note}" if note and cost.requests else "")
-
-
-def _print(frame: Any) -> None:
-    width = shutil.get_terminal_size((100, 24)).columns
-    shown_as = {"float_format": lambda v: f"{v:.3f}", "line_width": width}
-    # A column of nothing but None would be printed as such.
-    print("\n" + frame.fillna(math.nan).to_string(index=False, na_rep="undefined", **shown_as))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polycode_plugins.commands.arguments import say
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     found = diff(options.first, options.second, sites=pairs or None)
     written = found.report(options.report) if options.report is not None else None
     if options.json:
-        print(json.dumps(found.to_dict()))
+        print_result(json.dumps(found.to_dict()))
     else:
         frame = found.to_dataframe()
         width = shutil.get_terminal_size((100, 24)).columns

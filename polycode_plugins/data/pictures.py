@@ -137,7 +137,7 @@ def _fitted(raw: Iterator[_Raw], size: int | None) -> Iterator[_Raw]:
 def _fit(load: Callable[[], Image], size: int) -> Image:
     from PIL import ImageOps
 
-    fitted: Image = ImageOps.fit(load(), (size, size), _pillow().Resampling.BILINEAR)
+    fitted: Image = ImageOps.fit(load(), (size, size), pillow_module().Resampling.BILINEAR)
     return fitted
 
 
@@ -154,10 +154,15 @@ def _folder(folder: Path) -> Iterator[_Raw]:
             raise DataError(
                 f"{path} cannot be read ({error.strerror}); check its permissions"
             ) from error
-        yield str(path), labels.get(file.parts[0]), stored, partial(_decode, stored, path)
+        yield str(path), labels.get(file.parts[0]), stored, partial(decoded, stored, path)
 
 
-def _decode(stored: bytes, path: Path) -> Image:
+def decoded(stored: bytes, path: Path | str) -> Image:
+    """The RGB image in stored bytes; `path` is where they are from, for messages.
+
+    Raises:
+        DataError: where they are damaged, or have more than 8 bits a channel.
+    """
     try:
         with _opened(stored) as image:
             if image.width * image.height > MOST_PIXELS:
@@ -179,7 +184,7 @@ def _opened(stored: bytes) -> Image:
     """The header of an image, read; of the size Pillow's own warning would come too late."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image: Image = _pillow().open(io.BytesIO(stored), formats=FORMATS)
+        image: Image = pillow_module().open(io.BytesIO(stored), formats=FORMATS)
     return image
 
 
@@ -200,14 +205,14 @@ def _cifar10(root: str, split: str, download: bool) -> Iterator[_Raw]:
             f"torchvision.datasets.CIFAR10({root!r}, download=True), or name the folder that holds "
             "cifar-10-batches-py as cifar10:FOLDER"
         ) from error
-    pillow = _pillow()
+    pillow = pillow_module()
     for index, (pixels, label) in enumerate(zip(images.data, images.targets, strict=True)):
         origin = f"cifar10/{split}[{index}]"
         yield origin, int(label), pixels.tobytes(), partial(pillow.fromarray, pixels)
 
 
 def _crops(size: int, count: int, seed: int) -> Iterator[_Raw]:
-    pillow = _pillow()
+    pillow = pillow_module()
     from sklearn.datasets import load_sample_images
 
     sample = load_sample_images()
@@ -242,14 +247,19 @@ def _dot(name: str, size: int) -> MovingDot:
 
 
 def _moving_dot(dot: MovingDot) -> Iterator[_Raw]:
-    pillow = _pillow()
+    pillow = pillow_module()
     for index, frame in enumerate(dot.frames):
         levels = rearrange(frame * 255, "colour height width -> height width colour")
         pixels = levels.round().byte().contiguous().numpy()
         yield f"moving-dot[{index}]", None, pixels.tobytes(), partial(pillow.fromarray, pixels)
 
 
-def _pillow() -> ModuleType:
+def pillow_module() -> ModuleType:
+    """Pillow's module of images.
+
+    Raises:
+        DataError: where it is not installed.
+    """
     try:
         from PIL import Image
     except ImportError as error:

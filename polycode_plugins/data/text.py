@@ -16,6 +16,7 @@ from typing import Any
 
 from polycode_plugins.data.corpus import docstrings
 from polycode_plugins.data.files import files_in
+from polycode_plugins.data.incoming import is_conversation
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.files.content import ContentDigest
 from polycode_plugins.files.guards import json_value
@@ -160,17 +161,6 @@ def _strings(texts: Iterable[str | Sequence[dict[str, Any]]]) -> _Texts:
                 f"text {index} of the list is {type(text).__name__}, not a string; "
                 f"give one string for each document"
             )
-
-
-def is_conversation(value: object) -> bool:
-    """Whether `value` is a list of messages, to judge by the first: a mapping with a `role`."""
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str | bytes)
-        and len(value) > 0
-        and isinstance(value[0], Mapping)
-        and "role" in value[0]
-    )
 
 
 def _messages(value: Sequence[Mapping[str, object]], where: str) -> Messages:

@@ -136,7 +136,7 @@ class Analysis:
 
         `str` of one begins with the sites. `result.warnings` has those of one result.
         """
-        return all_warnings(self.metrics, self.results)
+        return (*all_warnings(self.metrics, self.results), *_of_run(self.run, len(self.sites)))
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per site, and a column `metric.field` for every scalar result.
@@ -263,7 +263,11 @@ class Analysis:
         statistics = statistics_of(self.run)
         statistics.merge(self.statistics)
         statistics.merge(other.statistics)
+        statistics.left_out = {}  # known from the records, also of parts that were loaded
+        for part in (self.run, other.run):
+            statistics.leave_out(part.get("left_out") or {})
         run = {**self.run, **_added(self.run, other.run), "rows": rows.to_json()}
+        run["left_out"] = statistics.left_out
         return finish(statistics, run)
 
     def report(self, path: str | Path) -> Path:
@@ -356,6 +360,21 @@ def _added(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": round(a.get("seconds", 0.0) + b.get("seconds", 0.0), 1),
         "shards": sorted([*a.get("shards", []), *b.get("shards", [])]),
     }
+
+
+def _of_run(run: Mapping[str, Any], total: int) -> Iterator[SiteWarning]:
+    """What the choice of sites and of rows makes of the results."""
+    narrow: Mapping[str, str] = run.get("narrow") or {}
+    if narrow:
+        why = next(iter(narrow.values()))
+        text = f"left out of the default choice, since there can be no result ({why})"
+        yield SiteWarning("sites", tuple(narrow), text, len(set(narrow.values())) > 1, total + 1)
+    special: Mapping[str, int] = run.get("special") or {}
+    if special:
+        most = max(special.values())
+        text = f"{most} of the rows are padding or special tokens, which no mask leaves out"
+        differs = len(set(special.values())) > 1
+        yield SiteWarning("rows", tuple(special), text, differs, total)
 
 
 def statistics_of(run: dict[str, Any]) -> Statistics:

@@ -36,11 +36,14 @@ def card(analysis: Analysis, *, drawn: bool) -> Card:
     views = views_of(analysis)
     tallies = (analysis.run.get("left_out") or {}).values()
     most = max((sum(tally.values()) for tally in tallies), default=0)
+    left_out = f"; {most} positions left out" if most else ""
+    narrow = len(analysis.run.get("narrow") or {})
+    left_out += f"; {count(narrow, 'site')} left out, too narrow" if narrow else ""
     name = model_name(analysis.run)
     title = (
         f"Analysis({f'{name}, ' if name else ''}{count(len(analysis), 'site')}, "
         f"metrics: {', '.join(analysis.metrics)}"
-        f"{f'; {most} positions left out' if most else ''})"
+        f"{left_out})"
     )
     warnings = sorted(analysis.warnings, key=lambda w: (not w.grave, -len(w.sites)))
     rows = [row for view in views for row in heat_rows(view)][:_ROWS] if drawn else []

@@ -209,11 +209,10 @@ class NNsightAdapter(ModuleAdapter):
     def _arguments(self, batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return _call_with(batch.inputs)
 
-    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> None:
+    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> Any:
         """One forward pass with every site captured, here or, with `remote`, in a cached trace."""
         if not self._remote:
-            super().run(batch, sites, sink, seed=seed)
-            return
+            return super().run(batch, sites, sink, seed=seed)
         if self._away and self._model.training:
             raise ModelError(
                 "a server runs its models in evaluation mode; leave train_mode out, or run the "
@@ -253,6 +252,7 @@ class NNsightAdapter(ModuleAdapter):
                 for index, seen in enumerate(visits.get(paths[one.site.name], [])):
                     reader.fire([one], index, seen[one.where])
         live.require_fired()
+        return live
 
     # -- data ------------------------------------------------------------------------------------
 
@@ -260,9 +260,9 @@ class NNsightAdapter(ModuleAdapter):
         """Windows of text and tokens, as the `transformer-lens` adapter reads them, or tensors.
 
         Args:
-            data: for a model with a tokenizer a file, a folder, JSON lines, `hf:name`, a list of
-                texts, None for the embedded corpus, or tokens int64 [rows, position]; for any other
-                model tensors or a DataLoader, as the `module` adapter reads them.
+            data: for a model with a tokenizer a file, a folder, JSON lines, `hf:name`, texts
+                however they are held, None for the embedded corpus, or tokens int64 [rows,
+                position]; for any other model what the `module` adapter reads.
         """
         if self._tokenizer is None and data is not None and not isinstance(data, str | Path):
             return tensor_batches(data, options)

@@ -24,7 +24,7 @@ from polycode_plugins.activations import FEATURE_AXES, Site
 from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, match
 from polycode_plugins.adapters.evidence.documents import of_rows
 from polycode_plugins.adapters.evidence.masks import Mask, asked
-from polycode_plugins.adapters.evidence.points import hook_axes
+from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
 from polycode_plugins.adapters.hooks import StopForward, eager, observe, removed_after
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
 from polycode_plugins.adapters.text import check_tokens, language_batches, usual_frame
@@ -101,12 +101,7 @@ class TransformerLensAdapter(Adapter):
                 f"{type(model).__name__} is not a TransformerLens model (no hook_dict and "
                 "run_with_hooks); use the 'module' adapter for a plain nn.Module"
             )
-        if _has_decoder(model):
-            raise ModelError(
-                f"{self._name or type(model).__name__!r} has an encoder and a decoder, which read "
-                "different tokens, and this adapter does not keep them apart; use adapter='module' "
-                "on the Hugging Face model"
-            )
+        refuse_decoder("", model, self._name or "")
         self._model = model
         self._config = getattr(model, "cfg", None)
         # Keys and values of all layers would be kept for a next token that never comes.
@@ -168,7 +163,7 @@ class TransformerLensAdapter(Adapter):
 
         def note(source: str, values: Any) -> None:
             try:
-                axes = hook_axes(source, values, points[source])
+                axes = hook_axes(source, values, points[source], passes.shape, check=False)
                 passes.counted(source, values, axes)
                 passes.repeats(source, values)
             except SiteError as error:
@@ -237,6 +232,7 @@ class TransformerLensAdapter(Adapter):
             guard=partial(live.attempt, list(live.fired)),
         )
         live.unclear = passes.documents.reasons
+        live.when_closing(passes.flush)  # a pass that ended before the first block
         try:
             with eager():
                 for site in sites:
@@ -300,10 +296,11 @@ class TransformerLensAdapter(Adapter):
         """Windows of text, or tokens as they are.
 
         Args:
-            data: a file, a folder, JSON lines, `hf:name`, a list of texts, None for the embedded
-                corpus; or tokens int64 [rows, position] (or an iterable of such batches), in which
-                every special token of the tokenizer is left out of the statistics. For a model
-                that reads no tokens, tensors as its `forward` takes them.
+            data: a file, a folder, JSON lines, `hf:name`, None for the embedded corpus; texts or
+                conversations in a list, generator, data set, column, data frame or loader; or
+                tokens int64 [rows, position] (or rows or batches of such), in which every special
+                token of the tokenizer is left out of the statistics. For a model that reads no
+                tokens, tensors as its `forward` takes them.
         """
         if self._vocabulary is None:
             return tensor_batches(data, options)
@@ -353,7 +350,7 @@ class TransformerLensAdapter(Adapter):
 def _receive(
     live: Capture, passes: Passes, site: Site, point: Any, values: Any, asked_for: Mask
 ) -> None:
-    axes = hook_axes(site.name, values, point)
+    axes = hook_axes(site.name, values, point, passes.shape, check=False)
     if passes.repeats(site.name, values):
         return
     if values.numel() == 0:
@@ -416,12 +413,3 @@ def _corner(example: Batch) -> Batch:
     else:
         inputs = cut(inputs)
     return Batch(inputs, rows=example.rows[:1])
-
-
-def _has_decoder(model: Any) -> bool:
-    wrapped = getattr(model, "original_model", None)
-    if getattr(getattr(wrapped, "config", None), "is_encoder_decoder", False):
-        return True
-    return all(
-        isinstance(getattr(model, part, None), nn.ModuleList) for part in ("encoder", "decoder")
-    )
