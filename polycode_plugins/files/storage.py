@@ -196,7 +196,7 @@ def admit(folder: Path, *, fresh: bool) -> None:
     if not folder.exists():
         home = next(parent for parent in folder.absolute().parents if parent.exists())
         if not home.is_dir():
-            raise StateError(f"{str(home)!r} is a file, so {str(folder)!r} cannot be made in it")
+            raise StateError(f"cannot write to {str(folder)!r}: {str(home)!r} is a file")
         if not os.access(home, os.W_OK | os.X_OK):
             raise StateError(f"cannot make {str(folder)!r}: {str(home)!r} is not yours to write to")
         return

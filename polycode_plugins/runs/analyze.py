@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from polycode_plugins.adapters.base import Adapter, Sites
+from polycode_plugins.adapters.base import Adapter, Sites, check_patterns
 from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.data_options import DataOptions
-from polycode_plugins.errors import DataError, SiteError
+from polycode_plugins.errors import DataError
 from polycode_plugins.files.storage import admit
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
@@ -90,7 +90,7 @@ def analyze(
             half-written.
     """
     made = make_metrics(metrics)
-    _check_types(sites, progress)
+    check_patterns(sites)
     data_options = DataOptions(
         batch_size=batch_size,
         context=context,
@@ -122,21 +122,6 @@ def analyze(
         with distributed.group() as (rank, world):
             return together(asked, rank, world, folder, fresh=fresh, memory=limit_bytes)
     return alone(asked, folder, fresh=fresh, memory=limit_bytes)
-
-
-def _check_types(sites: Any, progress: Any) -> None:
-    """Refuse arguments of another type before anything is loaded."""
-    if progress is not None and not isinstance(progress, bool):
-        raise DataError(f"progress is True, False or None, not {progress!r}")
-    if sites is None or isinstance(sites, str) or callable(sites):
-        return
-    listed = isinstance(sites, list | tuple | set | frozenset)
-    wrong = [one for one in sites if not isinstance(one, str)] if listed else [sites]
-    if wrong:
-        raise SiteError(
-            "sites are names or globs such as 'blocks.*.hook_resid_post', one or a list of them, "
-            f"and this is a {type(wrong[0]).__name__}: {wrong[0]!r}"
-        )
 
 
 def _named(model: Any) -> str:

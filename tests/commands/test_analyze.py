@@ -10,7 +10,7 @@ import torch
 from command_line import SMALL, run
 
 import polycode_plugins as pc
-from polycode_plugins.commands import compare
+from polycode_plugins.commands import comparison_tables
 from polycode_plugins.commands.analyze import metrics_of
 from polycode_plugins.loading import embedded_model
 from polycode_plugins.metrics import Spectrum
@@ -71,7 +71,9 @@ def test_what_makes_the_numbers_doubtful_is_said_beside_the_table(capsys):
 
 
 def test_a_column_without_a_number_is_undefined_too(capsys):
-    compare._print(pd.DataFrame({"site": ["a", "b"], "low": [None, None], "x": [None, 0.25]}))
+    comparison_tables._print(
+        pd.DataFrame({"site": ["a", "b"], "low": [None, None], "x": [None, 0.25]})
+    )
     printed = capsys.readouterr().out
     assert printed.count("undefined") == 3
     assert "0.250" in printed
