@@ -84,6 +84,8 @@ def analyze(
     """
     made = make_metrics(metrics)
     source = load(model, adapter, **options)
+    if source.gathers:
+        _check_engine(source, train_mode=train_mode, shard=shard)
     if train_mode:
         _enter_train_mode(source.model, ours=model is None or isinstance(model, str | Path))
     for metric in made:
@@ -110,6 +112,20 @@ def analyze(
         with distributed.group() as (rank, world):
             return together(asked, rank, world, folder, fresh=fresh, memory=limit_bytes)
     return alone(asked, folder, fresh=fresh, memory=limit_bytes)
+
+
+def _check_engine(source: Adapter, *, train_mode: bool, shard: tuple[int, int]) -> None:
+    if train_mode:
+        raise DataError(
+            f"the engine of the adapter {source.name!r} runs its model in evaluation mode; leave "
+            "train_mode out, or read the folder with adapter='transformers'"
+        )
+    if distributed.launched() and shard == (0, 1):
+        raise DataError(
+            f"the engine of the adapter {source.name!r} starts workers of its own, which torchrun's "
+            "processes would get in the way of; run one process (with tensor_parallel=), or "
+            "shards (--shard 0/4) that are merged"
+        )
 
 
 def _enter_train_mode(model: Any, *, ours: bool) -> None:

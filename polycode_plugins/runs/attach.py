@@ -13,6 +13,7 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.adapters.base import Adapter, Capture, choose
+from polycode_plugins.adapters.engine import EngineCapture
 from polycode_plugins.adapters.evidence.masks import Mask
 from polycode_plugins.adapters.evidence.points import hook_axes
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
@@ -21,25 +22,49 @@ from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric, as_activations
 from polycode_plugins.runs.analysis import Analysis, finish, record
+from polycode_plugins.runs.elsewhere import Elsewhere, gathered_elsewhere, require_whole
 from polycode_plugins.runs.gathering import Statistics, listed, make_metrics
+
+
+#: What a record holds of an engine's work: requests, steps, tokens that were computed again.
+_SCHEDULE = ("texts", "steps", "repeated", "under_way")
 
 
 class Probe:
     """Metrics gathering while somebody else runs the model; read it with `compute()`."""
 
-    def __init__(self, adapter: Adapter, statistics: Statistics, capture: Capture) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        statistics: Statistics,
+        capture: Capture,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self._adapter = adapter
         self._statistics = statistics
         self._capture = capture
+        self._elsewhere = elsewhere  # where an engine's workers gather
+
+    def _fetch(self) -> None:
+        """Take in what an engine's workers have gathered; after its end that was done last."""
+        if self._elsewhere is not None:
+            self._statistics = self._elsewhere.fetch()
+
+    def _end(self) -> None:
+        self._fetch()
+        self._elsewhere = None
 
     @property
     def n_samples(self) -> dict[str, int]:
         """Samples seen so far at each site."""
+        self._fetch()
         return {name: self._statistics.n_samples(name) for name in self._statistics.sites}
 
     @property
     def left_out(self) -> dict[str, dict[str, int]]:
         """{site: {why: positions}} that a mask has left out so far."""
+        if self._elsewhere is not None:
+            self._elsewhere.capture.refresh()
         return {name: dict(tally) for name, tally in self._capture.left_out.items()}
 
     def __repr__(self) -> str:
@@ -62,8 +87,11 @@ class Probe:
             SiteError: when a site has not fired, or what it holds could not be read.
             DataError: where a result is undefined.
         """
+        self._fetch()
         self._capture.settle()
         self._refuse_problems()
+        if isinstance(self._capture, EngineCapture):
+            require_whole(self._capture)
         silent = [name for name, count in self._capture.fired.items() if not count]
         if silent:
             raise SiteError(
@@ -71,6 +99,8 @@ class Probe:
                 "through this site"
             )
         self._statistics.check_sites()
+        said = getattr(self._capture, "report", {})
+        engine = {"engine": {key: said[key] for key in _SCHEDULE}} if said else {}
         run = record(
             self._statistics,
             **environment(),
@@ -82,6 +112,7 @@ class Probe:
             complete=True,
             left_out=self.left_out,
             documents=dict(self._capture.unclear),
+            **engine,
         )
         return finish(self._statistics, run)
 
@@ -183,6 +214,10 @@ def _attached(
     for metric in made:
         metric.admit(source.model, train_mode=True)
     statistics = Statistics(made, source.resolve(sites, None))
+    if source.gathers:
+        with _in_engine(source, statistics, mask) as probe:
+            yield probe
+        return
     arrivals = Arrivals()
 
     def receive(site: str, activations: Activations) -> None:
@@ -198,9 +233,29 @@ def _attached(
         source.mask = before
 
 
+@contextmanager
+def _in_engine(source: Adapter, statistics: Statistics, mask: Mask) -> Iterator[Probe]:
+    """Statistics that an engine's workers gather while open."""
+    sites = list(statistics.sites.values())
+    before, source.mask = source.mask, mask
+    try:
+        with gathered_elsewhere(source, statistics.metrics, sites) as elsewhere:
+            probe = Probe(source, statistics, elsewhere.capture, elsewhere)
+            yield probe
+            probe._end()
+    finally:
+        source.mask = before
+
+
 def _check_mask(mask: Mask, source: Adapter) -> None:
     if mask is None or (isinstance(mask, str) and mask == "given"):
         return
+    if source.gathers:
+        raise DataError(
+            "mask= of an engine's requests is 'given' (special tokens are left out) or None (every "
+            "token counts): an engine packs rows as it likes, so a tensor or a function has none "
+            "to fit"
+        )
     if isinstance(mask, Tensor) and mask.dim() in (1, 2):
         return
     if callable(mask) and source.finds_masks:

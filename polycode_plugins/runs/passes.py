@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from polycode_plugins.files import storage
 from polycode_plugins.files.provenance import FORMAT, Rows, environment, same_analysis
 from polycode_plugins.metrics.base import Metric
 from polycode_plugins.runs.analysis import Analysis, finish, record, statistics_of
+from polycode_plugins.runs.elsewhere import Elsewhere, gathered_elsewhere
 from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.runs.memory import Room
 from polycode_plugins.runs.parts import Part, Parts, place
@@ -66,6 +67,8 @@ class _Run:
         self._before = sum(float(part.run.get("seconds", 0.0)) for part in parts.own)
         self._saved_at = self._began
         self._took = 0.0  # seconds that the last checkpoint took
+        self._elsewhere: Elsewhere | None = None  # where an engine's workers gather
+        self._stack = ExitStack()  # open while data is streamed
         self._kept = False  # whether the parts have been replaced by one of this process
 
     @property
@@ -77,9 +80,11 @@ class _Run:
         self, data: Any, options: DataOptions, train_mode: bool, progress: bool | None
     ) -> None:
         """Run all batches of this part of the data."""
-        with undisturbed(self.adapter.model, train_mode=train_mode):
+        with undisturbed(self.adapter.model, train_mode=train_mode), self._stack:
             for batch in _shown(self.adapter.batches(data, options), progress):
                 self.take(batch)
+            self._fetch()
+        self._elsewhere = None
         content = options.content
         self.content = content.hexdigest() if content is not None and content.count else None
         if self.parts.pure:
@@ -98,13 +103,17 @@ class _Run:
                 if whole:
                     return
                 batch = chosen(batch, ~known)
-        sites = list(self.statistics.sites.values())
-        self.statistics.begin(batch.labels, _floats(batch))
-        self.adapter.run(batch, sites, self.statistics.receive, seed=self.described["seed"])
-        self.statistics.check_sites()
+        if self._elsewhere is not None:
+            self.adapter.forward(batch)
+            self._elsewhere.check()
+        else:
+            sites = list(self.statistics.sites.values())
+            self.statistics.begin(batch.labels, _floats(batch))
+            self.adapter.run(batch, sites, self.statistics.receive, seed=self.described["seed"])
+            self.statistics.check_sites()
         self.statistics.batches += 1
         self.rows = extended(self.rows, batch)
-        if self._room is not None:
+        if self._room is not None and self._elsewhere is None:
             self._room.require(self.statistics, self.described["options"].get("limit"))
             self._room = None  # asked once: what a site holds is known from its first batch
         self._checkpoint_when_due()
@@ -128,6 +137,24 @@ class _Run:
         self.statistics = Statistics(self.metrics, sites)
         for part in self.parts.own:
             self._resume(part)
+        if self.adapter.gathers:
+            self._elsewhere = self._stack.enter_context(
+                gathered_elsewhere(
+                    self.adapter,
+                    self.metrics,
+                    list(self.statistics.sites.values()),
+                    before=self.statistics,
+                    rows=self.described["options"].get("limit"),
+                    memory=None if self._room is None else self._room.limit,
+                )
+            )
+
+    def _fetch(self) -> None:
+        """Take in what an engine's workers have gathered."""
+        if self._elsewhere is not None:
+            assert self.statistics is not None
+            batches, self.statistics = self.statistics.batches, self._elsewhere.fetch()
+            self.statistics.batches = batches
 
     def _resume(self, part: Part) -> None:
         assert self.statistics is not None
@@ -171,8 +198,9 @@ class _Run:
         """Save the state so that the same call goes on from here."""
         home = self.parts.home
         assert home is not None
-        assert self.statistics is not None
         began = time.monotonic()
+        self._fetch()
+        assert self.statistics is not None
         run = self._record() | self.parts.record()
         run |= {"commands": self.commands, "seconds": self.seconds}
         storage.save(home, self.statistics.saved_state(), [], run)
