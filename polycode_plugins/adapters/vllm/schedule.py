@@ -114,4 +114,4 @@ def asked_name(request: str) -> str:
 
 def family(request: str) -> str:
     """Equal for the samples of one prompt (`n` above 1), which begin alike."""
-    return _SAMPLE.sub("", asked_name(request))
+    return _SAMPLE.sub("", request)
