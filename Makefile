@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-newer lint format package docs test-tl3 real test-real clean
+.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-vllm real test-real clean
 
 demo: $(STAMP)
 	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
@@ -47,6 +47,11 @@ docs: $(STAMP)
 # The second major of TransformerLens, laid over the first.
 test-tl3: $(STAMP)
 	scripts/test_transformer_lens_3.sh $(abspath $(BIN)/python)
+
+# The adapter for vLLM, in an environment of its own (build/vllm, 3.5 GB): its wheel brings another
+# torch. Skipped with a sentence where it cannot be had.
+test-vllm:
+	scripts/test_vllm.sh $(PYTHON)
 
 # The quick tests under the newest Python beside the one of $(VENV), where the machine has one.
 test-newer:

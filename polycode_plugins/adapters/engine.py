@@ -55,9 +55,9 @@ class EngineCapture(Capture):
             for name, (kind, sentence) in self.report["problems"].items():
                 self.problems.setdefault(name, told(kind, sentence))
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise StateError(f"the engine's workers sent no report that can be read: {error}") from (
-                error
-            )
+            raise StateError(
+                f"the engine's workers sent no report that can be read: {error}"
+            ) from (error)
         return found
 
 

@@ -122,9 +122,9 @@ def _check_engine(source: Adapter, *, train_mode: bool, shard: tuple[int, int]) 
         )
     if distributed.launched() and shard == (0, 1):
         raise DataError(
-            f"the engine of the adapter {source.name!r} starts workers of its own, which torchrun's "
-            "processes would get in the way of; run one process (with tensor_parallel=), or "
-            "shards (--shard 0/4) that are merged"
+            f"the engine of the adapter {source.name!r} starts workers of its own, and torchrun's "
+            "processes would get in their way; run one process (with tensor_parallel=), or shards "
+            "(--shard 0/4) that are merged"
         )
 
 

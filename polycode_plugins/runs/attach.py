@@ -25,7 +25,6 @@ from polycode_plugins.runs.analysis import Analysis, finish, record
 from polycode_plugins.runs.elsewhere import Elsewhere, gathered_elsewhere, require_whole
 from polycode_plugins.runs.gathering import Statistics, listed, make_metrics
 
-
 #: What a record holds of an engine's work: requests, steps, tokens that were computed again.
 _SCHEDULE = ("texts", "steps", "repeated", "under_way")
 

@@ -19,8 +19,9 @@ from polycode_plugins.activations import Activations
 from polycode_plugins.adapters.engine import REPORT, packed_report
 from polycode_plugins.adapters.text import token_text
 from polycode_plugins.adapters.vllm.loading import forward_context, tokenizer_of
-from polycode_plugins.adapters.vllm.reader import Reader, Row
+from polycode_plugins.adapters.vllm.reader import Reader
 from polycode_plugins.adapters.vllm.sites import Place, listed, places
+from polycode_plugins.adapters.vllm.texts import Row
 from polycode_plugins.errors import PolycodeError
 from polycode_plugins.files.weights import fingerprint, parameter_count
 from polycode_plugins.runs.gathering import Statistics, rebuild_metrics
@@ -68,7 +69,9 @@ class StatisticsWorker:
         gathered = _held(self)[handle]
         if gathered is not None:
             told = json.loads(rows)
-            gathered.reader.know({k: Row(r, d, tuple(out)) for k, (r, d, out) in told.items()})
+            gathered.reader.texts.know(
+                {k: Row(r, d, tuple(out)) for k, (r, d, out) in told.items()}
+            )
 
     def polycode_state(self, handle: str, asked: str) -> bytes:
         """Bytes of a safetensors file: the report, and with "state" what was gathered.

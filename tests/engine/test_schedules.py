@@ -102,32 +102,16 @@ def test_samples_of_one_prompt_are_one_document(engine, folders):
     adapter = engine(folders("gpt2"))
     documents: list[int] = []
     with adapter.capture(adapter.resolve([SITE], None), lambda _, a: documents.extend(a.documents)):
-        adapter.engine.generate(
-            prompts(rows(9, 9)), params(max_tokens=2, n=1), use_tqdm=False
-        )
+        adapter.engine.generate(prompts(rows(9, 9)), params(max_tokens=2, n=1), use_tqdm=False)
     assert len(set(map(int, documents))) == 2
     documents.clear()
     from vllm import SamplingParams
 
-    several = SamplingParams(max_tokens=2, n=3, temperature=1.0, seed=0, ignore_eos=True)
+    several = SamplingParams(max_tokens=2, n=3, temperature=1.0, ignore_eos=True)
     with adapter.capture(adapter.resolve([SITE], None), lambda _, a: documents.extend(a.documents)):
         adapter.engine.generate(prompts(rows(9, 9)), several, use_tqdm=False)
     assert len(documents) == 6
     assert len(set(map(int, documents))) == 2
-
-
-def test_tokens_that_are_computed_again_are_counted_once(engine, folders):
-    # So few blocks of the cache that requests have to be put off in the middle of their texts.
-    adapter = engine(folders("gpt2"), num_gpu_blocks_override=9, block_size=32)
-    tokens = rows(40, 45, 50, 38, 42, 47)
-    with pc.attach(adapter.engine, [SITE], METRICS) as probe:
-        outputs = adapter.engine.generate(prompts(tokens), params(max_tokens=60), use_tqdm=False)
-    found = probe.compute()
-    assert found.run["engine"]["repeated"] > 0, "no request was put off, so nothing was tried"
-    wanted = expected(
-        folders("gpt2"), whole(tokens, outputs), adapter.tokenizer.all_special_ids
-    )
-    close(found, wanted)
 
 
 def test_what_the_engine_says_is_the_same_with_statistics_and_without(engine, folders):
@@ -148,8 +132,8 @@ def test_the_conformance_kit_passes(engine, folders):
     tokens = torch.tensor(rows(*[12] * 7))
 
     def truth(batch):
-        from engine_truth import truth as plain
         import transformers
+        from engine_truth import truth as plain
 
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folders("gpt2"), dtype=torch.float32
@@ -197,7 +181,7 @@ def test_a_prefix_cache_that_was_not_seen_is_noticed_in_the_worker(engine, folde
     adapter = engine(folders("gpt2"))
     with pc.attach(adapter.engine, [SITE], ["spectrum"]) as probe:
         gathered = next(iter(adapter._worker._polycode_gathered.values()))
-        gathered.reader.ledger.new = lambda part, new=gathered.reader.ledger.new: new(
+        gathered.reader.texts.ledger.new = lambda part, new=gathered.reader.texts.ledger.new: new(
             type(part)(part.request, part.first + 3, part.start, part.count)
         )
         adapter.engine.generate(prompts(rows(9)), params(max_tokens=1), use_tqdm=False)
@@ -211,8 +195,9 @@ def test_requests_go_on_where_nothing_can_be_read(engine, folders):
         pc.attach(adapter.engine, ["blocks.0.hook_resid_posd"]).__enter__()
     with pytest.raises(DataError, match="'given'"):
         pc.attach(adapter.engine, [SITE], mask=torch.ones(1, 2, dtype=torch.bool)).__enter__()
-    with pc.attach(adapter.engine, [SITE], ["spectrum"]) as probe, pytest.raises(
-        SiteError, match="did not fire"
+    with (
+        pc.attach(adapter.engine, [SITE], ["spectrum"]) as probe,
+        pytest.raises(SiteError, match="did not fire"),
     ):
         probe.compute()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in adapter.model.modules())
@@ -229,3 +214,15 @@ def test_a_metric_that_workers_cannot_make_is_refused(engine, folders):
         pc.attach(adapter.engine, [SITE], [homemade]).__enter__()
     with pytest.raises(DataError, match="evaluation mode"):
         pc.analyze(adapter, None, train_mode=True)
+
+
+def test_tokens_that_are_computed_again_are_counted_once(engine, folders):
+    # So few blocks of the cache that requests have to be put off in the middle of their texts.
+    adapter = engine(folders("gpt2"), num_gpu_blocks_override=9, block_size=32)
+    tokens = rows(40, 45, 50, 38, 42, 47)
+    with pc.attach(adapter.engine, [SITE], METRICS) as probe:
+        outputs = adapter.engine.generate(prompts(tokens), params(max_tokens=60), use_tqdm=False)
+    found = probe.compute()
+    assert found.run["engine"]["repeated"] > 0, "no request was put off, so nothing was tried"
+    wanted = expected(folders("gpt2"), whole(tokens, outputs), adapter.tokenizer.all_special_ids)
+    close(found, wanted)

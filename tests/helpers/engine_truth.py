@@ -39,7 +39,9 @@ def save_random(kind: str, folder: Path) -> Path:
     return folder
 
 
-def truth(model: Any, rows: Sequence[Sequence[int]], names: Sequence[str]) -> list[dict[str, Tensor]]:
+def truth(
+    model: Any, rows: Sequence[Sequence[int]], names: Sequence[str]
+) -> list[dict[str, Tensor]]:
     """{site: [tokens, ..]} of each row, by plain forward passes without padding."""
     found = []
     for row in rows:

@@ -1,8 +1,7 @@
 """An engine in a few lines: packed steps through a model built as vLLM builds one.
 
-`PackedEngine` schedules as it is told: which tokens of which requests pass in each step. The stream of a
-token depends on it and its position, so that a row that is taken for another one
-shows.
+`PackedEngine` schedules as it is told: which tokens of which requests pass in each step. The stream
+of a token depends on it and its position, so that a row that is taken for another one shows.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ token at a time. What reaches the statistics are whole texts, each token once.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,14 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load as tensors_of
-from torch import Tensor
-
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink
 from polycode_plugins.adapters.engine import EngineCapture
 from polycode_plugins.adapters.text import check_tokens, language_batches, special_ids, token_text
+from polycode_plugins.adapters.vllm.listening import InProcess, InWorkers, Listener
 from polycode_plugins.adapters.vllm.loading import (
     PREFIX,
     check_settings,
@@ -30,10 +28,12 @@ from polycode_plugins.adapters.vllm.loading import (
     load_engine,
     vllm_library,
 )
-from polycode_plugins.adapters.vllm.reader import Reader, Row
+from polycode_plugins.adapters.vllm.reader import Reader
+from polycode_plugins.adapters.vllm.requests import prompts, rows_of
 from polycode_plugins.adapters.vllm.sites import places
 from polycode_plugins.data_options import DataOptions
-from polycode_plugins.errors import DataError, ModelError, StateError
+from polycode_plugins.errors import DataError, ModelError
+from polycode_plugins.files.weights import FORMAT
 
 _NAME = "polycode-"  # of requests of ours
 
@@ -106,7 +106,7 @@ class VLLMAdapter(Adapter):
         self._prepend_bos, self._include_special = prepend_bos, include_special
         self._longest_piece, self._room = longest, waiting * 2**20
         self._known: dict[str, Any] | None = None
-        self._open: list[_Listener] = []
+        self._open: list[Listener] = []
         self._asked = 0
 
     @classmethod
@@ -145,9 +145,14 @@ class VLLMAdapter(Adapter):
 
     def _about(self) -> dict[str, Any]:
         if self._known is None:
-            self._known = json.loads(self._call("polycode_about")[0])
-            if "error" in self._known:
-                raise ModelError(self._known["error"])
+            first, *others = map(json.loads, self._call("polycode_about"))
+            if "error" in first:
+                raise ModelError(first["error"])
+            if others:  # each holds a share of the weights
+                shares = [str(one["fingerprint"]) for one in (first, *others)]
+                digest = hashlib.sha256(" ".join(shares).encode()).hexdigest()
+                first |= {"fingerprint": f"{FORMAT}:{digest}", "parameters": None}
+            self._known = first
         return self._known
 
     # -- sites -----------------------------------------------------------------------------------
@@ -191,7 +196,7 @@ class VLLMAdapter(Adapter):
             room=self._room,
             most=math.inf,
         )
-        listener = _InProcess(reader, live)
+        listener = InProcess(reader, live)
         self._open.append(listener)
         try:
             yield live
@@ -223,7 +228,7 @@ class VLLMAdapter(Adapter):
             "memory": memory,
         }
         handle = str(self._call("polycode_open", json.dumps(settings))[0])
-        live = _InWorkers(self, sites, handle)
+        live = InWorkers(sites, self._call, self._busy, handle)
         self._open.append(live)
         try:
             yield live
@@ -259,14 +264,14 @@ class VLLMAdapter(Adapter):
                 "this LLM has requests under way, whose answers would be lost; wait for them "
                 "(llm.wait_for_completion()) before analysing"
             )
-        rows = {f"{_NAME}{self._asked + i}": row for i, row in enumerate(_rows_of(batch))}
+        rows = {f"{_NAME}{self._asked + i}": row for i, row in enumerate(rows_of(batch))}
         self._asked += len(rows)
         for listener in self._open:
             listener.know(rows)
         params = vllm_library().SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
         names: list[str] = []
         try:
-            for name, tokens in zip(rows, _prompts(batch), strict=True):
+            for name, tokens in zip(rows, prompts(batch), strict=True):
                 names.append(engine.add_request(name, {"prompt_token_ids": tokens}, params))
             while engine.has_unfinished_requests():
                 engine.step()
@@ -294,7 +299,9 @@ class VLLMAdapter(Adapter):
     def _readable(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         size = int(self._config.model_config.get_vocab_size())
         for batch in batches:
-            tokens = batch.inputs["input_ids"] if isinstance(batch.inputs, Mapping) else batch.inputs
+            tokens = (
+                batch.inputs["input_ids"] if isinstance(batch.inputs, Mapping) else batch.inputs
+            )
             check_tokens(tokens, size)
             if tokens.shape[1] > self._longest:
                 raise DataError(
@@ -327,87 +334,3 @@ class VLLMAdapter(Adapter):
             "prepend_bos": self._prepend_bos,
             "vllm": library_version(),
         }
-
-
-class _Listener:
-    """Something that is told of the rows of a batch before it runs, and of its end."""
-
-    def know(self, rows: Mapping[str, Row]) -> None:
-        raise NotImplementedError
-
-    def ended(self, under_way: bool) -> None:
-        raise NotImplementedError
-
-
-class _InProcess(_Listener):
-    """A reader of a model in this process, and the capture that it fills."""
-
-    def __init__(self, reader: Reader, live: Capture) -> None:
-        self._reader, self._live = reader, live
-
-    def know(self, rows: Mapping[str, Row]) -> None:
-        self._reader.know(rows)
-
-    def ended(self, under_way: bool) -> None:
-        self._reader.settle(under_way=under_way)
-        self._live.fired = dict(self._reader.fired)
-        self._live.left_out = self._reader.left_out
-        self._live.problems |= self._reader.problems
-        if self._live.batch is not None:
-            for error in self._live.problems.values():
-                raise error
-
-
-class _InWorkers(EngineCapture, _Listener):
-    """Statistics in the workers of an engine."""
-
-    def __init__(self, adapter: VLLMAdapter, sites: Sequence[Site], handle: str) -> None:
-        super().__init__(sites)
-        self._adapter, self._handle = adapter, handle
-
-    def know(self, rows: Mapping[str, Row]) -> None:
-        told = {name: [row.number, row.document, row.left_out] for name, row in rows.items()}
-        self._adapter._call("polycode_rows", self._handle, json.dumps(told))
-
-    def ended(self, under_way: bool) -> None:
-        """The statistics are asked for when they are needed."""
-
-    def ask(self, *, state: bool) -> dict[str, Tensor]:
-        asked = {"state": state, "under_way": self._adapter._busy()}
-        answer = self._adapter._call("polycode_state", self._handle, json.dumps(asked))[0]
-        try:
-            return tensors_of(bytes(answer))
-        except Exception as error:  # the library raises its own
-            raise StateError(f"the engine's worker sent no statistics: {error}") from error
-
-
-def _tokens_and_lengths(batch: Batch) -> tuple[Tensor, list[list[int]]]:
-    """The tokens [batch, position], and the positions of each row that are no padding."""
-    inputs = batch.inputs
-    tokens = inputs["input_ids"] if isinstance(inputs, Mapping) else inputs
-    attention = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-    real = torch.ones_like(tokens, dtype=torch.bool) if attention is None else attention.bool()
-    return tokens, [row.nonzero().flatten().tolist() for row in real]
-
-
-def _prompts(batch: Batch) -> list[list[int]]:
-    tokens, real = _tokens_and_lengths(batch)
-    return [row[places].tolist() for row, places in zip(tokens, real, strict=True)]
-
-
-def _rows_of(batch: Batch) -> list[Row]:
-    """What is known of each row of a batch: its number, its document, what does not count."""
-    _, real = _tokens_and_lengths(batch)
-    rows = batch.rows.tolist()
-    documents = rows if batch.documents is None else batch.documents.tolist()
-    found = []
-    for index, places in enumerate(real):
-        if not places:
-            raise DataError(f"row {rows[index]} has no token that is no padding; leave it out")
-        out: list[int] = []
-        if batch.mask is not None:
-            mask = batch.mask[index]
-            mask = mask.expand(int(max(places)) + 1) if mask.dim() == 0 else mask
-            out = [at for at, place in enumerate(places) if not bool(mask[place])]
-        found.append(Row(rows[index], documents[index], tuple(out)))
-    return found

@@ -20,40 +20,14 @@ from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Activations, Tokens
 from polycode_plugins.adapters.base import Sink
-from polycode_plugins.adapters.vllm.schedule import Ledger, Part, asked_name, family, step_parts
-from polycode_plugins.adapters.vllm.sites import ADDING, Place
+from polycode_plugins.adapters.vllm.schedule import step_parts
+from polycode_plugins.adapters.vllm.sites import ADDING, FEATURES, HEADS, Place
+from polycode_plugins.adapters.vllm.texts import Piece, Texts, counting
 from polycode_plugins.adapters.vllm.waiting import Waiting, padded
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
 
 TOKENS = ""  # key of the pool that holds the tokens' ids
 DELIVERY = 2048  # tokens of texts that have ended are handed on together
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is known of the text of a request before it runs.
-
-    Attributes:
-        number: of the row in the data.
-        document: it was cut from.
-        left_out: positions that do not count.
-    """
-
-    number: int
-    document: int
-    left_out: tuple[int, ...]
-
-
-@dataclass
-class _Text:
-    """A request: its number in order of arrival, its document, and slots of what waits of it."""
-
-    number: int
-    document: int
-    slots: list[int]
-    given: int = 0  # pieces handed on
-    before: int = 0  # tokens in these
-    row: Row | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +59,7 @@ class Reader:
         fired: how often each site was handed on.
         problems: the first thing that went wrong at each site.
         left_out: {site: {why: positions}} that a mask has left out.
-        texts: requests seen.
+        texts: of the requests.
     """
 
     def __init__(
@@ -105,18 +79,12 @@ class Reader:
         self._runner, self._model, self._sink, self._context = runner, model, sink, context
         self._places = list(places)
         self._special = torch.tensor(list(special), dtype=torch.int64)
-        self._text, self._longest, self._most = text, longest, most
+        self._text, self._most = text, most
         self.fired = {place.name: 0 for place in places}
         self.problems: dict[str, Exception] = {}
         self.left_out: dict[str, dict[str, int]] = {}
-        self.ledger = Ledger()
         self.waiting = Waiting(room)
-        self.texts = 0
-        self._known: dict[str, Row] = {}
-        self._under_way: dict[str, _Text] = {}
-        self._documents: dict[str, int] = {}
-        self._ended: dict[int, tuple[_Text, list[int]]] = {}  # whole pieces, by row number
-        self._ended_tokens = 0
+        self.texts = Texts(longest)
         self._step: _Step | None = None
         self._unproven: dict[str, tuple[Any, Any]] = {}
         self._proven: set[str] = set()
@@ -186,10 +154,6 @@ class Reader:
 
     # -- a step ----------------------------------------------------------------------------------
 
-    def know(self, rows: Mapping[str, Row]) -> None:
-        """Take in what is known of requests to come, by the names that they are made with."""
-        self._known |= rows
-
     def _begin(self, args: Any, kwargs: Any) -> None:
         if self._step is not None:
             self._step = None
@@ -204,7 +168,9 @@ class Reader:
             return
         if len(self.problems) == len(self.fired):
             return
-        self._note_ended()
+        self.texts.end(self._runner.requests)
+        if self.texts.ended >= DELIVERY:
+            self.deliver()
         tokens = _argument(self._model, args, kwargs, "input_ids")
         if not isinstance(tokens, Tensor):
             raise DataError(
@@ -212,7 +178,7 @@ class Reader:
                 "prompts as texts or tokens"
             )
         parts = step_parts(*_packing(metadata, self._runner), len(tokens))
-        new = [part for part in map(self.ledger.new, parts) if part is not None]
+        new = [part for part in map(self.texts.ledger.new, parts) if part is not None]
         self._steps += 1
         count = sum(part.count for part in new)
         if not count:
@@ -220,7 +186,7 @@ class Reader:
         slots = self.waiting.slots(count)
         at = 0
         for part in new:
-            self._text_of(part).slots += slots[at : at + part.count]
+            self.texts.add(part, slots[at : at + part.count])
             at += part.count
         rows = [i for part in new for i in range(part.start, part.start + part.count)]
         device = tokens.device
@@ -229,22 +195,6 @@ class Reader:
             torch.tensor(rows, device=device), torch.tensor(slots, device=device), whole, count
         )
         self._store(TOKENS, tokens.to(torch.int64))
-
-    def _text_of(self, part: Part) -> _Text:
-        found = self._under_way.get(part.request)
-        if found is None:
-            row = self._known.pop(part.request, None) or self._known.pop(
-                asked_name(part.request), None
-            )
-            number = self.texts if row is None else row.number
-            document = (
-                self._documents.setdefault(family(part.request), self.texts)
-                if row is None
-                else row.document
-            )
-            found = self._under_way[part.request] = _Text(number, document, [], row=row)
-            self.texts += 1
-        return found
 
     def _store(self, key: str, values: Tensor) -> None:
         step = self._step
@@ -306,11 +256,10 @@ class Reader:
         if parts is None:
             return
         given = (*args, *kwargs.values())
-        if type(adds).__name__ in ADDING and len(given) == 2 and given[0] is parts[0]:
-            if given[1] is parts[1]:
-                self._proven.add(path)
-                return
-        raise _unproven_stream(path)
+        added = type(adds).__name__ in ADDING and len(given) == 2
+        if not added or given[0] is not parts[0] or given[1] is not parts[1]:
+            raise _unproven_stream(path)
+        self._proven.add(path)
 
     def _end(self) -> None:
         for path in self._unproven:
@@ -329,97 +278,43 @@ class Reader:
 
     # -- whole texts -----------------------------------------------------------------------------
 
-    def _note_ended(self) -> None:
-        """Set aside the texts whose requests have ended, and hand them on when they are many."""
-        living = self._runner.requests
-        for request in [name for name in self._under_way if name not in living]:
-            self._close_text(request)
-        if self._longest is not None:
-            for text in self._under_way.values():
-                while text.row is None and len(text.slots) >= self._longest:
-                    self._set_aside(text, self._longest)
-        if self._ended_tokens >= DELIVERY:
-            self.deliver()
-
-    def _close_text(self, request: str) -> None:
-        text = self._under_way.pop(request)
-        self.ledger.forget(request)
-        whole = self._longest is None or text.row is not None
-        most = max(len(text.slots), 1) if whole else int(self._longest or 1)
-        while text.slots:
-            self._set_aside(text, min(most, len(text.slots)))
-
-    def _set_aside(self, text: _Text, count: int) -> None:
-        """Of a text, the next `count` tokens as a piece."""
-        piece, text.slots = text.slots[:count], text.slots[count:]
-        number = text.number
-        if self._longest is not None and text.row is None:
-            number = (text.number << 20) + text.given
-        self._ended[number] = _Text(text.number, text.document, [], 0, text.before, text.row), piece
-        self._ended_tokens += count
-        text.given, text.before = text.given + 1, text.before + count
-
     def settle(self, *, under_way: bool) -> int:
         """Hand on everything that has ended; returns how many texts have not.
 
         Args:
             under_way: whether the engine still has requests. If not, all texts have ended.
         """
-        if under_way:
-            self._note_ended()
-        else:
-            for request in list(self._under_way):
-                self._close_text(request)
+        self.texts.end(self._runner.requests if under_way else ())
         self.deliver()
-        return len(self._under_way)
+        return len(self.texts)
 
     def deliver(self) -> None:
         """Hand on the texts that have ended."""
-        ended, self._ended, self._ended_tokens = self._ended, {}, 0
-        for numbers, slots, mask in padded(
-            {n: piece for n, (_, piece) in ended.items()}, self._most
-        ):
-            texts = [ended[number][0] for number in numbers]
-            self._hand_on(numbers, texts, slots, mask)
-        self.waiting.release([slot for _, piece in ended.values() for slot in piece])
+        pieces = self.texts.take()
+        for rows, slots, real in padded({n: p.slots for n, p in pieces.items()}, self._most):
+            self._hand_on([pieces[row] for row in rows], slots, real)
+        self.waiting.release([slot for piece in pieces.values() for slot in piece.slots])
 
-    def _hand_on(
-        self, numbers: list[int], texts: list[_Text], slots: Tensor, real: Tensor
-    ) -> None:
+    def _hand_on(self, pieces: list[Piece], slots: Tensor, real: Tensor) -> None:
         tokens = self.waiting.rows(TOKENS, slots).cpu()
-        counted = self._counted(texts, tokens, real)
-        mask = None if bool(counted.all()) else counted
-        rows = torch.tensor(numbers)
-        documents = torch.tensor([text.document for text in texts])
-        missing = int((real & ~counted).sum())
+        counts = counting(pieces, tokens, real, self._special)
+        mask = None if bool(counts.all()) else counts
+        rows = torch.tensor([piece.row for piece in pieces])
+        documents = torch.tensor([piece.document for piece in pieces])
+        missing = int((real & ~counts).sum())
         for place in self._places:
             if place.name in self.problems or place.source not in self.waiting:
                 continue
             values = self.waiting.rows(place.source, slots)
             if place.heads is not None:
-                values = values.unflatten(-1, (place.heads, -1))
+                values = values.reshape(*slots.shape, place.heads, -1)
             if missing:
                 tally = self.left_out.setdefault(place.name, {})
                 tally["special tokens"] = tally.get("special tokens", 0) + missing
-            found = Activations(
-                values, place.site(0).axes, mask, rows, documents, Tokens(tokens, self._text)
-            )
+            axes = FEATURES if place.heads is None else HEADS
+            found = Activations(values, axes, mask, rows, documents, Tokens(tokens, self._text))
             self._guarded([place.name], self._sink, place.name, found)
             self.fired[place.name] += 1
-
-    def _counted(self, texts: list[_Text], tokens: Tensor, real: Tensor) -> Tensor:
-        """bool [batch, position], True where a token counts."""
-        counted = real.clone()
-        usual = ~torch.isin(tokens, self._special) if len(self._special) else None
-        for line, (text, mask) in enumerate(zip(texts, counted, strict=True)):
-            if text.row is None:
-                if usual is not None:
-                    mask &= usual[line]
-            else:
-                for position in text.row.left_out:
-                    if 0 <= position - text.before < len(mask):
-                        mask[position - text.before] = False
-        return counted
 
     def report(self) -> dict[str, Any]:
         """What is to be known of the reading, as JSON values."""
@@ -431,9 +326,9 @@ class Reader:
                 for name, error in self.problems.items()
             },
             "left_out": self.left_out,
-            "texts": self.texts,
+            "texts": self.texts.count,
             "steps": self._steps,
-            "repeated": self.ledger.repeated,
+            "repeated": self.texts.ledger.repeated,
             "waiting": self.waiting.nbytes(),
         }  # fmt: skip
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from polycode_plugins.errors import DataError
 
@@ -46,7 +47,7 @@ def step_parts(
     Raises:
         DataError: where these do not belong together.
     """
-    counts = [stop - start for start, stop in zip(starts, starts[1:], strict=False)]
+    counts = [stop - start for start, stop in pairwise(starts)]
     fits = (
         len(starts) == len(requests) + 1 == len(lengths) + 1
         and starts[0] == 0

@@ -1,4 +1,4 @@
-"""The sites of a model as vLLM builds it, under the names that Hugging Face and TransformerLens use.
+"""The sites of a model as vLLM builds it, by the names that Hugging Face and TransformerLens use.
 
 vLLM keeps the paths of Hugging Face's modules, hands the residual stream from block to block in two
 parts, and fuses projections that read the same input. What is offered here is what the same name
@@ -97,10 +97,7 @@ def places(model: nn.Module, width: int, world: int = 1) -> list[Place]:
     for index, block in enumerate(blocks):
         at = f"{path}.{index}"
         following = f"{path}.{index + 1}" if index + 1 < len(blocks) else None
-        if following is None:
-            adds = last
-        else:
-            adds = _child(blocks[index + 1], _FIRST_NORM, following)
+        adds = last if following is None else _child(blocks[index + 1], _FIRST_NORM, following)
         found += _block(block, at, f"blocks.{index}", width, adds)
     if last is not None:
         found.append(Place(last, last, "out", width))

@@ -82,8 +82,8 @@ class Waiting:
             raise DataError(
                 f"the rows of texts that are not whole yet take more than {self.room / 2**20:.0f} "
                 f"MiB ({self.held} tokens of each site wait); cut texts into pieces with "
-                "longest=512 (--option longest=512), give them more room with waiting=4096 (--option "
-                "waiting=4096, in MiB), or name fewer sites"
+                "longest=512 (--option longest=512), give them more room with waiting=4096, in "
+                "MiB (--option waiting=4096), or name fewer sites"
             )
         made = torch.empty(shape, dtype=rows.dtype, device=rows.device)
         if pool is not None:

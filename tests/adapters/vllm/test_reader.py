@@ -8,8 +8,9 @@ import pytest
 import torch
 from packed_engine import WIDTH, PackedEngine, PackedModel
 
-from polycode_plugins.adapters.vllm.reader import Reader, Row
+from polycode_plugins.adapters.vllm.reader import Reader
 from polycode_plugins.adapters.vllm.sites import Place, listed, places
+from polycode_plugins.adapters.vllm.texts import Row
 from polycode_plugins.errors import DataError, ModelError
 
 TEXTS = {
@@ -78,10 +79,10 @@ def test_any_schedule_gives_the_same_texts():
                 engine.step(parts, padding=draw.randint(0, 2))
             if draw.random() < 0.15:  # put off: computed again from the beginning
                 computed[draw.choice(list(TEXTS))] = 0
+        order = list(engine.requests)
         reader.settle(under_way=False)
         assert not reader.problems
-        numbers = list(reader._documents)
-        for row, request in enumerate(numbers):
+        for row, request in enumerate(order):
             same(seen, engine, request, row)
 
 
@@ -100,7 +101,7 @@ def test_texts_are_handed_on_when_their_requests_have_ended():
 def test_rows_of_the_data_have_their_numbers_documents_and_masks():
     engine, seen = PackedEngine(TEXTS), Seen()
     reader = reader_of(engine, seen, ["model.layers.1"], special=[21, 30])
-    reader.know({"0": Row(70, 7, (0, 3)), "1": Row(71, 7, ())})
+    reader.texts.know({"0": Row(70, 7, (0, 3)), "1": Row(71, 7, ())})
     engine.step({A: (0, 9), B: (0, 2), C: (0, 5)})
     reader.settle(under_way=False)
     found = seen["model.layers.1"]
@@ -126,7 +127,7 @@ def test_pieces_of_a_long_text_are_of_one_document():
     torch.testing.assert_close(whole, engine.truth(A)["model.layers.0"])
 
 
-# -- what goes wrong ---------------------------------------------------------------------------------
+# -- what goes wrong -------------------------------------------------------------------------------
 
 
 def test_the_first_part_alone_is_not_the_stream():
@@ -225,7 +226,7 @@ def test_a_sink_that_raises_is_a_problem_of_its_site():
     assert reader.report()["problems"] == {"model.layers.0": ["DataError", "too much"]}
 
 
-# -- names ---------------------------------------------------------------------------------------------
+# -- names -----------------------------------------------------------------------------------------
 
 
 def test_sites_have_the_names_of_both_libraries_in_firing_order():
