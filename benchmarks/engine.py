@@ -1,10 +1,10 @@
 """What statistics cost inside vLLM, beside the same work in transformers and TransformerLens.
 
 The same prompts are run bare and with the statistics of a spectrum at the residual stream of every
-block, in rounds that alternate, for prompts alone (prefill) and for generating from short ones
-(decoding). Ratios are medians over the rounds, of the time on the clock and of processor time, which
-other work on the machine disturbs less; tokens a second are of processor time. Fetching the state out of the engine, once at the end
-however long the stream was, is told apart.
+block, in rounds that alternate: for prompts alone (prefill) and for generating from short ones
+(decoding). Ratios are medians over the rounds, of processor time, which other work on the machine
+disturbs less, and of the time on the clock; tokens a second are of processor time. What it takes to
+fetch the state out of the engine, once at the end however long the stream was, is told apart.
 
     python benchmarks/engine.py vllm MODEL            # in the environment of `make test-vllm`
     python benchmarks/engine.py transformers MODEL    # either
@@ -89,8 +89,9 @@ def row(
                 took[way] = time.perf_counter() - began[0], time.process_time() - began[1]
                 if probe is not None:
                     began_fetch = time.process_time()
-                    _ = probe.n_samples
+                    seen = set(probe.n_samples.values())
                     fetches.append(time.process_time() - began_fetch)
+                    assert min(seen) == max(seen) > tokens // 2, "not every token was counted"
         if index == 0:
             continue  # memory is allocated and code is loaded
         speeds.append(tokens / took[None][1])

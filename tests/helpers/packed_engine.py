@@ -141,7 +141,7 @@ class PackedEngine:
                 seq_lens=torch.tensor([first + n for first, n in parts.values()]),
             )
         }
-        with torch.no_grad():
+        with torch.inference_mode():  # as vLLM does
             self.model(
                 input_ids=torch.tensor(tokens + [0] * padding),
                 positions=torch.tensor(places + [0] * padding),

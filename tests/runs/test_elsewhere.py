@@ -17,6 +17,7 @@ from torch import Tensor
 import polycode_plugins as pc
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters import Adapter, Batch, EngineCapture, tensor_batches
+from polycode_plugins.adapters.vllm import reader
 from polycode_plugins.errors import DataError, PluginError, SiteError, StateError
 from polycode_plugins.metrics import Action, Spectrum
 from polycode_plugins.runs import engine_worker, passes
@@ -152,6 +153,28 @@ def test_analyze_is_of_the_same_rows_whatever_the_batches():
         assert again.run["rows"] == found.run["rows"]
     model = adapter.engine.model
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_texts_that_are_handed_on_during_steps_are_counted_as_those_at_the_end(monkeypatch):
+    monkeypatch.setattr(reader, "DELIVERY", 30)
+    adapter = PackedAdapter()
+    living = adapter.engine.requests
+    whole = PackedEngine.step
+
+    def step(self: PackedEngine, parts: Any, **options: Any) -> None:
+        for request in [name for name in living if name not in parts]:
+            del living[request]
+        whole(self, parts, **options)
+
+    monkeypatch.setattr(PackedEngine, "step", step)
+    delivered: list[int] = []
+    deliver = reader.Reader.deliver
+    monkeypatch.setattr(
+        reader.Reader, "deliver", lambda self: (delivered.append(1), deliver(self))[1]
+    )
+    found = pc.analyze(adapter, ROWS, METRICS, SITES, batch_size=24)
+    assert len(delivered) > 4
+    close(found, truth(PackedEngine({}), ROWS))
 
 
 def test_shards_of_an_engine_are_merged():

@@ -291,8 +291,10 @@ class Reader:
     def deliver(self) -> None:
         """Hand on the texts that have ended."""
         pieces = self.texts.take()
-        for rows, slots, real in padded({n: p.slots for n, p in pieces.items()}, self._most):
-            self._hand_on([pieces[row] for row in rows], slots, real)
+        # The engine's steps run in inference mode, whose tensors nobody may write to later.
+        with torch.inference_mode(False), torch.no_grad():
+            for rows, slots, real in padded({n: p.slots for n, p in pieces.items()}, self._most):
+                self._hand_on([pieces[row] for row in rows], slots, real)
         self.waiting.release([slot for piece in pieces.values() for slot in piece.slots])
 
     def _hand_on(self, pieces: list[Piece], slots: Tensor, real: Tensor) -> None:
