@@ -183,6 +183,8 @@ class Reader:
         count = sum(part.count for part in new)
         if not count:
             return
+        if self.texts.ended and self.waiting.crowded(count):
+            self.deliver()
         slots = self.waiting.slots(count)
         at = 0
         for part in new:
@@ -304,6 +306,7 @@ class Reader:
         rows = torch.tensor([piece.row for piece in pieces])
         documents = torch.tensor([piece.document for piece in pieces])
         missing = int((real & ~counts).sum())
+        why = "special tokens" if pieces[0].known is None else "the data"
         for place in self._places:
             if place.name in self.problems or place.source not in self.waiting:
                 continue
@@ -312,7 +315,7 @@ class Reader:
                 values = values.reshape(*slots.shape, place.heads, -1)
             if missing:
                 tally = self.left_out.setdefault(place.name, {})
-                tally["special tokens"] = tally.get("special tokens", 0) + missing
+                tally[why] = tally.get(why, 0) + missing
             axes = FEATURES if place.heads is None else HEADS
             found = Activations(values, axes, mask, rows, documents, Tokens(tokens, self._text))
             self._guarded([place.name], self._sink, place.name, found)

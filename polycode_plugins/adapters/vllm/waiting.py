@@ -43,6 +43,10 @@ class Waiting:
     def __contains__(self, key: str) -> bool:
         return key in self._pools
 
+    def crowded(self, count: int) -> bool:
+        """Whether `count` rows more would take all of the room, or more than it."""
+        return count > len(self._free) and 2 * self.nbytes() > self.room
+
     def slots(self, count: int) -> list[int]:
         """Slots for `count` rows more."""
         if count > len(self._free):
