@@ -35,7 +35,7 @@ CHUNK_VALUES = 8_000_000  # float64 values of a work array: 64 MB
 FAINT = 1e-10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FeatureCapacity(Result):
     """Capacities of all features of one matrix.
 

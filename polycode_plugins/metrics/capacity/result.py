@@ -67,7 +67,7 @@ class DropoutCapacity:
     upper: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CapacityResult(Result):
     """Bits per sample of the code at one site, for Gaussian activations of its covariance.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class MINEResult(Result):
     """Mutual information of x (the partner) and y (the site); natural logarithm, never below 0.
 

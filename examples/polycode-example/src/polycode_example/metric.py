@@ -73,7 +73,7 @@ class Magnitudes(Accumulator):
         return self.count
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SparsenessResult(Result):
     """How rarely units are active.
 

@@ -276,16 +276,19 @@ def ranks_of(covariance: Covariance, directions: Tensor) -> tuple[Array, Array]:
     values = covariance.eigenvalues().cpu().numpy()
     values = values[values > values[0] * 1e-14]
     times, now = covariance.multiplier(), directions / directions.norm(dim=0)
-    # Vectors that are no longer orthogonal double some nodes and split their weights: no harm.
-    before, size = torch.zeros_like(now), torch.zeros(now.shape[1], dtype=now.dtype)
-    diagonal, beside = [], []
+    size = torch.zeros(now.shape[1], dtype=now.dtype)
+    diagonal, beside, basis = [], [], []
     for _ in range(min(LANCZOS, len(values))):
-        image = times(now) - before * size
+        basis.append(now)
+        image = times(now)
         diagonal.append((image * now).sum(dim=0))
-        image -= now * diagonal[-1]
+        # Against all of them: a vector that leans on an earlier one doubles nodes by the chance of
+        # rounding, and with them the ranks of all that is solved for.
+        for earlier in basis:
+            image -= earlier * (image * earlier).sum(dim=0)
         size = image.norm(dim=0)
         beside.append(size)
-        before, now = now, image / size.clamp_min(1e-300)
+        now = image / size.clamp_min(1e-300)
     steps, count = len(diagonal), directions.shape[1]
     matrix = torch.zeros(count, steps, steps, dtype=torch.float64)
     for k in range(steps):

@@ -11,8 +11,9 @@ from scipy.signal import lfilter
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import Spectrum
+from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
-from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
+from polycode_plugins.metrics.spectrum.rows.groups import RowGroups, ranks_of
 
 AXES = ("batch", "position", "feature")
 SCALE = np.arange(1, 121) ** -0.5
@@ -289,3 +290,19 @@ def test_widths_must_agree():
         groups.update(Activations(torch.ones(2, 2, 3), AXES))
     with pytest.raises(StateError, match="cannot be merged"):
         groups.merge(RowGroups("features"))
+
+
+def test_ranks_of_directions_do_not_hang_on_the_order_of_rows():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(600, 100, generator=generator, dtype=torch.float64)
+    rows *= torch.arange(1.0, 101) ** -0.75
+    directions = torch.randn(100, 8, generator=generator, dtype=torch.float64)
+    found = []
+    for order in (torch.arange(600), torch.randperm(600, generator=generator)):
+        covariance = Covariance()
+        for part in rows[order].split(50):
+            covariance.update(Activations(part, ("batch", "feature")))
+        ranks, weights = ranks_of(covariance, directions)
+        assert weights.sum(axis=1) == pytest.approx(1.0)
+        found.append((np.log(ranks) * weights).sum(axis=1))
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
