@@ -6,9 +6,12 @@ block, in rounds that alternate: for prompts alone (prefill) and for generating 
 disturbs less, and of the time on the clock; tokens a second are of processor time. What it takes to
 fetch the state out of the engine, once at the end however long the stream was, is told apart.
 
-    python benchmarks/engine.py vllm MODEL            # in the environment of `make test-vllm`
-    python benchmarks/engine.py transformers MODEL    # either
-    python benchmarks/engine.py transformer-lens MODEL
+    python benchmarks/engine.py vllm random           # in the environment of `make test-vllm`
+    python benchmarks/engine.py transformers random   # either
+    python benchmarks/engine.py transformer-lens random
+
+"random" is six blocks of SmolLM2's shape with random weights, on which time does not depend, and a
+vocabulary of 4096, so that the head hides nothing; else a folder in Hugging Face format.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -36,10 +40,10 @@ START = 16  # tokens of the prompts that decoding begins with
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library", choices=SITES)
-    parser.add_argument("model", help="a folder in Hugging Face format")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("model", help="a folder in Hugging Face format, or 'random'")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16])
-    parser.add_argument("--tokens", type=int, default=4096, help="of a pass")
+    parser.add_argument("--tokens", type=int, default=512, help="of a pass")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     options = parser.parse_args()
@@ -48,6 +52,8 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if options.model == "random":
+        options.model = random_model(max(options.lengths) + 8)
     made = WAYS[options.library](options)
     print(f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f} at the start")
     heads = ["mode", "batch", "length", "bare [tokens/s]"]
@@ -105,6 +111,23 @@ def row(
         cells.append(f"{statistics.median(clock):.2f}x")
     cells.append(f"{statistics.median(fetches):.2f}")
     return f"| {mode} | {batch} | {length} | {' | '.join(cells)} |"
+
+
+def random_model(longest: int) -> str:
+    """A folder with six random blocks of SmolLM2's shape, and the embedded model's tokenizer."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from polycode_plugins.loading import embedded_model
+
+    folder = tempfile.mkdtemp()
+    config = LlamaConfig(
+        hidden_size=576, num_hidden_layers=6, num_attention_heads=9, num_key_value_heads=3,
+        intermediate_size=1536, vocab_size=4096, max_position_embeddings=longest,
+        tie_word_embeddings=True, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(embedded_model()).save_pretrained(folder)
+    return folder
 
 
 def prompts(mode: str, count: int, length: int, vocabulary: int) -> list[list[int]]:

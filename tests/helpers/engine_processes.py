@@ -13,6 +13,7 @@ from pathlib import Path
 
 
 def main(folder: str, workers: int, out: Path) -> None:
+    import torch
     from vllm import LLM, SamplingParams
 
     import polycode_plugins as pc
@@ -48,7 +49,7 @@ def main(folder: str, workers: int, out: Path) -> None:
         "model": adapter.describe(),
     }
     try:
-        next(iter(adapter.stream([[1, 2, 3]])))
+        next(iter(adapter.stream(torch.tensor([[1, 2, 3]]))))
     except PolycodeError as error:
         said["stream"] = str(error)
     (out / "said.json").write_text(json.dumps(said))
