@@ -34,7 +34,8 @@ def main(folder: str, workers: int, out: Path) -> None:
     prompts = [[(7 * i + 3 * j) % 3000 + 10 for j in range(12 + 5 * i)] for i in range(9)]
     params = SamplingParams(max_tokens=10, temperature=0.0, ignore_eos=True)
     sites = ["blocks.*.hook_resid_post", "model.layers.1.mlp"]
-    with pc.attach(llm, sites, ["spectrum"]) as probe:
+    spectrum = pc.metrics.Spectrum(fit="huber", ranks=(1, None))
+    with pc.attach(llm, sites, [spectrum]) as probe:
         outputs = llm.generate([{"prompt_token_ids": p} for p in prompts], params, use_tqdm=False)
     analysis = probe.compute()
     analysis.save(out / "attached")
