@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-vllm real test-real clean
+.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-vllm test-saes real test-real clean
 
 demo: $(STAMP)
 	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
@@ -52,6 +52,10 @@ test-tl3: $(STAMP)
 # torch. Skipped with a sentence where it cannot be had.
 test-vllm:
 	scripts/test_vllm.sh $(PYTHON)
+
+# Features of autoencoders beside SAELens and sparsify themselves, laid over what is installed.
+test-saes: $(STAMP)
+	scripts/test_autoencoders.sh $(abspath $(BIN)/python)
 
 # The quick tests under the newest Python beside the one of $(VENV), where the machine has one.
 test-newer:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError
+from polycode_plugins.files.guards import json_value, shown, whole_number
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +101,7 @@ def assignments(texts: Sequence[str], flag: str) -> dict[str, Any]:
 def value_of(text: str) -> Any:
     """A setting's value: JSON where it is JSON, a tuple where it has commas, else the text."""
     try:
-        value = json.loads(text)
+        value = json_value(text)
     except ValueError:
         return tuple(value_of(part) for part in text.split(",")) if "," in text else text
     return tuple(value) if isinstance(value, list) else value
@@ -110,9 +110,10 @@ def value_of(text: str) -> Any:
 def shard_of(text: str) -> tuple[int, int]:
     """The (index, count) of `--shard I/N`."""
     index, slash, count = text.partition("/")
-    if not slash or not index.isdigit() or not count.isdigit():
-        raise DataError(f"--shard {text!r} is not I/N, for example 0/4")
-    return int(index), int(count)
+    own, of = whole_number(index), whole_number(count)
+    if not slash or own is None or of is None:
+        raise DataError(f"--shard {shown(text[:60])!r} is not I/N, for example 0/4")
+    return own, of
 
 
 def say(text: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,8 +18,16 @@ from polycode_plugins.commands.arguments import (
     reading_of,
     say,
 )
+from polycode_plugins.commands.exchange import (
+    add_autoencoders,
+    add_others,
+    autoencoders_of,
+    exported,
+    records_of,
+)
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
-from polycode_plugins.files.guards import shown
+from polycode_plugins.files.guards import shown, whole_number
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.outcome import Comparison
@@ -89,7 +95,8 @@ def add(commands: Any) -> None:
         "--units",
         default="neuron,projection",
         help="kinds, comma-separated: neuron, projection (or projection:rademacher, "
-        "projection:sphere), component, independent (default: %(default)s)",
+        "projection:sphere), rotated, matched, covariance (or covariance:whitened), component, "
+        "independent (default: %(default)s)",
     )
     compare.add_argument(
         "--n-units",
@@ -100,9 +107,10 @@ def add(commands: Any) -> None:
     compare.add_argument(
         "--directions",
         metavar="FILE[:NAME]",
-        help="also directions of your own, one a row, such as the decoder of a sparse "
-        "autoencoder: .npy, or a tensor of a .safetensors file",
+        help="also directions of your own, one a row (probes, steering vectors): .npy, or a tensor "
+        "of a .safetensors file",
     )
+    add_autoencoders(compare, "also features of")
     compare.add_argument(
         "--control", action="store_true", help="repeat with the weights in random order"
     )
@@ -117,11 +125,13 @@ def add(commands: Any) -> None:
         "--units",
         default="neuron",
         metavar="KIND",
-        help="neuron, projection (or projection:rademacher, projection:sphere), component or "
-        "independent (default: %(default)s)",
+        help="neuron, projection (or projection:rademacher, projection:sphere), rotated, matched, "
+        "covariance (or covariance:whitened), component or independent (default: %(default)s)",
     )
+    add_autoencoders(explain, "instead the features of")
     explain.add_argument(
-        "--numbers", help="the neurons' numbers, comma-separated (default: drawn at random)"
+        "--numbers",
+        help="the neurons' or features' numbers, comma-separated (default: drawn at random)",
     )
     explain.add_argument(
         "--n-units", type=int, default=_EXPLAINED, help="how many are drawn (default: %(default)s)"
@@ -129,7 +139,6 @@ def add(commands: Any) -> None:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-
     add_model(parser)
     add_data(parser, shards=False)
     group = parser.add_argument_group("explaining")
@@ -147,7 +156,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "repeated",
     )
     group.add_argument(
-        "--protocol", default="openai", help="openai or marshall-kirchner (default: %(default)s)"
+        "--protocol",
+        default="openai",
+        help="openai, marshall-kirchner, quantiles or fair (default: %(default)s)",
     )
     group.add_argument(
         "--signs",
@@ -167,6 +178,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: shuffled,empty,constant,token-lookup,oracle)",
     )
     group.add_argument(
+        "--judge-only",
+        action="store_true",
+        help="detection and fuzzing alone, without simulations: far fewer tokens",
+    )
+    group.add_argument(
+        "--draws",
+        type=int,
+        default=1,
+        metavar="N",
+        help="explanations of each unit: scores are means over them, and their spread is told "
+        "beside that of units (default: %(default)s)",
+    )
+    group.add_argument(
         "--no-judge", action="store_true", help="no yes-or-no scores: detection, fuzzing"
     )
     group.add_argument(
@@ -176,11 +200,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, (setting, metavar, text) in _SETTINGS.items():
         kind = {"budget": float, "thought_tokens": int}.get(setting, str)
         server.add_argument(flag, dest=f"of_{setting}", type=kind, metavar=metavar, help=text)
+    add_others(parser)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for the results and the report")
     parser.add_argument("--fresh", action="store_true", help="replace a comparison in --out")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
-    parser.add_argument("--export", type=Path, help="write explanations as Neuronpedia's JSONL")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -191,68 +215,39 @@ def _compare(options: argparse.Namespace) -> int:
         from polycode_plugins.explainers.units.directions import read_directions
 
         kinds.append(read_directions(options.directions))
+    kinds += autoencoders_of(options)
     comparison = _run(options, kinds, options.n_units, control=options.control)
     if comparison is None:
         return 0
     if options.json:
-        print(comparison.to_dataframe().to_json(orient="records"))
+        print_result(comparison.to_dataframe().to_json(orient="records"))
         return 0
-    import pandas as pd
+    from polycode_plugins.commands.comparison_tables import show
 
-    from polycode_plugins.explainers.comparison.answer import answers
-
-    frame = comparison.to_dataframe()
-    groups = ["site", "kind"] if len(comparison.weights) == 1 else ["weights", "site", "kind"]
-    numbers = ["correlation", *(c for c in frame.columns if c.startswith("floor."))]
-    # Floors of the units that have a score: both means are of the same units.
-    scored = frame[numbers].where(frame["correlation"].notna())
-    means = frame[groups].join(scored).groupby(groups, sort=False)[numbers].mean()
-    blank = [c for c in numbers[1:] if means[c].isna().all()]
-    means = means.drop(columns=blank).rename(columns=lambda c: c.removeprefix("floor."))
-    _print(means.reset_index())
-    if blank:
-        names = ", ".join(c.removeprefix("floor.") for c in blank)
-        print(f"(undefined: {names}; a constant has no correlation)")
-    if comparison.contrasts:
-        rows = [
-            {
-                "site": c.site or "all sites",
-                "first": c.first,
-                "second": c.second,
-                "difference": c.difference,
-                "low": c.interval and c.interval[0],
-                "high": c.interval and c.interval[1],
-                "p": None if c.p_value is None else f"{c.p_value:.4f}",
-                "effect": c.effect,
-                "adjusted": c.adjusted,
-                "overlap": c.overlap,
-            }
-            for c in comparison.contrasts
-        ]
-        differences = pd.DataFrame(rows)
-        pairs = {(c.first, c.second) for c in comparison.contrasts}
-        if len(pairs) == 1:
-            print("\nDifferences: {} less {}".format(*pairs.pop()), end="")
-            differences = differences.drop(columns=["first", "second"])
-        _print(differences)
-        print("\n" + "\n".join(answers(comparison)))
+    show(comparison)
     return 0
 
 
 def _explain(options: argparse.Namespace) -> int:
     numbers: Any = options.n_units
+    kinds: list[str | Units] = [*autoencoders_of(options)] or [options.units.strip()]
     if options.numbers:
-        if options.units != "neuron":
-            raise DataError("--numbers names neurons; leave it out, or use --units neuron")
-        parts = options.numbers.split(",")
-        if not all(p.strip().isdigit() for p in parts):
+        if kinds[0] != "neuron" and len(options.sae) != 1:
+            raise DataError(
+                "--numbers names neurons, or features of one autoencoder; leave it out, or use "
+                "--units neuron or one --sae"
+            )
+        numbers = [whole_number(p.strip()) for p in options.numbers.split(",")]
+        if None in numbers:
             raise DataError(f"--numbers {options.numbers!r} is not a list such as 3,17,40")
-        numbers = [int(p) for p in parts]
-    comparison = _run(options, [options.units.strip()], numbers, control=False)
+    single = kinds == ["neuron"] or len(options.sae) == 1
+    comparison = _run(
+        options, kinds, numbers, control=False, numbered=single and not options.numbers
+    )
     if comparison is None:
         return 0
     if options.json:
-        print(comparison.to_dataframe().to_json(orient="records"))
+        print_result(comparison.to_dataframe().to_json(orient="records"))
         return 0
     for unit in comparison:
         made = unit.evaluation
@@ -273,14 +268,27 @@ RUNS = (_compare, _explain)
 
 
 def _run(
-    options: argparse.Namespace, kinds: Sequence[str | Units], n_units: Any, *, control: bool
+    options: argparse.Namespace,
+    kinds: Sequence[str | Units],
+    n_units: Any,
+    *,
+    control: bool,
+    numbered: bool = False,
 ) -> Comparison | None:
-    """The comparison that was asked for, written where it was asked; None for a dry run."""
+    """The comparison that was asked for, written where it was asked; None for a dry run.
+
+    Args:
+        options: as they were typed.
+        kinds, n_units, control: see `compare`.
+        numbered: explain the units that explanations are written of.
+    """
     from polycode_plugins.explainers.base import PaidExplainer
     from polycode_plugins.explainers.comparison.compare import compare, make_explainer
     from polycode_plugins.explainers.comparison.dry_run import DryRun
+    from polycode_plugins.explainers.comparison.recorded import compare_records
     from polycode_plugins.explainers.comparison.spending import spending_text
     from polycode_plugins.explainers.scoring.floors import FLOORS
+    from polycode_plugins.explainers.written import WrittenExplanations
     from polycode_plugins.report.folder import write_folder
 
     reading = reading_of(options)
@@ -294,34 +302,49 @@ def _run(
             progress=False if options.quiet or options.dry_run else None,
         )
         stack.callback(explainer.close)
+        if options.explanations is not None:
+            explainer = WrittenExplanations(options.explanations, by=explainer)
+            if numbered and (numbers := explainer.numbers()) is not None:
+                n_units = numbers
         dry = DryRun(explainer) if options.dry_run else None
         floors = FLOORS if options.floors is None else tuple(options.floors.split(","))
-        comparison = compare(
-            options.model,
-            options.data,
-            options.sites,
-            units=kinds,
-            explainer=dry or explainer,
-            protocol=options.protocol,
-            n_units=n_units,
-            adapter=options.adapter,
-            signs=options.signs,
-            calibrate=options.calibrate,
-            judge=not options.no_judge,
-            floors=() if floors == ("none",) else floors,
-            control=control,
-            **reading,
-            out=None if dry else options.out,
-            fresh=options.fresh,
-            progress=False if options.quiet else None,
-            command=options.command_line,
-            **adapter_options(options),
-        )
+        scored: dict[str, Any] = {
+            "explainer": dry or explainer,
+            "protocol": options.protocol,
+            "calibrate": options.calibrate,
+            "judge": not options.no_judge,
+            "simulate": not options.judge_only,
+            "explanations": options.draws,
+            "floors": () if floors == ("none",) else floors,
+            "out": None if dry else options.out,
+            "fresh": options.fresh,
+            "progress": False if options.quiet else None,
+            "command": options.command_line,
+            "seed": reading.pop("seed", options.seed),
+        }
+        if options.records:
+            comparison = compare_records(records_of(options), **scored)
+        else:
+            comparison = compare(
+                options.model,
+                options.data,
+                options.sites,
+                units=kinds,
+                n_units=n_units,
+                adapter=options.adapter,
+                signs=options.signs,
+                control=control,
+                **scored,
+                **reading,
+                **adapter_options(options),
+            )
         for warning in comparison.run.get("warnings", ()):
             say(f"warning: {shown(warning)}")
         if dry is not None:
             note = explainer.unknown() if isinstance(explainer, PaidExplainer) else ""
-            print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note))
+            print_result(
+                _counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note)
+            )
             return None
     if taken := spending_text(comparison.run):
         say(f"answers: {taken}")
@@ -329,8 +352,8 @@ def _run(
         report = options.out / "report.html"
         path, left_out = write_folder(options.out, report, comparison=comparison)
         say(f"report: {path}" + (f" ({left_out})" if left_out else ""))
-    if options.export is not None:
-        say(f"explanations: {comparison.export(options.export)}")
+    for written in exported(comparison, options):
+        say(written)
     return comparison
 
 
@@ -383,10 +406,3 @@ def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool, note:
     elif cost.requests:
         said += "; --prices FILE tells what it costs"
     return said + (f"; {note}" if note and cost.requests else "")
-
-
-def _print(frame: Any) -> None:
-    width = shutil.get_terminal_size((100, 24)).columns
-    shown_as = {"float_format": lambda v: f"{v:.3f}", "line_width": width}
-    # A column of nothing but None would be printed as such.
-    print("\n" + frame.fillna(math.nan).to_string(index=False, na_rep="undefined", **shown_as))

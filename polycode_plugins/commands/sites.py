@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from polycode_plugins.commands.arguments import adapter_options, add_model
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.files.guards import shown
 
 
@@ -27,7 +28,9 @@ def run(options: argparse.Namespace) -> int:
     with undisturbed(adapter.model):
         sites = adapter.resolve(options.sites or ["**"], adapter.example())
     if options.json:
-        print(json.dumps([{"site": s.name, "width": s.width, "axes": s.axes} for s in sites]))
+        print_result(
+            json.dumps([{"site": s.name, "width": s.width, "axes": s.axes} for s in sites])
+        )
     else:
         for site in sites:
             print(shown(site.name) + ("" if site.width is None else f"\t{site.width}"))

@@ -17,8 +17,8 @@ from polycode_plugins.pages.tables import titled
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
 
-_GRAVE = "Not to be read"
-_CARE = "To be read with care"
+GRAVE = "Not to be read"
+CARE = "To be read with care"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def doubts(warnings: Sequence[SiteWarning]) -> Doubts:
     """The warnings, the grave ones first, and those of many sites before those of few."""
     ordered = sorted(warnings, key=lambda w: -len(w.sites))
     groups = []
-    for heading, grave in ((_GRAVE, True), (_CARE, False)):
+    for heading, grave in ((GRAVE, True), (CARE, False)):
         entries = [(f"{w.metric}:", str(w)) for w in ordered if w.grave is grave]
         if entries:
             groups.append((heading, entries))

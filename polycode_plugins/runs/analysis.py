@@ -124,6 +124,9 @@ class Analysis:
         tallies = (self.run.get("left_out") or {}).values()
         most = max((sum(tally.values()) for tally in tallies), default=0)
         left_out = f"; {most} positions left out" if most else ""
+        narrow = len(self.run.get("narrow") or {})
+        noun = "site" if narrow == 1 else "sites"
+        left_out += f"; {narrow} {noun} left out, too narrow" if narrow else ""
         return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)}{left_out})"
 
     @property
@@ -132,7 +135,7 @@ class Analysis:
 
         `str` of one begins with the sites. `result.warnings` has those of one result.
         """
-        return all_warnings(self.metrics, self.results)
+        return (*all_warnings(self.metrics, self.results), *_of_run(self.run, len(self.sites)))
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per site, and a column `metric.field` for every scalar result.
@@ -245,7 +248,11 @@ class Analysis:
         statistics = statistics_of(self.run)
         statistics.merge(self.statistics)
         statistics.merge(other.statistics)
+        statistics.left_out = {}  # known from the records, also of parts that were loaded
+        for part in (self.run, other.run):
+            statistics.leave_out(part.get("left_out") or {})
         run = {**self.run, **_added(self.run, other.run), "rows": rows.to_json()}
+        run["left_out"] = statistics.left_out
         return finish(statistics, run)
 
     def report(self, path: str | Path) -> Path:
@@ -287,16 +294,27 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
         these share statistics."""
         return {m.label: computed(site, m) for m in statistics.metrics if m.side_by_side}
 
+    together: dict[str, Mapping[str, Result] | None] = {}  # by metric, then by site
+    failed: set[str] = set()  # labels of metrics that failed for all sites at once
     # The matrices of a result are small: BLAS with threads of its own waits for them longer than it
     # computes, three times as long at 30 sites of width 576.
     workers = min(len(statistics.sites), os.cpu_count() or 1) or 1
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         begun = {site: pool.submit(beside, site) for site in statistics.sites}
+        for metric in statistics.metrics:
+            try:
+                together[metric.label] = statistics.compute_all(metric)
+            except PolycodeError as error:
+                failures.append(("", error))
+                failed.add(metric.label)
         for site in statistics.sites:
             results[site] = {}
             made = begun[site].result()
             for metric in statistics.metrics:
-                found = made.get(metric.label) or computed(site, metric)
+                if metric.label in failed:
+                    continue
+                known = together[metric.label] or {}
+                found = made.get(metric.label) or known.get(site) or computed(site, metric)
                 if isinstance(found, PolycodeError):
                     failures.append((site, found))
                 else:
@@ -305,7 +323,7 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
                     progress.update()
     if failures:
         (_, first), *others = failures
-        more = list(dict.fromkeys(site for site, _ in others))
+        more = list(dict.fromkeys(site for site, _ in others if site))
         at = f" (and more at {listed(more)})" if more else ""
         raise type(first)(f"{first}{at}") from first
     run = run | {
@@ -327,6 +345,21 @@ def _added(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": round(a.get("seconds", 0.0) + b.get("seconds", 0.0), 1),
         "shards": sorted([*a.get("shards", []), *b.get("shards", [])]),
     }
+
+
+def _of_run(run: Mapping[str, Any], total: int) -> Iterator[SiteWarning]:
+    """What the choice of sites and of rows makes of the results."""
+    narrow: Mapping[str, str] = run.get("narrow") or {}
+    if narrow:
+        why = next(iter(narrow.values()))
+        text = f"left out of the default choice, since there can be no result ({why})"
+        yield SiteWarning("sites", tuple(narrow), text, len(set(narrow.values())) > 1, total + 1)
+    special: Mapping[str, int] = run.get("special") or {}
+    if special:
+        most = max(special.values())
+        text = f"{most} of the rows are padding or special tokens, which no mask leaves out"
+        differs = len(set(special.values())) > 1
+        yield SiteWarning("rows", tuple(special), text, differs, total)
 
 
 def statistics_of(run: dict[str, Any]) -> Statistics:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.adapters.base import Adapter, Sites
 from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError
@@ -26,7 +26,7 @@ def analyze(
     model: Any = None,
     data: Any = None,
     metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
-    sites: Sequence[str] | str | None = None,
+    sites: Sites = None,
     *,
     adapter: str | type[Adapter] | None = None,
     seed: int = 0,
@@ -48,11 +48,14 @@ def analyze(
 
     Args:
         model: a live model, a name, a folder, an adapter, or None for the embedded tiny GPT-2.
-        data: what the adapter reads (texts, images, tensors, a DataLoader); None is its embedded
-            default.
+        data: what the adapter reads, however it is held: texts, images, tensors; data sets of
+            Hugging Face and torch and their columns, data frames, lists, generators, loaders; None
+            is its embedded default.
         metrics: names or metric objects.
-        sites: names or globs (`*` within a dotted part, `**` across, `!glob` leaves out); the
-            adapter's default when None.
+        sites: names or globs (`*` within a dotted part, `**` across, `!glob` leaves out), "all", or
+            a function of a name; the adapter's default when None. Of the default, and of "all",
+            sites that are too narrow for one of the metrics are left out, and named in
+            `analysis.warnings`.
         adapter: the adapter's name; by default the one that claims the model.
         seed: of everything that draws.
         batch_size: rows per forward pass; changes the speed, not the result.

@@ -44,7 +44,9 @@ class Elsewhere:
         tensors = self.capture.refresh(state=True)
         found = Statistics(self._metrics, self._sites)
         found.load_state(tensors)
+        found.leave_out(self.capture.left_out)
         if self._before is not None:
+            found.narrow |= self._before.narrow
             found.merge(self._before)
         return found
 

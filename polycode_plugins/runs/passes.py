@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polycode_plugins.adapters.base import Adapter, Batch
+from polycode_plugins.adapters.base import Adapter, Batch, Sites, by_default
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, StateError
@@ -45,7 +45,7 @@ class _Run:
         self,
         adapter: Adapter,
         metrics: list[Metric],
-        patterns: Sequence[str] | str | None,
+        patterns: Sites,
         described: dict[str, Any],
         parts: Parts,
         *,
@@ -109,7 +109,11 @@ class _Run:
         else:
             sites = list(self.statistics.sites.values())
             self.statistics.begin(batch.labels, _floats(batch))
-            self.adapter.run(batch, sites, self.statistics.receive, seed=self.described["seed"])
+            receive = self.statistics.receive
+            live = self.adapter.run(batch, sites, receive, seed=self.described["seed"])
+            self.statistics.leave_out(getattr(live, "left_out", {}))
+            if by_default(self.patterns):
+                self.statistics.drop_refused()
             self.statistics.check_sites()
         self.statistics.batches += 1
         self.rows = extended(self.rows, batch)
@@ -135,6 +139,9 @@ class _Run:
     def _begin(self, batch: Batch) -> None:
         sites = self.adapter.resolve(self.patterns, batch)
         self.statistics = Statistics(self.metrics, sites)
+        if by_default(self.patterns):
+            for part in self.parts.own:
+                self.statistics.drop(part.run.get("narrow") or {})
         for part in self.parts.own:
             self._resume(part)
         if self.adapter.gathers:
@@ -172,6 +179,8 @@ class _Run:
         saved = statistics_of(part.run)
         saved.load_state(storage.load_state(place(folder, part.name), part.run))
         saved.batches = int(part.run["batches"])
+        saved.narrow = dict(part.run.get("narrow") or {})
+        saved.leave_out(part.run.get("left_out") or {})
         if part is self.parts.own[0]:
             self.statistics = saved  # as it was: a merge may fold its rows at other places
         else:
@@ -187,6 +196,8 @@ class _Run:
             rows=self.rows.to_json(),
             batches=self.statistics.batches,
             complete=False,
+            narrow=dict(self.statistics.narrow),
+            left_out=self.statistics.left_out,
         )
 
     def _checkpoint_when_due(self) -> None:
@@ -295,6 +306,7 @@ def chosen(batch: Batch, keep: Tensor) -> Batch:
         documents=cut(batch.documents),
         mask=cut(batch.mask),
         labels=cut(batch.labels),
+        repeats=cut(batch.repeats),
     )
 
 

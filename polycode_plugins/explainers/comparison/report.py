@@ -11,7 +11,7 @@ from polycode_plugins.explainers.comparison.heat_texts import HeatText, heat_tex
 from polycode_plugins.explainers.comparison.picture import picture
 from polycode_plugins.explainers.comparison.plot import NAMES
 from polycode_plugins.explainers.comparison.spending import spending_text
-from polycode_plugins.explainers.scoring.scores import SCORES
+from polycode_plugins.explainers.scoring.scores import NOT_SIMULATED, SCORES
 from polycode_plugins.pages.pages import Copyable, Facts, Part, Prose, Section, Warnings
 from polycode_plugins.pages.tables import UNDEFINED, Cell, Column, shared
 from polycode_plugins.runs.description import (
@@ -149,7 +149,9 @@ def _warnings(comparison: Comparison) -> list[str]:
             "correlation is changed."
         )
     undefined = sum(
-        u.score("correlation") is None and u.evaluation.explanation.state == "ok"
+        u.score("correlation") is None
+        and u.evaluation.explanation.state == "ok"
+        and u.why("correlation") != NOT_SIMULATED
         for u in comparison
     )
     if undefined:

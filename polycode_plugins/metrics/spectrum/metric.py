@@ -260,6 +260,14 @@ class SpectrumResult(Result):
             "width": self.width,
         }
 
+    def intervals(self) -> Mapping[str, tuple[float, float]]:
+        """Of the exponent, and of the measures of the spectrum that have one."""
+        found = {n: one.interval for n, one in self.dimensions.named().items() if one.interval}
+        if self.interval is not None:
+            low, high = self.interval
+            found = {"exponent": (low, high), "slope": (-high, -low), **found}
+        return found
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Eigenvalues against rank on log axes, with the fitted line over its range of ranks."""
         if ax is None:

@@ -178,6 +178,9 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         logs = logs + np.clip(wanted - logs, -LONGEST, LONGEST)
     if np.median(missing**2 / noise.diagonal()) > ASTRAY:
         raise DataError("the population's spectrum was not found as a curve")
+    covariance = (covariance + covariance.T) / 2
+    if np.linalg.eigvalsh(covariance)[0] <= 0:  # of a dozen samples, whose noise is hardly known
+        raise DataError("the noise of the population's spectrum was not found")
     line = hat @ logs + np.where(beyond, trend * (order - at[-1]), 0.0)
     return Curve(data, logs, covariance, at, np.minimum.accumulate(line))
 
