@@ -43,7 +43,7 @@ def test_two_tensor_parallel_workers_count_the_stream_once(folders, tmp_path):
     rows = truth(model, said["texts"], SITES)
     special = torch.tensor(said["special"])
     kept = [~torch.isin(torch.tensor(text), special) for text in said["texts"]]
-    found = pc.runs.analysis.Analysis.load(tmp_path / "attached")
+    found = pc.Analysis.load(tmp_path / "attached")
     names = [*(f"blocks.{i}.hook_resid_post" for i in range(3)), SITES[3]]
     for site, name in zip(SITES, names, strict=True):
         values = torch.cat([row[site][mask] for row, mask in zip(rows, kept, strict=True)]).double()

@@ -204,7 +204,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     found = pc.analyze(again, ROWS, METRICS, SITES, batch_size=4, out=tmp_path / "run")
     assert again.count == 24 - 12
     close(found, truth(PackedEngine({}), ROWS))
-    close(pc.runs.analysis.Analysis.load(tmp_path / "run"), truth(PackedEngine({}), ROWS))
+    close(pc.Analysis.load(tmp_path / "run"), truth(PackedEngine({}), ROWS))
 
 
 def test_attach_reads_inside_and_after_the_block():
