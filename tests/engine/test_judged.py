@@ -16,7 +16,7 @@ from polycode_plugins.metrics import MINE, Action, Capacity, Spectrum
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.metrics.action.first_path import FirstPath
 from polycode_plugins.metrics.action.increments import Increments
-from polycode_plugins.metrics.mine.joint import Reservoir
+from polycode_plugins.metrics.reservoir import Reservoir
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
 from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
 
