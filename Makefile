@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-saes real test-real clean
+.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-vllm test-saes real test-real clean
 
 # What was installed for development has all that the demo needs.
 DEMO   := $(if $(wildcard $(STAMP)),$(STAMP),$(VENV)/.installed-demo)
@@ -53,6 +53,11 @@ docs: $(STAMP)
 # The second major of TransformerLens, laid over the first.
 test-tl3: $(STAMP)
 	scripts/test_transformer_lens_3.sh $(abspath $(BIN)/python)
+
+# The adapter for vLLM, in an environment of its own (build/vllm, 3.5 GB): its wheel brings another
+# torch. Skipped with a sentence where it cannot be had.
+test-vllm:
+	scripts/test_vllm.sh $(PYTHON)
 
 # Features of autoencoders beside SAELens and sparsify themselves, laid over what is installed.
 test-saes: $(STAMP)

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from polycode_plugins import progress
 from polycode_plugins.data_options import DataOptions
-from polycode_plugins.runs.totals import total_rows
+from polycode_plugins.runs.passes import total_rows
 
 
 def test_a_line_says_how_far_it_is_and_how_long_it_takes():

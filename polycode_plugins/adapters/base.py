@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import SiteError, near
 from polycode_plugins.files.weights import parameter_count
+
+if TYPE_CHECKING:
+    from polycode_plugins.adapters.engine import EngineCapture
 
 #: Receives each site's activations as soon as they exist; what it wants to keep it must copy.
 Sink = Callable[[str, Activations], None]
@@ -75,6 +78,9 @@ class Adapter(ABC):
     generic: ClassVar[bool] = False
     #: Whether `capture` goes by `mask`; a mask that the user gave is else put on what it passes on.
     finds_masks: ClassVar[bool] = False
+    #: Whether activations stay where the model runs (an engine's workers) and statistics are
+    #: gathered there: then `gathering` is used in place of `capture`.
+    gathers: ClassVar[bool] = False
     #: What counts in somebody else's workflow: "given" for what the model is given.
     mask: Any = "given"
 
@@ -111,6 +117,24 @@ class Adapter(ABC):
     @abstractmethod
     def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
         """Run the model on a batch, at least until `stop_after` has fired."""
+
+    def gathering(
+        self,
+        sites: Sequence[Site],
+        metrics: Sequence[Mapping[str, Any]],
+        *,
+        rows: int | None = None,
+        memory: int | None = None,
+    ) -> AbstractContextManager[EngineCapture]:
+        """While open, the workers that run the model gather statistics of every forward pass.
+
+        Args:
+            sites: where.
+            metrics: which, as JSON values: {"metric": name, "options": settings} of each.
+            rows: of the data that will come at most; None where nobody knows.
+            memory: bytes that a worker's process may take; None for what its machine has.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gathers nothing elsewhere")
 
     def example(self) -> Batch | None:
         """A small batch of the adapter's embedded data, to list the sites of a model with."""

@@ -106,6 +106,8 @@ def analyze(
         admit(folder, fresh=fresh)
     _LOG.info("loading %s", "the embedded model" if model is None else _named(model))
     source = load(model, adapter, **options)
+    if source.gathers:
+        _check_engine(source, train_mode=train_mode, shard=shard)
     if train_mode:
         _enter_train_mode(source.model, ours=model is None or isinstance(model, str | Path))
     for metric in made:
@@ -126,6 +128,20 @@ def analyze(
 
 def _named(model: Any) -> str:
     return str(model) if isinstance(model, str | Path) else f"a {type(model).__name__}"
+
+
+def _check_engine(source: Adapter, *, train_mode: bool, shard: tuple[int, int]) -> None:
+    if train_mode:
+        raise DataError(
+            f"the engine of the adapter {source.name!r} runs its model in evaluation mode; leave "
+            "train_mode out, or read the folder with adapter='transformers'"
+        )
+    if distributed.launched() and shard == (0, 1):
+        raise DataError(
+            f"the engine of the adapter {source.name!r} starts workers of its own, and torchrun's "
+            "processes would get in their way; run one process (with tensor_parallel=), or shards "
+            "(--shard 0/4) that are merged"
+        )
 
 
 def _enter_train_mode(model: Any, *, ours: bool) -> None:

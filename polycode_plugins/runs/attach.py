@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals
 from polycode_plugins.adapters.base import Adapter, Capture, Sites, by_default
+from polycode_plugins.adapters.engine import EngineCapture
 from polycode_plugins.adapters.evidence.masks import Mask
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
 from polycode_plugins.files.provenance import Rows, environment
@@ -20,11 +21,14 @@ from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric
 from polycode_plugins.pages.cards import Card
 from polycode_plugins.runs.analysis import Analysis, finish, record
+from polycode_plugins.runs.elsewhere import Elsewhere, gathered_elsewhere, require_whole
 from polycode_plugins.runs.gathering import Statistics, listed, make_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What a record holds of an engine's work: requests, steps, tokens that were computed again.
+_SCHEDULE = ("texts", "steps", "repeated", "under_way")
 _SHOWN = 4  # sites that a notebook lists
 
 
@@ -32,21 +36,40 @@ class Probe:
     """Metrics gathering while somebody else runs the model; read it with `compute()`."""
 
     def __init__(
-        self, adapter: Adapter, statistics: Statistics, capture: Capture, *, lenient: bool = False
+        self,
+        adapter: Adapter,
+        statistics: Statistics,
+        capture: Capture,
+        elsewhere: Elsewhere | None = None,
+        *,
+        lenient: bool = False,
     ) -> None:
         self._adapter = adapter
         self._statistics = statistics
         self._capture = capture
+        self._elsewhere = elsewhere  # where an engine's workers gather
         self._lenient = lenient  # nobody has named the sites
+
+    def _fetch(self) -> None:
+        """Take in what an engine's workers have gathered; after its end that was done last."""
+        if self._elsewhere is not None:
+            self._statistics = self._elsewhere.fetch()
+
+    def _end(self) -> None:
+        self._fetch()
+        self._elsewhere = None
 
     @property
     def n_samples(self) -> dict[str, int]:
         """Samples seen so far at each site."""
+        self._fetch()
         return {name: self._statistics.n_samples(name) for name in self._statistics.sites}
 
     @property
     def left_out(self) -> dict[str, dict[str, int]]:
         """{site: {why: positions}} that a mask has left out so far."""
+        if self._elsewhere is not None:
+            self._elsewhere.capture.refresh()
         return {name: dict(tally) for name, tally in self._capture.left_out.items()}
 
     def __repr__(self) -> str:
@@ -94,8 +117,11 @@ class Probe:
             SiteError: when a site has not fired, or what it holds could not be read.
             DataError: where a result is undefined.
         """
+        self._fetch()
         self._capture.settle()
         self._refuse_problems()
+        if isinstance(self._capture, EngineCapture):
+            require_whole(self._capture)
         silent = [n for n in self._statistics.sites if not self._capture.fired[n]]
         if silent:
             raise SiteError(
@@ -105,6 +131,8 @@ class Probe:
         if self._lenient:
             self._statistics.drop_refused()
         self._statistics.check_sites()
+        said = getattr(self._capture, "report", {})
+        engine = {"engine": {key: said[key] for key in _SCHEDULE}} if said else {}
         run = record(
             self._statistics,
             **environment(),
@@ -117,6 +145,7 @@ class Probe:
             left_out={n: t for n, t in self.left_out.items() if n in self._statistics.sites},
             documents=dict(self._capture.unclear),
             narrow=dict(self._statistics.narrow),
+            **engine,
         )
         return finish(self._statistics, run)
 
@@ -220,6 +249,10 @@ def _attached(
     for metric in made:
         metric.admit(source.model, train_mode=True)
     statistics = Statistics(made, source.resolve(sites, None))
+    if source.gathers:
+        with _in_engine(source, statistics, mask) as probe:
+            yield probe
+        return
     arrivals = Arrivals()
 
     def receive(site: str, activations: Activations) -> None:
@@ -235,9 +268,29 @@ def _attached(
         source.mask = before
 
 
+@contextmanager
+def _in_engine(source: Adapter, statistics: Statistics, mask: Mask) -> Iterator[Probe]:
+    """Statistics that an engine's workers gather while open."""
+    sites = list(statistics.sites.values())
+    before, source.mask = source.mask, mask
+    try:
+        with gathered_elsewhere(source, statistics.metrics, sites) as elsewhere:
+            probe = Probe(source, statistics, elsewhere.capture, elsewhere)
+            yield probe
+            probe._end()
+    finally:
+        source.mask = before
+
+
 def _check_mask(mask: Mask, source: Adapter) -> None:
     if mask is None or (isinstance(mask, str) and mask == "given"):
         return
+    if source.gathers:
+        raise DataError(
+            "mask= of an engine's requests is 'given' (special tokens are left out) or None (every "
+            "token counts): an engine packs rows as it likes, so a tensor or a function has none "
+            "to fit"
+        )
     if isinstance(mask, Tensor) and mask.dim() in (1, 2):
         return
     if callable(mask) and source.finds_masks:

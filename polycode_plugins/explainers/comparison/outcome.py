@@ -194,7 +194,8 @@ class Comparison:
         made for one of the other ("rotated", "matched") are compared pair by pair.
 
         Args:
-            first, second: kinds of units.
+            first: a kind of units.
+            second: another.
             score: one of `scoring.scores.SCORES`.
             weights: "trained", or "random" for those of the control.
             floor: of this floor's scores in place of the explanations', over the same units.
