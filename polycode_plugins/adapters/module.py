@@ -8,6 +8,7 @@ MLP is its neurons.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -389,7 +390,9 @@ class ModuleAdapter(Adapter):
             self._model(*args, **kwargs)
         except (PolycodeError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # whatever the model's code raises
+        except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
+            if _from_a_hook(error):
+                raise
             raise no_run(self._model, (args, kwargs), error) from error
 
     def _arguments(self, batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -454,3 +457,9 @@ def check_seen(model: nn.Module, wanted: Wanted) -> None:
                 f"{name!r} is inside of nn.DataParallel, which runs copies of it on "
                 f"{len(module.device_ids)} devices; attach to model.module and call that"
             )
+
+
+def _from_a_hook(error: Exception) -> bool:
+    """Whether it was raised where the model calls us back: by a metric, say."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(f.f_globals.get("__name__", "").startswith("polycode_plugins.") for f in frames[1:])

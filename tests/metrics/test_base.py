@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import polycode_plugins as pc
 from polycode_plugins import plugins
-from polycode_plugins.metrics import MINE, Action, Capacity, Spectrum
+from polycode_plugins.metrics import CKA, MINE, Action, Capacity, Spectrum
 from polycode_plugins.runs.gathering import (
     describe_metric,
     make_metric,
@@ -66,6 +66,11 @@ SPECIAL: dict[type[pc.Metric], dict[str, tuple[Any, ...]]] = {
         "positions": (None, "samples", "features"),
         "precision": ("float64", "float32"),
         "seed": (2**63,),
+    },
+    CKA: {
+        "label": ("other",),
+        "samples": (64, 4096),
+        "seed": (7,),
     },
     MINE: {
         "label": ("other",),

@@ -105,14 +105,15 @@ class SiteCollector:
             self._begin(values)
         if not len(rows):
             return
-        if int(documents[0]) < self._last_document or bool((documents.diff() < 0).any()):
-            raise DataError("the documents come out of order; sort the data by document")
-        self._last_document = int(documents[-1])
         if repeated is not None and len(repeated):
             new = ~torch.isin(rows, repeated.to(rows.device))
             values, mask, rows, documents = values[new], mask[new], rows[new], documents[new]
             if not len(rows):
                 return
+        # A text that came before stands under the number of its first time.
+        if int(documents[0]) < self._last_document or bool((documents.diff() < 0).any()):
+            raise DataError("the documents come out of order; sort the data by document")
+        self._last_document = int(documents[-1])
         self.pool.update(values, mask, rows, documents)
         whole = bool(mask.all())
         if not whole:

@@ -35,6 +35,7 @@ FLOAT32_SPREAD = 1e-4  # of variances; float32 products leave 1e-7 of the strong
 STEP = 29  # no simple fraction of GROUPS
 MOST_KNOWN = 2**16  # rows without a number that are known again
 AGAIN = 0x9E3779B97F4A7C1  # tells the times of a row apart
+EXACT = 768  # width up to which all eigenvectors take no longer than the steps
 LANCZOS = 32  # nodes by which the spectral measure of a direction is known
 
 
@@ -311,15 +312,21 @@ class RowGroups(Accumulator):
 def ranks_of(covariance: Covariance, directions: Tensor) -> tuple[Array, Array]:
     """Where the variance of combinations of features comes from, among the ranks of the spectrum.
 
-    Gaussian quadrature of each direction's spectral measure by Lanczos steps (Golub & Meurant
-    1994).
+    The spectral measure of each direction: by all eigenvectors up to a width of 768, which takes no
+    longer, and above by Gaussian quadrature from Lanczos steps (Golub & Meurant 1994).
 
     directions: [width, k]. Returns ranks [k, nodes], from 1 and not whole, and the shares of the
     direction's variance [k, nodes].
     """
+    directions = directions / directions.norm(dim=0)
+    if len(directions) <= EXACT:
+        found, vectors = covariance.eigenvectors()
+        shares = (vectors.cpu() @ directions).T.square() * found.cpu().clamp_min(0)
+        weights = (shares / shares.sum(dim=1, keepdim=True)).numpy()
+        return np.tile(np.arange(1.0, len(found) + 1), (len(weights), 1)), weights
     values = covariance.eigenvalues().cpu().numpy()
     values = values[values > values[0] * 1e-14]
-    times, now = covariance.multiplier(), directions / directions.norm(dim=0)
+    times, now = covariance.multiplier(), directions
     size = torch.zeros(now.shape[1], dtype=now.dtype)
     diagonal, beside, basis = [], [], []
     for _ in range(min(LANCZOS, len(values))):
