@@ -8,7 +8,7 @@ import pytest
 from page_python import TEXTS, run
 from places import ROOT
 
-from polycode_plugins.commands.main import _parser
+from polycode_plugins.commands.main import parser_of_all
 from polycode_plugins.explainers.records.autoencoders import FITS
 from polycode_plugins.explainers.units.autoencoder import sae_lens
 
@@ -34,7 +34,7 @@ def test_the_commands_are_understood():
     assert len(lines) == 2
     for words in lines:
         assert words[0] == "polycode"
-        assert _parser().parse_args(words[1:]).run is not None
+        assert parser_of_all().parse_args(words[1:]).run is not None
 
 
 def test_the_formats_and_versions_are_those_of_the_code():

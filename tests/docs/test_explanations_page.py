@@ -8,7 +8,7 @@ import matplotlib
 import pytest
 from places import ROOT
 
-from polycode_plugins.commands.main import _parser
+from polycode_plugins.commands.main import parser_of_all
 from polycode_plugins.data import text_documents
 from polycode_plugins.explainers import base
 from polycode_plugins.explainers.comparison import decisions
@@ -56,7 +56,7 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_the_commands_are_understood(words):
-    assert _parser().parse_args(words).run is not None
+    assert parser_of_all().parse_args(words).run is not None
 
 
 def test_the_constants_are_those_of_the_code():

@@ -147,9 +147,9 @@ def test_what_could_not_be_read_again_is_refused_before_the_work(metric, error, 
         (
             Spectrum,
             {"fit": "hubert"},
-            "must be one of 'debiased', 'huber', 'stringer', 'alpha-req'$",
+            "the choices are 'debiased', 'huber', 'stringer', 'alpha-req'$",
         ),
-        (Capacity, {"positions": "x"}, "must be one of 'samples', 'features'$"),
+        (Capacity, {"positions": "x"}, "the choices are 'samples', 'features'$"),
         (Spectrum, {"seed": 0.5}, "seed is 0.5 and must be int$"),
     ],
 )
