@@ -56,6 +56,7 @@ _RECORD: dict[str, Any] = {
     "seed": int | None,
     "shards": list,
     "sites": list,
+    "stopping": dict,
 }
 _PARTS: dict[str, dict[str, Any]] = {
     "model": {

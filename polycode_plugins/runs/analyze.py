@@ -20,6 +20,7 @@ from polycode_plugins.runs.analysis import Analysis
 from polycode_plugins.runs.course import Asked, alone, together
 from polycode_plugins.runs.gathering import make_metrics
 from polycode_plugins.runs.memory import bytes_of
+from polycode_plugins.runs.stopping import Stopping, check_target
 
 
 def analyze(
@@ -40,6 +41,7 @@ def analyze(
     out: str | Path | None = None,
     fresh: bool = False,
     memory: int | str | None = None,
+    target_error: float | None = None,
     progress: bool | None = None,
     command: str | None = None,
     **options: Any,
@@ -74,6 +76,11 @@ def analyze(
             there; by default what the machine has. Statistics that will not fit go through the data
             in several passes, some of the sites in each, where `out` is given and `data` can be
             read again; otherwise they are refused after the first batch.
+        target_error: end the stream when the exponent of `spectrum` is known to within this at
+            every site (half the width of its interval). There are a few looks at the data, each at
+            twice the samples of the one before, and the intervals of the exponents are wide enough
+            to hold with 95% for all of them; `run["stopping"]` says what was reached and how much
+            was saved. For one process and one pass over the data.
         progress: show progress on standard error; by default when that is a terminal.
         command: recorded with the run.
         options: passed to the adapter.
@@ -97,16 +104,34 @@ def analyze(
         text_field=text_field,
         seed=seed,
     )
-    described = {
+    several = distributed.launched() and shard == (0, 1)
+    part = "a process of several" if several else None if shard == (0, 1) else "a shard"
+    exponents = check_target(target_error, made, parts=part)
+    described: dict[str, Any] = {
         "model": identified(source.describe(), source.model),
         "data": _describe_data(data),
         "seed": seed,
         "options": data_options.lasting() | {"train_mode": train_mode},
     }
+    stopping = None
+    if target_error is not None:
+        stopping = Stopping(float(target_error), exponents)
+        described["options"] |= {"target_error": float(target_error)}
     folder = Path(out) if out is not None else None
     limit_bytes = None if memory is None else bytes_of(memory)
-    asked = Asked(source, made, sites, described, data, data_options, train_mode, progress, command)
-    if distributed.launched() and shard == (0, 1):
+    asked = Asked(
+        source,
+        made,
+        sites,
+        described,
+        data,
+        data_options,
+        train_mode,
+        progress,
+        command,
+        stopping,
+    )
+    if several:
         with distributed.group() as (rank, world):
             return together(asked, rank, world, folder, fresh=fresh, memory=limit_bytes)
     return alone(asked, folder, fresh=fresh, memory=limit_bytes)

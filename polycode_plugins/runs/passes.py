@@ -22,6 +22,7 @@ from polycode_plugins.runs.analysis import Analysis, finish, record, statistics_
 from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.runs.memory import Room
 from polycode_plugins.runs.parts import Part, Parts, place
+from polycode_plugins.runs.stopping import Stopping, samples_of
 
 CHECKPOINT_SECONDS = 60.0
 _SHARE = 9  # a checkpoint takes at most one part in ten of the time
@@ -37,6 +38,7 @@ class _Run:
         described: the model, data, seed and options, for the record.
         parts: what an interrupted run has done, and where this one keeps what it does.
         room: for the state; None plans nothing.
+        stopping: when the stream may end before the data does; None for never.
         command: recorded with the run.
     """
 
@@ -49,8 +51,10 @@ class _Run:
         parts: Parts,
         *,
         room: Room | None = None,
+        stopping: Stopping | None = None,
         command: str | None = None,
     ) -> None:
+        self.stopping = stopping
         self.adapter = adapter
         self.metrics = metrics
         self.patterns = patterns
@@ -78,8 +82,12 @@ class _Run:
     ) -> None:
         """Run all batches of this part of the data."""
         with undisturbed(self.adapter.model, train_mode=train_mode):
-            for batch in _shown(self.adapter.batches(data, options), progress):
+            batches = iter(self.adapter.batches(data, options))
+            for batch in _shown(batches, progress):
                 self.take(batch)
+                if self.stopping is not None and self.stopping.reached:
+                    self.stopping.count_rest(batches, self.seconds)
+                    break
         content = options.content
         self.content = content.hexdigest() if content is not None and content.count else None
         if self.parts.pure:
@@ -99,6 +107,7 @@ class _Run:
                     return
                 batch = chosen(batch, ~known)
         sites = list(self.statistics.sites.values())
+        before = samples_of(self.statistics)
         self.statistics.begin(batch.labels, _floats(batch))
         self.adapter.run(batch, sites, self.statistics.receive, seed=self.described["seed"])
         self.statistics.check_sites()
@@ -107,6 +116,8 @@ class _Run:
         if self._room is not None:
             self._room.require(self.statistics, self.described["options"].get("limit"))
             self._room = None  # asked once: what a site holds is known from its first batch
+        if self.stopping is not None and self.stopping.after(self.statistics, before):
+            return
         self._checkpoint_when_due()
 
     def _again(self, batch: Batch) -> None:
@@ -198,7 +209,7 @@ class _Run:
         with _bar(total, "computing", "result", progress) as bar:
             analysis = finish(self.statistics, run, bar)
         analysis.run["seconds"] = self.seconds
-        return analysis
+        return analysis if self.stopping is None else self.stopping.applied(analysis)
 
 
 def _commands(parts: Sequence[Part]) -> list[str]:

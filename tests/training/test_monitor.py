@@ -40,7 +40,7 @@ def trained(steps: int = 6, *, start: int = 0, model: Net | None = None, **optio
     model = model or Net()
     monitor = None
     if options:
-        settings = {"every": 2, "share": math.inf, "limit": 300} | options
+        settings = {"every": 2, "share": math.inf, "limit": 300, "batch_size": 300} | options
         monitor = Monitor(
             model, settings.pop("data", HELD), settings.pop("sites", SITES), **settings
         )
@@ -63,6 +63,7 @@ def trained(steps: int = 6, *, start: int = 0, model: Net | None = None, **optio
     return losses, model, monitor
 
 
+@pytest.mark.slow
 def test_losses_modes_gradients_and_draws_are_as_without_it():
     plain, plain_model, _ = trained()
     watched, model, monitor = trained(metrics=["spectrum", "cka"])
@@ -76,6 +77,7 @@ def test_losses_modes_gradients_and_draws_are_as_without_it():
     assert not any(module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.slow
 def test_a_monitor_that_disturbed_would_be_seen():
     class Drawing(Monitor):
         def after(self, step):
@@ -93,6 +95,7 @@ def test_a_monitor_that_disturbed_would_be_seen():
     assert disturbed != plain
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_analyze_and_cka():
     _, model, monitor = trained(metrics=["spectrum", "cka"])
     model.eval()
@@ -113,6 +116,7 @@ def test_numbers_are_those_of_analyze_and_cka():
         assert monitor.history.points[0].numbers[site]["cka.to_first"][0] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_the_share_of_time_holds_and_is_told(monkeypatch, caplog):
     now = [0.0]
     monkeypatch.setattr(monitor_module.time, "monotonic", lambda: now[0])
@@ -169,6 +173,7 @@ def test_nothing_is_raised_into_the_training(caplog):
     assert "nothing was measured at step 2: MemoryError: no room" in caplog.messages
 
 
+@pytest.mark.slow
 def test_a_dead_site_spares_the_others(caplog):
     model = Net()
     monitor = Monitor(model, HELD, SITES, every=1, share=math.inf)
@@ -205,6 +210,7 @@ def test_a_sharded_model_is_told_and_left_alone(caplog):
     assert any("spread over processes" in message for message in caplog.messages)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_resumed_goes_on_with_its_history(tmp_path):
     out = tmp_path / "curves"
     _, model, _ = trained(4, metrics=["spectrum", "cka"], out=out)
@@ -227,6 +233,7 @@ def test_a_training_that_is_resumed_goes_on_with_its_history(tmp_path):
     assert pc.Analysis.load(out / "first").metrics == ["spectrum", "cka"]
 
 
+@pytest.mark.slow
 def test_a_history_of_other_rows_is_refused(tmp_path):
     trained(2, metrics=["spectrum"], out=tmp_path / "a")
     for other in (
@@ -239,6 +246,7 @@ def test_a_history_of_other_rows_is_refused(tmp_path):
             trained(2, **({"metrics": ["spectrum"], "out": tmp_path / "a"} | other))
 
 
+@pytest.mark.slow
 def test_a_shuffling_loader_gives_the_same_rows_and_draws_nothing():
     loader = torch.utils.data.DataLoader(HELD, 50, shuffle=True)
     plain, *_ = trained()
