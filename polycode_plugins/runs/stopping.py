@@ -220,10 +220,11 @@ def sentences(run: Mapping[str, Any]) -> list[str]:
     )
     if found["stopped_early"]:
         more = "" if found["all_counted"] else "at least "
+        read = f"{found['samples_read']:,} samples a site ({found['rows_read']:,} rows)"
+        saved = f"{more}{found['samples_saved']:,} samples ({found['rows_saved']:,} rows)"
         return [
-            f"every exponent is known to within {found['target']:g} after {found['samples_read']:,} "
-            f"samples a site ({found['rows_read']:,} rows): {more}{found['samples_saved']:,} samples "
-            f"({found['rows_saved']:,} rows) were not needed; {intervals}"
+            f"every exponent is known to within {found['target']:g} after {read}: {saved} were not "
+            f"needed; {intervals}"
         ]
     if not short:
         return [
