@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from polycode_plugins.metrics.pairs import PairMetric
     from polycode_plugins.runs.analysis import Analysis
     from polycode_plugins.runs.analyze import analyze
-    from polycode_plugins.runs.attach import Probe, attach, measure
+    from polycode_plugins.runs.attach import Probe, attach
     from polycode_plugins.runs.cross_cka import cka
     from polycode_plugins.runs.difference import RunDifference, diff
+    from polycode_plugins.runs.measure import measure
 
 _HOMES = {
     "Accumulator": "metrics.base",
@@ -63,7 +64,7 @@ _HOMES = {
     "compare": "explainers.comparison.compare",
     "diff": "runs.difference",
     "load": "loading",
-    "measure": "runs.attach",
+    "measure": "runs.measure",
 }
 _MODULES = ("adapters", "explainers", "information", "metrics", "pages", "theory")
 

@@ -9,7 +9,7 @@ import pytest
 
 OPTIONAL = (
     "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "aiohttp",
-    "plotly", "torchmetrics", "skimage", "lightning", "pytorch_lightning",
+    "plotly", "torchmetrics", "skimage", "vllm", "lightning", "pytorch_lightning",
 )  # fmt: skip
 
 SCRIPT = """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polycode_plugins.commands.arguments import say
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
@@ -20,6 +21,7 @@ def add(commands: Any) -> None:
         help="two finished runs side by side",
         description="Differences of two runs by site, with intervals; CKA between their sites "
         "where both read the same rows and have the metric cka.",
+        examples=["polycode diff before after"],
     )
     parser.set_defaults(run=run)
     parser.add_argument("first", type=Path, help="a run's folder")
@@ -48,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     found = diff(options.first, options.second, sites=pairs or None)
     written = found.report(options.report) if options.report is not None else None
     if options.json:
-        print(json.dumps(found.to_dict()))
+        print_result(json.dumps(found.to_dict()))
     else:
         frame = found.to_dataframe()
         width = shutil.get_terminal_size((100, 24)).columns

@@ -12,7 +12,9 @@ from polycode_plugins.commands.arguments import say
 def add(commands: Any) -> None:
     """Add the command to the parser's."""
     parser = commands.add_parser(
-        "report", help="write the report of a finished run or comparison, or of a training run"
+        "report",
+        help="write the report of a finished run or comparison, or of a training run",
+        examples=["polycode report my-run"],
     )
     parser.set_defaults(run=run)
     parser.add_argument("folder", type=Path, help="a run's folder, or that of a training monitor")

@@ -121,10 +121,14 @@ class Analysis:
         return len(self.results)
 
     def __repr__(self) -> str:
-        tallies = (self.run.get("left_out") or {}).values()
-        most = max((sum(tally.values()) for tally in tallies), default=0)
-        left_out = f"; {most} positions left out" if most else ""
-        return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)}{left_out})"
+        from polycode_plugins.runs.notebook import card
+
+        return card(self, drawn=False).text()
+
+    def _repr_html_(self) -> str:
+        from polycode_plugins.runs.notebook import card
+
+        return card(self, drawn=True).html()
 
     @property
     def warnings(self) -> tuple[SiteWarning, ...]:
@@ -132,7 +136,7 @@ class Analysis:
 
         `str` of one begins with the sites. `result.warnings` has those of one result.
         """
-        return all_warnings(self.metrics, self.results)
+        return (*all_warnings(self.metrics, self.results), *_of_run(self.run, len(self.sites)))
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per site, and a column `metric.field` for every scalar result.
@@ -148,6 +152,20 @@ class Analysis:
                 row |= {f"{label}.{k}": v for k, v in result.scalars().items()}
             rows.append(row)
         return pd.DataFrame(rows)
+
+    def headline(self, metric: str | None = None, *, width: int = 80) -> pd.DataFrame:
+        """What says most of one metric: few columns, rounded, so that they print side by side.
+
+        Args:
+            metric: its label; the first one unless given.
+            width: characters that the printed table may take; what says least goes first.
+
+        Raises:
+            SiteError: for a metric that is not in this analysis.
+        """
+        from polycode_plugins.runs.notebook import headline
+
+        return headline(self, self.metrics[0] if metric is None else metric, width)
 
     def plot(self, metric: str | None = None) -> Figure:
         """One figure with the plot of every metric at every site, or of one metric."""
@@ -246,6 +264,7 @@ class Analysis:
         total: Statistics | None = None
         runs: list[dict[str, Any]] = []
         rows = Rows()
+        left_out: dict[str, dict[str, int]] = {}  # from the records, also of parts that were loaded
         for part in parts:
             run, statistics = _part_of(part)
             _require_parts(runs[0] if runs else run, run, alone=not runs)
@@ -253,12 +272,17 @@ class Analysis:
             if total is None:
                 total = statistics_of(run)
             total.merge(statistics)
+            total.left_out = left_out
+            total.leave_out(run.get("left_out") or {})
+            left_out = total.left_out
             runs.append(run)
         if total is None:
             raise DataError("there is nothing to merge; name the parts")
         if len(runs) == 1:
             return finish(total, runs[0])
-        return finish(total, {**runs[0], **_added(runs), "rows": rows.to_json()})
+        return finish(
+            total, {**runs[0], **_added(runs), "rows": rows.to_json(), "left_out": left_out}
+        )
 
     def report(self, path: str | Path) -> Path:
         """Write the analysis as one self-contained HTML file.
@@ -379,6 +403,21 @@ def _added(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seconds": round(sum(run.get("seconds", 0.0) for run in runs), 1),
         "shards": sorted(shard for run in runs for shard in run.get("shards", [])),
     }
+
+
+def _of_run(run: Mapping[str, Any], total: int) -> Iterator[SiteWarning]:
+    """What the choice of sites and of rows makes of the results."""
+    narrow: Mapping[str, str] = run.get("narrow") or {}
+    if narrow:
+        why = next(iter(narrow.values()))
+        text = f"left out of the default choice, since there can be no result ({why})"
+        yield SiteWarning("sites", tuple(narrow), text, len(set(narrow.values())) > 1, total + 1)
+    special: Mapping[str, int] = run.get("special") or {}
+    if special:
+        most = max(special.values())
+        text = f"{most} of the rows are padding or special tokens, which no mask leaves out"
+        differs = len(set(special.values())) > 1
+        yield SiteWarning("rows", tuple(special), text, differs, total)
 
 
 def statistics_of(run: dict[str, Any]) -> Statistics:

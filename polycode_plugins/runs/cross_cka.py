@@ -37,7 +37,8 @@ def cka(
     Otherwise both models are run on the data, one after the other.
 
     Args:
-        first, second: two analyses, or folders of runs; or two models, as `pc.analyze` takes them.
+        first: an analysis or the folder of a run; or a model, as `pc.analyze` takes it.
+        second: another, of the same sort.
         data: what both models read; for models alone.
         sites: of both, or of the first; for models alone.
         second_sites: of the second model, where they have other names.

@@ -205,7 +205,8 @@ def diff(
     MOVER); of the same rows they mostly go together, and it is then too wide.
 
     Args:
-        first, second: analyses, or folders of runs.
+        first: an analysis, or the folder of a run.
+        second: another.
         sites: {site of the first: site of the second}, where names differ.
 
     Raises:

@@ -130,7 +130,7 @@ def test_the_page_and_the_command(tmp_path: Path, capsys):
     page = tmp_path / "diff.html"
     status = main(["diff", str(tmp_path / "a"), str(tmp_path / "b"), "--report", str(page)])
     said = capsys.readouterr()
-    assert status == 0
+    assert status == 0, said.err
     assert "capacity: redundancy" in said.out
     assert "CKA of the same site" in said.out
     assert "Both runs read the same rows" in said.err

@@ -85,6 +85,7 @@ class SpectrumResult(Result):
         "A steep decay (exponent well above 1) means that a few directions carry the code: it is "
         "redundant and smooth; an exponent below 1 means an efficient, high-dimensional code."
     )
+    documentation: ClassVar[str] = "metrics.html#spectrum-the-exponent"
     headline: ClassVar[tuple[str, ...]] = (
         "exponent",
         "interval_low",
