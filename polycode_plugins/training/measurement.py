@@ -12,7 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Adapter, Batch
+from polycode_plugins.adapters.base import Adapter, Batch, by_default
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PolycodeError
@@ -85,6 +85,9 @@ class EvaluationBatch:
             self.sites: list[Site] = adapter.resolve(sites, self.batches[0])
             trial = Statistics(self._all, self.sites)
             self._take(trial, self.batches[:1])
+            if by_default(sites):
+                trial.drop_refused()
+                self.sites = list(trial.sites.values())
             trial.check_sites()
 
     def measured(self, first: Kept | None) -> Measured:
