@@ -39,7 +39,7 @@ def test_the_uses_run_in_order(elsewhere: Path, capsys: pytest.CaptureFixture[st
 
 def test_the_ways_from_elsewhere_run():
     names = run("docs/from-hugging-face.md", {})
-    assert len(names["analysis"]) == 6
+    assert len(names["analysis"]) == 7
     assert len(names["measured"]) == 7
     mask = names["batch"]["attention_mask"]
     assert set(names["probe"].n_samples.values()) == {int(mask.sum())}
