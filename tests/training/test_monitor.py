@@ -169,8 +169,10 @@ def test_nothing_is_raised_into_the_training(caplog):
     assert model.training
     assert "3 measurements in a row have failed" in monitor.left_off
     assert [p.step for p in monitor.history] == [0, 1, 2, 3, 4]
-    assert monitor.history.points[0].problems == {"": "MemoryError: no room"}
-    assert "nothing was measured at step 2: MemoryError: no room" in caplog.messages
+    assert "MemoryError: no room" in monitor.history.points[0].problems[""]
+    told = [m for m in caplog.messages if m.startswith("nothing was measured at step 2: ")]
+    assert len(told) == 1
+    assert "MemoryError: no room" in told[0]
 
 
 @pytest.mark.slow
@@ -194,7 +196,7 @@ def test_what_could_never_be_measured_is_refused_before_training(tmp_path):
     for settings in ({"sites": "third"}, {"metrics": ["spectra"]}, {"every": 0}, {"share": 0}):
         with pytest.raises(PolycodeError):
             Monitor(model, **({"data": HELD, "sites": SITES} | settings))
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with pytest.raises(PolycodeError, match="shapes cannot be multiplied"):
         Monitor(model, torch.randn(8, 11), SITES)
     with pytest.raises(DataError, match="no batch"):
         Monitor(model, [], SITES)
