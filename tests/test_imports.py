@@ -9,15 +9,17 @@ import pytest
 
 OPTIONAL = (
     "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "aiohttp",
-    "plotly", "torchmetrics", "skimage", "vllm",
+    "plotly", "torchmetrics", "skimage", "vllm", "lightning", "pytorch_lightning",
 )  # fmt: skip
 
 SCRIPT = """
 import importlib, pkgutil, sys
 import polycode_plugins
 for module in pkgutil.walk_packages(polycode_plugins.__path__, "polycode_plugins."):
-    # Of these the one is a program and the other is for those who have torchmetrics.
-    if not module.name.endswith(("__main__", ".torchmetrics")):
+    # Of these the first is a program and the others are for those who have their library.
+    if not module.name.endswith(
+        ("__main__", ".torchmetrics", ".training.trainer", ".training.lightning")
+    ):
         importlib.import_module(module.name)
 print(*sorted(name for name in {optional!r} if name in sys.modules))
 """

@@ -67,6 +67,12 @@ def add(commands: Any) -> None:
         help="what this process may take in all, for example 8GiB (default: what the machine has); "
         "statistics that do not fit take several passes over the data, with --out",
     )
+    parser.add_argument(
+        "--target-error",
+        type=float,
+        metavar="ERROR",
+        help="end when the exponent is known to within this at every site, for example 0.02",
+    )
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
@@ -79,6 +85,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     from polycode_plugins.runs.analyze import analyze
+    from polycode_plugins.runs.stopping import sentences
 
     said = ""
     if options.out is not None and not options.no_report and not options.quiet:
@@ -94,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
         out=options.out,
         fresh=options.fresh,
         memory=options.memory,
+        target_error=options.target_error,
         progress=not options.quiet,
         command=options.command_line,
         **adapter_options(options),
@@ -113,6 +121,8 @@ def run(options: argparse.Namespace) -> int:
             f"{analysis.run['passes']} passes over the data: the statistics of all sites did not "
             "fit into memory together"
         )
+    for sentence in sentences(analysis.run):
+        say(shown(sentence))
     for note in analysis.run["model"].get("notes") or ():
         say(shown(f"model: {note}"))
     for warning in analysis.warnings:

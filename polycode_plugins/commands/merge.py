@@ -33,10 +33,7 @@ def run(options: argparse.Namespace) -> int:
             f"{str(options.out)!r} holds a run already; give a new folder ('polycode report "
             f"{options.out}' writes the report of the one that is there)"
         )
-    parts = [Analysis.load(folder) for folder in options.folders]
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = joined.merge(part)
+    joined = Analysis.merged(options.folders)
     joined.run["commands"] = [*joined.run.get("commands", []), options.command_line]
     joined.save(options.out)
     if not options.no_report:

@@ -13,11 +13,11 @@ def add(commands: Any) -> None:
     """Add the command to the parser's."""
     parser = commands.add_parser(
         "report",
-        help="write the report of a finished run or comparison",
+        help="write the report of a finished run or comparison, or of a training run",
         examples=["polycode report my-run"],
     )
     parser.set_defaults(run=run)
-    parser.add_argument("folder", type=Path, help="a run's folder")
+    parser.add_argument("folder", type=Path, help="a run's folder, or that of a training monitor")
     parser.add_argument("--out", type=Path, help="default: report.html in the folder")
 
 

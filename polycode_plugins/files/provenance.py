@@ -59,6 +59,7 @@ _RECORD: dict[str, Any] = {
     "shards": list,
     "sites": list,
     "special": dict[str, int] | None,
+    "stopping": dict,
 }
 _PARTS: dict[str, dict[str, Any]] = {
     "model": {

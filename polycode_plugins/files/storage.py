@@ -160,13 +160,22 @@ def load(folder: Path) -> tuple[dict[str, Any], tensors.Saved, list[tuple[str, s
     Raises:
         StateError: for a folder that is missing, incomplete, damaged, or of a newer format.
     """
+    run, state = load_parts(folder)
+    return run, state, _read_table(checked(folder, RESULTS, run))
+
+
+def load_parts(folder: Path) -> tuple[dict[str, Any], tensors.Saved]:
+    """The record and the state of a complete run: what merging reads.
+
+    Raises:
+        StateError: as for `load`.
+    """
     run = load_run(folder)
     if not run.get("complete"):
         raise StateError(
             f"the run in {str(folder)!r} was interrupted; repeat its command to finish it"
         )
-    state = load_state(folder, run)
-    return run, state, _read_table(checked(folder, RESULTS, run))
+    return run, load_state(folder, run)
 
 
 def load_run(folder: Path) -> dict[str, Any]:

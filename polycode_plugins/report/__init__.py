@@ -10,8 +10,9 @@ from polycode_plugins.files import storage
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
     from polycode_plugins.runs.difference import RunDifference
+    from polycode_plugins.training.history import History
 
-__all__ = ["write", "write_difference"]
+__all__ = ["write", "write_difference", "write_training"]
 
 
 def write(analysis: Analysis, path: str | Path) -> Path:
@@ -38,3 +39,16 @@ def write_difference(found: RunDifference, path: str | Path) -> Path:
     from polycode_plugins.report.difference_page import page_of
 
     return storage.write_text(Path(path), render(page_of(found)))
+
+
+def write_training(history: History, path: str | Path) -> Path:
+    """Write the curves of a training run; the file appears whole or not at all.
+
+    Raises:
+        PluginError: when the report extra is not installed.
+        StateError: when the file cannot be written.
+    """
+    from polycode_plugins.pages.pages import render
+    from polycode_plugins.report.training_page import page_of
+
+    return storage.write_text(Path(path), render(page_of(history)))

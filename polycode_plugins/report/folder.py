@@ -1,4 +1,4 @@
-"""One report for what a folder holds: an analysis, a comparison, or both of one model."""
+"""One report for what a folder holds: an analysis, a comparison, both of one model, a history."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from polycode_plugins.errors import StateError
 from polycode_plugins.files import storage
 from polycode_plugins.files.weights import format_of
+from polycode_plugins.training.history import HISTORY, History
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.outcome import Comparison
@@ -24,7 +25,7 @@ def write_folder(
     """Write the report of a folder, and say what of it the report leaves out.
 
     Args:
-        folder: with a run, a comparison, or both.
+        folder: with a run, a comparison, or both; or with the history of a training run.
         path: of the report.
         analysis, comparison: where the caller has them; read from the folder otherwise. What is
             given is always reported, what else the folder holds only if it is of the same model.
@@ -37,6 +38,9 @@ def write_folder(
             is given.
         PluginError: when the report extra is not installed.
     """
+    held = any((folder / name).exists() for name in (storage.RUN, storage.COMPARISON))
+    if (folder / HISTORY).is_file() and not held:
+        return History.load(folder).report(path), ""
     given = analysis if analysis is not None else comparison
     other = "analysis" if comparison is not None else "comparison"
     try:

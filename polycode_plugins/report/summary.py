@@ -10,6 +10,7 @@ from polycode_plugins.metrics.chapter import View, findings_of, heat_rows
 from polycode_plugins.metrics.site_warnings import SiteWarning
 from polycode_plugins.pages.heat_maps import HeatMap
 from polycode_plugins.pages.pages import Part, Prose, Section
+from polycode_plugins.runs.stopping import sentences
 
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
@@ -29,7 +30,9 @@ class Doubts:
 def summary(analysis: Analysis, views: Sequence[View]) -> Section:
     """What was found, per question one sentence or two; where; and what is doubtful."""
     parts: list[Part] = []
-    if found := [sentence for view in views for sentence in findings_of(view)]:
+    found = [sentence for view in views for sentence in findings_of(view)]
+    found += [f"{said[:1].upper()}{said[1:]}." for said in sentences(analysis.run)]
+    if found:
         parts.append(Prose(found))
     if rows := [row for view in views for row in heat_rows(view)]:
         parts.append(

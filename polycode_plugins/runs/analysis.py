@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from polycode_plugins.activations import AXES, Site
-from polycode_plugins.errors import PolycodeError, SiteError, StateError, near
+from polycode_plugins.errors import DataError, PolycodeError, SiteError, StateError, near
 from polycode_plugins.files import guards, storage
 from polycode_plugins.files.provenance import Rows, same_analysis
 from polycode_plugins.metrics.base import Metric, Result
@@ -245,30 +245,44 @@ class Analysis:
                 options and data, and no row of the data in both; and for what was attached or
                 measured, whose rows nobody has numbered.
         """
-        same_analysis(self.run, other.run)
-        if not self.run["rows"]["count"]:
-            raise StateError(
-                f"what was {self.run['data']} has rows without numbers in the data, so nothing "
-                "tells whether a row is in both parts; gather all in one pass of attach, merge "
-                "shards of pc.analyze, or merge TorchMetric objects"
-            )
-        rows = Rows.from_json(self.run["rows"]).joined(Rows.from_json(other.run["rows"]))
-        if self.run.get("content") is None:
-            raise StateError(
-                "nothing proves that both parts are of the same data: their records hold no digest "
-                "of its content (made by an older version, or read by an adapter that adds nothing "
-                "to DataOptions.content); run the parts again, or analyse all of the data in one "
-                "run"
-            )
-        statistics = statistics_of(self.run)
-        statistics.merge(self.statistics)
-        statistics.merge(other.statistics)
-        statistics.left_out = {}  # known from the records, also of parts that were loaded
-        for part in (self.run, other.run):
-            statistics.leave_out(part.get("left_out") or {})
-        run = {**self.run, **_added(self.run, other.run), "rows": rows.to_json()}
-        run["left_out"] = statistics.left_out
-        return finish(statistics, run)
+        return Analysis.merged([self, other])
+
+    @classmethod
+    def merged(cls, parts: Iterable[Analysis | str | Path]) -> Analysis:
+        """The analysis of the data of all parts together, read one after the other.
+
+        However many there are, memory holds the statistics of all so far and of one part, and the
+        results are computed once.
+
+        Args:
+            parts: analyses, or the folders of runs; none of them is changed.
+
+        Raises:
+            DataError: for no part at all.
+            StateError: as for `merge`.
+        """
+        total: Statistics | None = None
+        runs: list[dict[str, Any]] = []
+        rows = Rows()
+        left_out: dict[str, dict[str, int]] = {}  # from the records, also of parts that were loaded
+        for part in parts:
+            run, statistics = _part_of(part)
+            _require_parts(runs[0] if runs else run, run, alone=not runs)
+            rows = rows.joined(Rows.from_json(run["rows"]))
+            if total is None:
+                total = statistics_of(run)
+            total.merge(statistics)
+            total.left_out = left_out
+            total.leave_out(run.get("left_out") or {})
+            left_out = total.left_out
+            runs.append(run)
+        if total is None:
+            raise DataError("there is nothing to merge; name the parts")
+        if len(runs) == 1:
+            return finish(total, runs[0])
+        return finish(
+            total, {**runs[0], **_added(runs), "rows": rows.to_json(), "left_out": left_out}
+        )
 
     def report(self, path: str | Path) -> Path:
         """Write the analysis as one self-contained HTML file.
@@ -348,17 +362,46 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
     return Analysis(statistics, results, run)
 
 
-def _added(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """What the records of two parts say of the work, for both together."""
-    commands = [c for run in (a, b) for c in run.get("commands", [run.get("command")]) if c]
+def _part_of(part: Analysis | str | Path) -> tuple[dict[str, Any], Statistics]:
+    """The record and the statistics of a part; those of a folder without its results."""
+    if isinstance(part, Analysis):
+        return part.run, part.statistics
+    run, state = storage.load_parts(Path(part))
+    statistics = statistics_of(run)
+    statistics.load_state(state)
+    statistics.batches = int(run.get("batches", 0))
+    return run, statistics
+
+
+def _require_parts(first: Mapping[str, Any], run: Mapping[str, Any], *, alone: bool) -> None:
+    """Raise StateError unless a run is proven to be a part of the same analysis as the first."""
+    if not alone:
+        same_analysis(first, run)
+    if not run["rows"]["count"]:
+        raise StateError(
+            f"what was {run['data']} has rows without numbers in the data, so nothing "
+            "tells whether a row is in both parts; gather all in one pass of attach, merge "
+            "shards of pc.analyze, or merge TorchMetric objects"
+        )
+    if not alone and run.get("content") is None:
+        raise StateError(
+            "nothing proves that both parts are of the same data: their records hold no digest "
+            "of its content (made by an older version, or read by an adapter that adds nothing "
+            "to DataOptions.content); run the parts again, or analyse all of the data in one run"
+        )
+
+
+def _added(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the records of the parts say of the work, for all together."""
+    commands = [c for run in runs for c in run.get("commands", [run.get("command")]) if c]
     return {
-        "batches": a.get("batches", 0) + b.get("batches", 0),
+        "batches": sum(run.get("batches", 0) for run in runs),
         "command": None,  # several, below
         "commands": list(dict.fromkeys(commands)),
         "complete": True,
-        "parts": a.get("parts", 1) + b.get("parts", 1),
-        "seconds": round(a.get("seconds", 0.0) + b.get("seconds", 0.0), 1),
-        "shards": sorted([*a.get("shards", []), *b.get("shards", [])]),
+        "parts": sum(run.get("parts", 1) for run in runs),
+        "seconds": round(sum(run.get("seconds", 0.0) for run in runs), 1),
+        "shards": sorted(shard for run in runs for shard in run.get("shards", [])),
     }
 
 

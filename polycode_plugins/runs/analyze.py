@@ -22,6 +22,7 @@ from polycode_plugins.runs.analysis import Analysis
 from polycode_plugins.runs.course import Asked, alone, together
 from polycode_plugins.runs.gathering import make_metrics
 from polycode_plugins.runs.memory import bytes_of
+from polycode_plugins.runs.stopping import Stopping, check_target
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def analyze(
     out: str | Path | None = None,
     fresh: bool = False,
     memory: int | str | None = None,
+    target_error: float | None = None,
     progress: bool | None = None,
     command: str | None = None,
     **options: Any,
@@ -81,6 +83,11 @@ def analyze(
             there; by default what the machine has. Statistics that will not fit go through the data
             in several passes, some of the sites in each, where `out` is given and `data` can be
             read again; otherwise they are refused after the first batch.
+        target_error: end the stream when the exponent of `spectrum` is known to within this at
+            every site (half the width of its interval). There are a few looks at the data, each at
+            twice the samples of the one before, and the intervals of the exponents are wide enough
+            to hold with 95% for all of them; `run["stopping"]` says what was reached and how much
+            was saved. For one process and one pass over the data.
         progress: show progress on standard error; by default when that is a terminal.
         command: recorded with the run.
         options: passed to the adapter.
@@ -113,14 +120,33 @@ def analyze(
     for metric in made:
         metric.admit(source.model, train_mode=train_mode)
     _LOG.info("loaded with the adapter %s", source.name)
-    described = {
+    several = distributed.launched() and shard == (0, 1)
+    part = "a process of several" if several else None if shard == (0, 1) else "a shard"
+    part = "an engine's worker" if source.gathers else part
+    exponents = check_target(target_error, made, parts=part)
+    described: dict[str, Any] = {
         "model": identified(source.describe(), source.model),
         "data": _describe_data(data),
         "seed": seed,
         "options": data_options.lasting() | {"train_mode": train_mode},
     }
-    asked = Asked(source, made, sites, described, data, data_options, train_mode, progress, command)
-    if distributed.launched() and shard == (0, 1):
+    stopping = None
+    if target_error is not None:
+        stopping = Stopping(float(target_error), exponents)
+        described["options"] |= {"target_error": float(target_error)}
+    asked = Asked(
+        source,
+        made,
+        sites,
+        described,
+        data,
+        data_options,
+        train_mode,
+        progress,
+        command,
+        stopping,
+    )
+    if several:
         with distributed.group() as (rank, world):
             return together(asked, rank, world, folder, fresh=fresh, memory=limit_bytes)
     return alone(asked, folder, fresh=fresh, memory=limit_bytes)

@@ -13,7 +13,7 @@ from typing import Any
 
 from polycode_plugins.adapters.base import Adapter, Sites
 from polycode_plugins.data_options import DataOptions
-from polycode_plugins.errors import PolycodeError, StateError
+from polycode_plugins.errors import DataError, PolycodeError, StateError
 from polycode_plugins.files import guards, storage
 from polycode_plugins.files.content import ContentDigest
 from polycode_plugins.files.provenance import FORMAT, Rows, same_analysis
@@ -25,6 +25,7 @@ from polycode_plugins.runs.gathering import describe_metric
 from polycode_plugins.runs.memory import Room, TooLarge, separable
 from polycode_plugins.runs.parts import Parts
 from polycode_plugins.runs.passes import _Run, other_rows
+from polycode_plugins.runs.stopping import Stopping
 
 PLAN = "plan.json"
 
@@ -43,6 +44,7 @@ class Asked:
         train_mode: see `analyze`.
         progress: see `analyze`.
         command: see `analyze`.
+        stopping: when the stream may end before the data does; None for never.
     """
 
     adapter: Adapter
@@ -54,6 +56,7 @@ class Asked:
     train_mode: bool
     progress: bool | None
     command: str | None
+    stopping: Stopping | None = None
 
     def run(self, own: Parts, room: Room | None, patterns: Sequence[str] | None = None) -> _Run:
         """One pass for these sites, or all that are asked for."""
@@ -64,6 +67,7 @@ class Asked:
             self.described,
             own,
             room=room,
+            stopping=self.stopping,
             command=self.command,
         )
 
@@ -132,9 +136,15 @@ def _plan(asked: Asked, run: _Run, folder: Path | None, error: TooLarge) -> list
 
     Raises:
         TooLarge: where there can be no several passes.
+        DataError: where the stream may end early, which each pass would do elsewhere.
     """
     again = not isinstance(asked.data, Iterator)
     begun = run.parts.seen.count > 0
+    if asked.stopping is not None:
+        raise DataError(
+            f"target_error needs the statistics of all sites in one pass ({error}); give more "
+            "memory, fewer sites, or leave target_error out"
+        ) from error
     assert run.statistics is not None
     groups = error.groups if separable(run.statistics, error.groups) else []
     if folder is None or not groups or not again or begun:

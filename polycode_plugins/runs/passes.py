@@ -25,6 +25,7 @@ from polycode_plugins.runs.elsewhere import Elsewhere, gathered_elsewhere
 from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.runs.memory import Room
 from polycode_plugins.runs.parts import Part, Parts, place
+from polycode_plugins.runs.stopping import Stopping, samples_of
 
 _LOG = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0
@@ -41,6 +42,7 @@ class _Run:
         described: the model, data, seed and options, for the record.
         parts: what an interrupted run has done, and where this one keeps what it does.
         room: for the state; None plans nothing.
+        stopping: when the stream may end before the data does; None for never.
         command: recorded with the run.
     """
 
@@ -53,8 +55,10 @@ class _Run:
         parts: Parts,
         *,
         room: Room | None = None,
+        stopping: Stopping | None = None,
         command: str | None = None,
     ) -> None:
+        self.stopping = stopping
         self.adapter = adapter
         self.metrics = metrics
         self.patterns = patterns
@@ -86,9 +90,13 @@ class _Run:
         with undisturbed(self.adapter.model, train_mode=train_mode), self._stack:
             total, most = total_rows(data, options)
             with bar("streaming", "row", total, progress, most=most) as shown:
-                for batch in self.adapter.batches(data, options):
+                batches = iter(self.adapter.batches(data, options))
+                for batch in batches:
                     self.take(batch)
                     shown.update(len(batch))
+                    if self.stopping is not None and self.stopping.reached:
+                        self.stopping.count_rest(batches, self.seconds)
+                        break
             self._fetch()
         _LOG.info("streamed %d rows, %.1f s since the beginning", self.rows.count, self.seconds)
         self._elsewhere = None
@@ -110,6 +118,7 @@ class _Run:
                 if whole:
                     return
                 batch = chosen(batch, ~known)
+        before = samples_of(self.statistics)
         if self._elsewhere is not None:
             self.adapter.forward(batch)
             self._elsewhere.check()
@@ -127,6 +136,8 @@ class _Run:
         if self._room is not None and self._elsewhere is None:
             self._room.require(self.statistics, self.described["options"].get("limit"))
             self._room = None  # asked once: what a site holds is known from its first batch
+        if self.stopping is not None and self.stopping.after(self.statistics, before):
+            return
         self._checkpoint_when_due()
 
     def _again(self, batch: Batch) -> None:
@@ -246,7 +257,7 @@ class _Run:
             analysis = finish(self.statistics, run, shown)
         analysis.run["seconds"] = self.seconds
         _LOG.info("computed %d results, %.1f s since the beginning", total, self.seconds)
-        return analysis
+        return analysis if self.stopping is None else self.stopping.applied(analysis)
 
 
 def _commands(parts: Sequence[Part]) -> list[str]:

@@ -77,3 +77,19 @@ def test_shards_merge_to_the_whole_run(tmp_path, text, capsys):
     assert run("merge", tmp_path / "0", tmp_path / "0", "--out", tmp_path / "twice") == 2
     assert "count it twice" in capsys.readouterr().err
     assert run("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "both") == 2
+
+
+@pytest.mark.slow
+def test_several_parts_are_joined_in_one_go_as_one_run_has_them():
+    count = 10
+    many = [part(i, count) for i in range(count)]
+    joined = pc.Analysis.merged(many)
+    same(joined, whole())
+    assert joined.run["parts"] == count
+    assert joined.run["shards"] == [[i, count] for i in range(count)]
+    assert joined.n_samples("1") == whole().n_samples("1")
+    same(pc.Analysis.merged(reversed(many)), whole())
+    with pytest.raises(pc.StateError, match="is in both parts"):
+        pc.Analysis.merged([*many, many[7]])
+    with pytest.raises(pc.DataError, match="nothing to merge"):
+        pc.Analysis.merged([])

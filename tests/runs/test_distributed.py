@@ -60,6 +60,20 @@ def test_several_processes_equal_one(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_moments_of_three_processes_are_those_of_one_up_to_rounding(tmp_path: Path):
+    done = torchrun(3, *COMMON, "--dtype", "float64", "--out", str(tmp_path / "three"))
+    assert done.returncode == 0, done.stderr
+    one = pc.analyze(limit=30, batch_size=5, sites=[SITE], dtype="float64")
+    three = pc.Analysis.load(tmp_path / "three")
+    assert three.run["rows"]["digest"] == one.run["rows"]["digest"]
+    a, b = (
+        x.statistics.accumulators(SITE, "spectrum")["covariance"].eigenvalues()
+        for x in (one, three)
+    )
+    assert float((a - b).abs().max() / a.max()) < 1e-10
+
+
+@pytest.mark.slow
 def test_a_mistake_ends_all_processes_with_its_sentence():
     done = torchrun(2, *COMMON, "--metrics", "spectrm")  # before a model is loaded
     assert done.returncode != 0

@@ -31,13 +31,12 @@ from polycode_plugins.metrics.spectrum.law.breaks import find_break
 from polycode_plugins.metrics.spectrum.law.domain import Curve, curve, domain
 from polycode_plugins.metrics.spectrum.law.matching import (
     CELLS,
-    FLAT,
     Binned,
     Matched,
     binned,
     match,
 )
-from polycode_plugins.metrics.spectrum.law.power_law_result import Break, PowerLawFit
+from polycode_plugins.metrics.spectrum.law.power_law_result import Break, PowerLawFit, Spread
 from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array
 from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.summaries import checked_eigenvalues, checked_samples
@@ -199,19 +198,21 @@ def _fitted(asked: _Question) -> PowerLawFit:
     if fit == "debiased":
         assert tested is not None
         bins = len(data.sizes)
-        interval: tuple[float, float] | None = _interval(single)
+        spreads: tuple[Spread, ...] | None = (_spread(single),)
         if asked.widest != rows:
-            interval = _widened(single, asked, first, last, spanned)
-        shared["irregular"] = shared["irregular"] or interval is None
-        return PowerLawFit(
+            spreads = _widened(single, asked, first, last, spanned)
+        shared["irregular"] = shared["irregular"] or spreads is None
+        fitted = PowerLawFit(
             exponent=float(single.parameters[1]),
-            interval=interval,
+            interval=spreads[0].interval(0.95) if spreads is not None else None,
+            spreads=spreads or (),
             r_squared=_r_squared(data.values[:bins], single.fitted[:bins], data.sizes),
             intercept=intercept,
             line_slope=slope,
             tail_exponent=float(single.parameters[2]) if data.tail else None,
             **shared,
         )
+        return fitted.at_level(0.95)
     if fit == "stringer":
         slope, intercept, r_squared = _line(x, y, 1 / np.arange(first, last + 1))
     if fit == "huber":
@@ -230,8 +231,8 @@ def _fitted(asked: _Question) -> PowerLawFit:
 
 def _widened(
     near: Matched, asked: _Question, first: int, last: int, width: int
-) -> tuple[float, float] | None:
-    """The interval that also holds with the widest correlation; None where it leaves too few."""
+) -> tuple[Spread, ...] | None:
+    """Spreads that also hold with the widest correlation; None where it leaves too few."""
     values, dof = np.frombuffer(asked.values), asked.n_samples - 1
     usable = min(len(values), asked.width, int(dof), asked.widest.ranks(dof, asked.width))
     if usable - first + 1 < MIN_RANKS:
@@ -246,9 +247,7 @@ def _widened(
         if found is None:
             return None
         single = found[1]
-    low, high = _interval(single)
-    own = _interval(near)
-    return min(own[0], low), max(own[1], high)
+    return _spread(near), _spread(single)
 
 
 def checked_ranks(ranks: Any) -> tuple[int, int | None]:
@@ -379,23 +378,15 @@ def _chance(single: Matched) -> float:
     return float(chdtrc(single.freedom, single.freedom * single.dispersion))
 
 
-def _interval(single: Matched) -> tuple[float, float]:
-    """95% interval of the exponent.
-
-    The expected noise gives one, with the normal quantile. Noise above it shows as scatter around
-    the curve and gives another, with Student's; the wider of both holds.
-    """
-    from scipy.special import ndtri, stdtrit
-
-    scatter = float(stdtrit(single.freedom, 0.975) * np.sqrt(single.dispersion))
-    half = max(float(ndtri(0.975)), scatter) * float(np.sqrt(single.covariance[1, 1]))
-    exponent = float(single.parameters[1])
-    if exponent >= FLAT:
-        return max(0.0, exponent - half), exponent + half
-    # Close to flat it is the square that is estimated evenly.
-    half *= 2 * exponent
-    low, high = (float(np.sqrt(max(0.0, single.squared + side))) for side in (-half, half))
-    return min(low, exponent), max(high, exponent)
+def _spread(single: Matched) -> Spread:
+    """What the intervals of the exponent are made of."""
+    return Spread(
+        exponent=float(single.parameters[1]),
+        squared=float(single.squared),
+        error=float(np.sqrt(single.covariance[1, 1])),
+        freedom=single.freedom,
+        dispersion=float(single.dispersion),
+    )
 
 
 def _line(x: Array, y: Array, weights: Array) -> tuple[float, float, float]:

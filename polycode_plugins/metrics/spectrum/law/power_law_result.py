@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.law.domain import Domain
+from polycode_plugins.metrics.spectrum.law.matching import FLAT
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,42 @@ class Break:
     slope_after: float | None
     statistic: float
     p_value: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What an interval of the exponent is made of, at whichever level.
+
+    Attributes:
+        exponent: as it was estimated.
+        squared: its square before it was held to be positive, which is what a spectrum close to
+            flat depends on.
+        error: standard error for Gaussian rows.
+        freedom: degrees of freedom of the scatter around the matched curve.
+        dispersion: that scatter, in units of the variance that Gaussian samples have.
+    """
+
+    exponent: float
+    squared: float
+    error: float
+    freedom: int
+    dispersion: float
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """(low, high) that holds the population's exponent with the probability `level`.
+
+        The expected noise gives one, with the normal quantile. Noise above it shows as scatter
+        around the curve and gives another, with Student's; the wider of both holds.
+        """
+        upper = (1 + level) / 2
+        scatter = float(stdtrit(self.freedom, upper) * np.sqrt(self.dispersion))
+        half = max(float(ndtri(upper)), scatter) * self.error
+        if self.exponent >= FLAT:
+            return max(0.0, self.exponent - half), self.exponent + half
+        # Close to flat it is the square that is estimated evenly.
+        half *= 2 * self.exponent
+        low, high = (float(np.sqrt(max(0.0, self.squared + side))) for side in (-half, half))
+        return min(low, self.exponent), max(high, self.exponent)
 
 
 @dataclass(frozen=True)
@@ -60,6 +101,11 @@ class PowerLawFit:
         untested: why the samples could not tell one power law from others; None where they could.
         domain: the widest range of ranks over which one power law describes the population's
             spectrum, whatever `ranks` were asked for; None where none spans 0.3 decades.
+        level: nominal level of `interval`: above 0.95 where a stream was looked at several times
+            and ended when the interval was narrow enough, so that it holds with 95% for all of
+            that.
+        spreads: what intervals of other levels are made of, see `at_level`; of each way to take
+            the rows' correlation.
         deviation: root mean square [decades] by which the population's spectrum is off one law over
             `ranks`, with what noise adds taken off; None where it could not be corrected.
     """
@@ -82,6 +128,27 @@ class PowerLawFit:
     untested: str | None = None
     domain: Domain | None = None
     deviation: float | None = None
+    level: float = 0.95
+    spreads: tuple[Spread, ...] = ()
+
+    def at_level(self, level: float) -> PowerLawFit:
+        """The same fit with the interval of another level; without one where it has none.
+
+        Raises:
+            DataError: for a level that is not between 0 and 1, or a fit of an earlier version.
+        """
+        if not 0 < level < 1:
+            raise DataError(f"a level lies between 0 and 1, not {level!r}")
+        if self.interval is None:
+            return replace(self, level=level)
+        if not self.spreads:
+            raise DataError(
+                "this fit was made by an earlier version, which kept its 95% interval alone; "
+                "compute it anew"
+            )
+        ends = [one.interval(level) for one in self.spreads]
+        interval = min(low for low, _ in ends), max(high for _, high in ends)
+        return replace(self, level=level, interval=interval)
 
     @property
     def slope(self) -> float:
@@ -132,6 +199,7 @@ class PowerLawFit:
             values["evidence"] = Break(**values["evidence"])
         if values.get("domain") is not None:
             values["domain"] = Domain.from_dict(values["domain"])
+        values["spreads"] = tuple(Spread(**one) for one in values.get("spreads", ()))
         return cls(**values)
 
     def describe(self) -> str:
@@ -139,7 +207,8 @@ class PowerLawFit:
         first, last = self.ranks
         said = f"exponent {self.exponent:.3f} over ranks {first}-{last}"
         if self.interval is not None:
-            said += f" (95% interval {self.interval[0]:.3f} to {self.interval[1]:.3f})"
+            said += f" (95% interval {self.interval[0]:.3f} to {self.interval[1]:.3f}"
+            said += ")" if self.level == 0.95 else ", for all the looks at the stream)"
         elif self.fit == "debiased":
             said += " (no interval: the rows are too heavy-tailed, or too sparse, for so few)"
         else:
