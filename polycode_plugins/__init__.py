@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
     from polycode_plugins.runs.analyze import analyze
     from polycode_plugins.runs.attach import Probe, attach, measure
+    from polycode_plugins.runs.cross_cka import cka
 
 _HOMES = {
     "Accumulator": "metrics.base",
@@ -56,6 +57,7 @@ _HOMES = {
     "Site": "activations",
     "analyze": "runs.analyze",
     "attach": "runs.attach",
+    "cka": "runs.cross_cka",
     "compare": "explainers.comparison.compare",
     "load": "loading",
     "measure": "runs.attach",
@@ -87,6 +89,7 @@ __all__ = [
     "adapters",
     "analyze",
     "attach",
+    "cka",
     "compare",
     "explainers",
     "information",

@@ -152,6 +152,7 @@ def _print_table(analysis: Analysis, *, as_json: bool) -> None:
         rows = pd.DataFrame([result.scalars() for result in found.values()], index=list(found))
         few = next(iter(found.values())).headline or rows.select_dtypes("number").columns
         rows = rows[[c for c in few if c in rows]]
+        rows = rows.astype({c: float for c in rows if rows[c].isna().all()})  # None is printed
         width = shutil.get_terminal_size((100, 24)).columns
         print(f"\n{label}")
         print(rows.to_string(float_format=lambda v: f"{v:.4g}", na_rep="-", line_width=width))

@@ -12,11 +12,14 @@ from polycode_plugins.metrics.capacity.metric import Capacity
 from polycode_plugins.metrics.capacity.result import CapacityResult
 from polycode_plugins.metrics.capacity.weight_capacity import capacity_of_weights
 from polycode_plugins.metrics.chapter import View
+from polycode_plugins.metrics.cka.cross import CrossCKA
+from polycode_plugins.metrics.cka.metric import CKA
+from polycode_plugins.metrics.cka.result import CKAResult
 from polycode_plugins.metrics.hook import MetricHook
-from polycode_plugins.metrics.mine.joint import Reservoir
 from polycode_plugins.metrics.mine.metric import MINE
 from polycode_plugins.metrics.mine.result import MINEResult
 from polycode_plugins.metrics.pairs import PairMetric, Partner
+from polycode_plugins.metrics.reservoir import Reservoir
 from polycode_plugins.metrics.spectrum.law.cross_validated import (
     CrossValidatedSpectrum,
     cross_validated_spectrum,
@@ -24,13 +27,16 @@ from polycode_plugins.metrics.spectrum.law.cross_validated import (
 from polycode_plugins.metrics.spectrum.metric import Spectrum, SpectrumResult
 
 __all__ = [
+    "CKA",
     "MINE",
     "Accumulator",
     "Action",
     "ActionResult",
+    "CKAResult",
     "Capacity",
     "CapacityResult",
     "Covariance",
+    "CrossCKA",
     "CrossValidatedSpectrum",
     "FeatureCapacity",
     "Grave",

@@ -11,7 +11,7 @@ from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.adapters.evidence.points import hook_axes
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.base import Accumulator, Metric, check_finite
-from polycode_plugins.metrics.pairs import result_at
+from polycode_plugins.metrics.pairs import result_at, results_together
 from polycode_plugins.precision import full_precision
 
 
@@ -53,7 +53,8 @@ class MetricHook:
             )
         sites = [Site(name, depth) for depth, name in enumerate(self._accumulators)]
         with full_precision():
-            return {
-                site.name: result_at(self.metric, site, sites, self._accumulators.__getitem__)
-                for site in sites
-            }
+            found = self._accumulators.__getitem__
+            together = results_together(self.metric, sites, found)
+            if together is not None:
+                return dict(together)
+            return {site.name: result_at(self.metric, site, sites, found) for site in sites}

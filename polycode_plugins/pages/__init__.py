@@ -1,13 +1,14 @@
 """Pages: charts, tables and the shell around them. Nothing here knows what is shown.
 
 What a chapter of the report is built of, see `Result.chapter`: prose and warnings, charts of
-quantities by depth, charts of curves, tables, pictures.
+quantities by depth, charts of curves, matrices, tables, pictures.
 """
 
 from polycode_plugins.pages.charts import Axis, Chart, Choice, Series
 from polycode_plugins.pages.curve_charts import Curve, curves
 from polycode_plugins.pages.depth_charts import Quantity, by_depth
 from polycode_plugins.pages.heat_maps import HeatMap, HeatRow
+from polycode_plugins.pages.matrices import Matrix
 from polycode_plugins.pages.pages import (
     Copyable,
     Facts,
@@ -35,6 +36,7 @@ __all__ = [
     "Figure",
     "HeatMap",
     "HeatRow",
+    "Matrix",
     "Page",
     "Part",
     "Pictures",

@@ -290,13 +290,24 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
     # The matrices of a result are small: BLAS with threads of its own waits for them longer than it
     # computes, three times as long at 30 sites of width 576.
     workers = min(len(statistics.sites), os.cpu_count() or 1) or 1
+    together: dict[str, Mapping[str, Result] | None] = {}  # by metric, then by site
+    failed: set[str] = set()  # labels of metrics that failed for all sites at once
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         begun = {site: pool.submit(beside, site) for site in statistics.sites}
+        for metric in statistics.metrics:
+            try:
+                together[metric.label] = statistics.compute_all(metric)
+            except PolycodeError as error:
+                failures.append(("", error))
+                failed.add(metric.label)
         for site in statistics.sites:
             results[site] = {}
             made = begun[site].result()
             for metric in statistics.metrics:
-                found = made.get(metric.label) or computed(site, metric)
+                if metric.label in failed:
+                    continue
+                known = together[metric.label] or {}
+                found = made.get(metric.label) or known.get(site) or computed(site, metric)
                 if isinstance(found, PolycodeError):
                     failures.append((site, found))
                 else:
@@ -305,7 +316,7 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
                     progress.update()
     if failures:
         (_, first), *others = failures
-        more = list(dict.fromkeys(site for site, _ in others))
+        more = list(dict.fromkeys(site for site, _ in others if site))
         at = f" (and more at {listed(more)})" if more else ""
         raise type(first)(f"{first}{at}") from first
     run = run | {

@@ -19,7 +19,7 @@ from polycode_plugins.errors import DataError, PluginError, PolycodeError, State
 from polycode_plugins.files import guards
 from polycode_plugins.files.tensors import Lazy
 from polycode_plugins.metrics.base import Accumulator, Memory, Metric, Result, check_finite
-from polycode_plugins.metrics.pairs import PairMetric, result_at
+from polycode_plugins.metrics.pairs import PairMetric, result_at, results_together
 from polycode_plugins.precision import full_precision
 
 Results = dict[str, dict[str, Result]]  # by site, then by the metric's label
@@ -133,7 +133,11 @@ class Statistics:
         for site, batch in self._first.items():
             needs = [a.memory(batch, rows) for a in self._held[site].values()]
             found[site] = Memory(sum(n.held for n in needs), max(n.computing for n in needs))
-        return found
+        pairs = [m for m in self.metrics if isinstance(m, PairMetric)]
+        together = max((m.working_memory(self._first, rows) for m in pairs), default=0)
+        return {
+            site: Memory(need.held, max(need.computing, together)) for site, need in found.items()
+        }
 
     def accumulators(self, site: str, label: str) -> dict[str, Accumulator]:
         """The accumulators of one metric at one site, under the metric's own names."""
@@ -155,6 +159,22 @@ class Statistics:
                 )
         except PolycodeError as error:
             raise type(error)(f"{metric.label} of site {site!r}: {error}") from error
+
+    def compute_all(self, metric: Metric) -> Mapping[str, Result] | None:
+        """The results of a metric at all sites, where it works them out together; None otherwise.
+
+        Raises:
+            DataError: where one is undefined.
+        """
+        try:
+            with full_precision():
+                return results_together(
+                    metric,
+                    list(self.sites.values()),
+                    lambda name: self.accumulators(name, metric.label),
+                )
+        except PolycodeError as error:
+            raise type(error)(f"{metric.label}: {error}") from error
 
     def merge(self, other: Statistics) -> None:
         """Take in everything another set of statistics has seen; sites and metrics must agree."""

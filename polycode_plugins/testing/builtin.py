@@ -161,6 +161,13 @@ def mine() -> MetricCase:
     return MetricCase(make=lambda: MINE(estimators=("gaussian",)), tolerance=1e-6)
 
 
+def cka() -> MetricCase:
+    """`cka` with its defaults: all samples of the data are kept."""
+    from polycode_plugins.metrics import CKA
+
+    return MetricCase(make=lambda: CKA(), tolerance=1e-6)
+
+
 def token_lookup() -> ExplainerCase:
     """`token-lookup` with its defaults."""
     from polycode_plugins.explainers.lookup import TokenLookupExplainer

@@ -24,6 +24,9 @@ def test_the_page_on_the_metrics_runs(
     assert "27735.3" in said
     assert "2347" in said
     assert "1.3812" in said
+    assert names["alike"].cka.shape == (2, 2)
+    assert names["alike"].same()["0"][0] < 0.9
+    assert said.rstrip().endswith("1.0") or "0.99999" in said.splitlines()[-1]
     assert names["found"].nats == pytest.approx(0.413, abs=0.05)
 
 

@@ -24,9 +24,9 @@ from polycode_plugins.information.counts import entropy
 from polycode_plugins.information.panel import checked_names
 from polycode_plugins.information.samples import Floats
 from polycode_plugins.metrics.base import Accumulator
-from polycode_plugins.metrics.mine.joint import Integers, Reservoir, aligned
 from polycode_plugins.metrics.mine.result import MINEResult
 from polycode_plugins.metrics.pairs import PairMetric, Partner
+from polycode_plugins.metrics.reservoir import Integers, Reservoir, aligned
 
 #: The partners that are no site: the class of each row, and what the model is called with.
 LABEL, INPUT = "label", "input"
@@ -188,7 +188,8 @@ class MINE(PairMetric):
         """
         if self.partner not in (LABEL, INPUT):
             return self.compute_pairs(accumulators, site, [Partner(site, accumulators)])
-        chosen, (values, labels, inputs) = cast(Reservoir, accumulators["reservoir"]).samples()
+        chosen, samples = cast(Reservoir, accumulators["reservoir"]).samples()
+        values, labels, inputs = samples.values, samples.labels, samples.inputs
         if self.partner == INPUT:
             if not inputs.shape[1]:
                 raise DataError(

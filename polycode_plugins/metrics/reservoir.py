@@ -27,6 +27,8 @@ Integers = NDArray[np.int64]
 WIDEST_INPUT = 4096
 #: Places drawn per image at most; each is a share of height and width, the same at every site.
 PLACES = 64
+#: The document of samples whose row is one.
+OWN_ROW = -2
 
 
 class Chosen(NamedTuple):
@@ -51,12 +53,14 @@ class Samples(NamedTuple):
     """What is known of each sample.
 
     values: float32 [samples, width]. labels: int64 [samples], -1 for none. inputs: float32
-    [samples, input width], of width 0 where none are kept.
+    [samples, input width], of width 0 where none are kept. documents: int64 [samples], as in
+    `Activations.documents`; `OWN_ROW` where rows are documents.
     """
 
     values: Tensor
     labels: Tensor
     inputs: Tensor
+    documents: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[Samples]) -> Samples:
@@ -135,7 +139,8 @@ class Reservoir(Accumulator):
             found = found.lines(_before(found, self._limit))
         if not len(found.row):
             return
-        samples = replace(activations, mask=None).matrix("samples")
+        unmasked = replace(activations, mask=None)
+        samples, documents = unmasked.matrix("samples"), unmasked.sample_documents()
         at = torch.from_numpy(found.at).to(samples.device)
         if self._columns and samples.shape[1] != self._columns[0].values.shape[1]:
             raise DataError(
@@ -154,6 +159,7 @@ class Reservoir(Accumulator):
                 samples[at].detach().float().cpu(),
                 torch.full((len(at),), -1) if labels is None else labels.cpu().long(),
                 torch.empty(len(at), 0) if inputs is None else inputs,
+                torch.full((len(at),), OWN_ROW) if documents is None else documents[at].cpu(),
             ),
         )
 
@@ -206,7 +212,11 @@ class Reservoir(Accumulator):
             if "values" in state:
                 draw, hashed, row, place = state["keys"].numpy()
                 inputs = state.get("inputs", torch.empty(len(row), 0))
-                columns = Samples(state["values"].clone(), state["labels"].clone(), inputs.clone())
+                # Version 0.1 kept no documents.
+                documents = state.get("documents", torch.full((len(row),), OWN_ROW))
+                columns = Samples(
+                    *(t.clone() for t in (state["values"], state["labels"], inputs, documents))
+                )
                 if any(len(column) != len(row) for column in columns):
                     raise StateError("the saved reservoir has keys and values of unequal length")
                 fresh._add(Chosen(draw, hashed, row, place, np.arange(len(row))), columns)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import Reservoir
-from polycode_plugins.metrics.mine.joint import aligned
+from polycode_plugins.metrics.reservoir import aligned
 
 TOKENS = ("batch", "position", "feature")
 IMAGE = ("batch", "channel", "height", "width")
@@ -67,7 +67,7 @@ def test_any_split_order_and_merge_gives_the_same_samples(
 
 
 def test_what_is_kept_is_what_was_seen_under_its_own_key() -> None:
-    chosen, (values, labels, inputs) = filled([range(24)], size=1000).samples()
+    chosen, (values, labels, inputs, _) = filled([range(24)], size=1000).samples()
     counts = masked(torch.arange(24)).sum()
     assert len(values) == counts  # everything fits
     assert np.array_equal(values[:, 0].numpy(), 100.0 * chosen.row + chosen.place)
