@@ -85,9 +85,12 @@ def _images(cached: Path) -> str:
 
 
 def _decoder(cached: Path) -> Any:
-    # The first token of a window collects massive activations; it is to be the special one, which
+    whole = pc.load(str(cached), "transformers")
+    # Without its head, which is most of the work of a small model with a large vocabulary. The
+    # first token of a window collects massive activations: it is to be the special one, which
     # enters no statistics, and not a word.
-    return pc.load(str(cached), "transformers", prepend_bos=True)
+    blocks = whole.model.base_model
+    return pc.load(blocks, "transformers", tokenizer=whole.tokenizer, prepend_bos=True)
 
 
 def _encoder(cached: Path) -> Any:
@@ -116,12 +119,11 @@ def _efficientnet(cached: Path) -> Any:
     return pc.load(model, "torchvision", transform=prepare)
 
 
-def _llama_like(prefix: str = "model.layers.{}") -> tuple[Stream, ...]:
-    return (
-        Stream(RESIDUAL, prefix),
-        Stream(ATTENTION, f"{prefix}.self_attn.o_proj"),
-        Stream(NEURONS, f"{prefix}.mlp.down_proj:in"),
-    )
+LLAMA_LIKE = (
+    Stream(RESIDUAL, "layers.{}"),
+    Stream(ATTENTION, "layers.{}.self_attn.o_proj"),
+    Stream(NEURONS, "layers.{}.mlp.down_proj:in"),
+)
 
 
 NETWORKS = (
@@ -131,7 +133,7 @@ NETWORKS = (
         "language model of 30 blocks (Llama architecture, gated MLP); weights dequantised from 4 "
         "bits (Q4_1)",
         30,
-        _llama_like(),
+        LLAMA_LIKE,
         _decoder,
         _texts,
     ),
@@ -165,7 +167,7 @@ NETWORKS = (
         "language model of 18 blocks (gated MLP, norms on both sides of a branch); weights "
         "dequantised from 4 bits (Q4_K_M)",
         18,
-        _llama_like(),
+        LLAMA_LIKE,
         _decoder,
         _texts,
         required=False,

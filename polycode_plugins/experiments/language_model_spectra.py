@@ -134,6 +134,12 @@ def _paths(
     Also the tokens and projections of the first text.
     """
     generator = np.random.default_rng((seed, 1))
+    tokenizer = getattr(adapter, "tokenizer", None)
+    if tokenizer is None:
+        raise DataError(
+            "trajectories run over the tokens of a text, and this model has no tokenizer; name a "
+            "language model, or a folder with its tokenizer"
+        )
     options = pc.DataOptions(batch_size=1, context=settings.context)
     paths: list[dict[str, Any]] = []
     tokens: list[dict[str, Any]] = []
@@ -148,7 +154,7 @@ def _paths(
         if document == last or int(batch.mask.sum()) < settings.shortest:
             continue  # the later windows of a text are no texts of their own
         ids = batch.inputs["input_ids"][batch.mask].tolist()
-        words = [str(adapter.model.tokenizer.decode([i])) for i in ids]
+        words = [str(tokenizer.decode([i])) for i in ids]
         order = generator.permutation(len(words))
         for depth, (site, activations) in enumerate(seen.items()):
             path = activations.matrix().double().cpu().numpy()
@@ -324,7 +330,7 @@ CLAIMS = (
 
 EXPERIMENT = Experiment(
     name="language-model-spectra",
-    title="Spectra and smallest-action trajectories of a GPT-2",
+    title="Spectra and smallest-action trajectories of a language model",
     source="Marshall & Kirchner 2024, figure 6",
     settings={
         "smoke": Settings(documents=120, groups=2, followed=3, projections=50, shortest=20),
@@ -337,9 +343,9 @@ EXPERIMENT = Experiment(
     figure=figure,
     claims=CLAIMS,
     remarks=(
-        "The laptop scale reads the embedded tiny GPT-2 (6 layers, width 128) on the docstrings it "
-        "was trained on and others: it shows that the pipeline works, not what GPT-2 XL does. The "
-        "paper's layers and texts are not stated.",
+        "Unless a model is named, the laptop scale reads the embedded tiny GPT-2 (6 layers, width "
+        "128) on the docstrings it was trained on and others: it shows that the pipeline works, "
+        "not what GPT-2 XL does. The paper's layers and texts are not stated.",
         "Groups of texts repeat the measurement; bands are 95% intervals over groups (b) or texts "
         "(c). Special tokens and padding are left out.",
         "The smallest action of 1000 one-dimensional projections is also that of a direction of "

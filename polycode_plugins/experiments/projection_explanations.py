@@ -322,9 +322,9 @@ EXPERIMENT = Experiment(
     figure=figure,
     claims=CLAIMS,
     remarks=(
-        "The laptop scale reads the embedded tiny GPT-2 and explains without a language model: an "
-        "explanation is a list of tokens with their levels, and is simulated by looking tokens up. "
-        "Scores therefore do not compare with published ones of GPT-4, and layers that depend on "
+        "The laptop scale explains without a language model (and reads the embedded tiny GPT-2, "
+        "unless another is named): an explanation is a list of tokens with their levels, and is "
+        "simulated by looking tokens up. Scores therefore do not compare with published ones of GPT-4, and layers that depend on "
         "the token alone, which are the least smooth, are the easiest for it.",
         "As published: the ten texts of the highest maximum, of which even ranks explain and odd "
         "ranks score, with signed projections. Dotted in a: another unit's explanation; dashed: "
