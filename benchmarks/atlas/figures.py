@@ -17,6 +17,7 @@ from polycode_plugins.files.storage import write_file
 
 Tables = Mapping[str, pd.DataFrame]
 DPI = 130
+HIGHEST = 2.5  # exponent that is drawn
 
 
 def draw(tables: Tables, networks: Sequence[Network], folder: Path) -> list[tuple[str, str]]:
@@ -41,7 +42,8 @@ def draw(tables: Tables, networks: Sequence[Network], folder: Path) -> list[tupl
 
 EXPONENTS = (
     "Exponents by relative depth (0 is the first block, 1 the last), with 95% intervals. Open "
-    "marks: the exponent of the widest range of ranks over which one power law holds."
+    "marks: the exponent of the widest range of ranks over which one power law holds. What lies "
+    f"above {HIGHEST} is not drawn (narrow first stages, blocks where a few rows rule)."
 )
 DIMENSIONS = (
     "Dimensions and smoothness of what blocks hand on. Open marks: without the rows that make the "
@@ -100,6 +102,7 @@ def _exponents(sites: pd.DataFrame, shown: Sequence[Network]) -> Any:
             _line(ax, rows, "exponent", number, name)
             _open_marks(ax, rows, "domain_exponent", number)
         ax.axhline(1, color=drawing.INK, ls="--", lw=0.7)
+        ax.set_ylim(0, HIGHEST)
         ax.set_xlabel("relative depth")
         ax.set_title(title)
     axes[0][0].set_ylabel("exponent (−α)")
@@ -118,7 +121,7 @@ def _dimensions(sites: pd.DataFrame, shown: Sequence[Network]) -> Any:
     rows = _main(sites)
     panels = (
         ("participation", "participation_without", "participation ratio / width", "width", True),
-        ("effective_rank", "effective_rank_without", "effective rank / width", "width", True),
+        ("effective_rank", "effective_rank_without", "effective rank / width", "width", False),
         ("redundancy", None, "redundancy (share of flat code)", 1, False),
         ("smoothness", None, "squared step / variance", 1, False),
     )

@@ -129,7 +129,7 @@ def one_law(rows: pd.DataFrame, titles: dict[str, str]) -> Finding:
         decades = part["domain_decades"].dropna()
         held = f"one holds over {decades.median():.1f} decades of ranks in the median block" if len(
             decades) else "none holds over a range of ranks"  # fmt: skip
-        said.append(f"{title} {broken} of {len(tested)}, {held}")
+        said.append(f"{title} {broken} of {len(tested)} that could be tested, {held}")
     same = min(shares) >= MOST or max(shares) <= 1 - MOST
     return Finding(same, f"Spectra that are no single power law over the fitted ranks: "
                    f"{'; '.join(said)}.")  # fmt: skip

@@ -78,8 +78,7 @@ def markdown(
     shown = [n for n in networks if (sites["network"] == n.name).any()]
     ceiling = sites["ceiling"].max() if "ceiling" in sites else math.nan
     lines = [INTRODUCTION, *how_made(tables["runs"], shown), ""]
-    for file, caption in pictures[:3]:
-        lines += [f"![{caption}](images/{file})", "", f"*{caption}*", ""]
+    lines += shown_pictures(pictures[:3])
     found = findings(sites, shown)
     lines += ["## The same in every network", ""]
     lines += [f"- {f.sentence}" for f in found if f.same] or ["Nothing that was asked."]
@@ -92,6 +91,15 @@ def markdown(
     if (earlier := tables.get("earlier")) is not None and not earlier.empty:
         lines += ["", *first_numbers(earlier)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def shown_pictures(pictures: Sequence[tuple[str, str]]) -> list[str]:
+    """Each with its caption below it."""
+    return [
+        line
+        for file, caption in pictures
+        for line in (f"![{caption.split('. ')[0]}](images/{file})", "", f"*{caption}*", "")
+    ]
 
 
 def how_made(runs: pd.DataFrame, networks: Sequence[Network]) -> list[str]:
@@ -114,8 +122,8 @@ def how_made(runs: pd.DataFrame, networks: Sequence[Network]) -> list[str]:
         *lines,
         "",
         f"Windows are of 64 tokens with the token that begins them, which is left out, as are "
-        f"padding and special tokens. Seed {seeds}. Versions: {versions}. Seconds are of two "
-        "processor cores, results included.",
+        f"padding and special tokens. Seed {seeds}. Versions: {versions}. Seconds are of the "
+        "clock on two processor cores, results included.",
     ]
 
 
@@ -128,8 +136,7 @@ def claims(verdicts: Sequence[Verdict], pictures: Sequence[tuple[str, str]]) -> 
         "read it as open.",
         "",
     ]
-    for file, caption in pictures:
-        lines += [f"![{caption}](images/{file})", "", f"*{caption}*", ""]
+    lines += shown_pictures(pictures)
     lines += [
         "| Claim | Statistic | Measured (95% interval) | Criterion | Verdict |",
         "|---|---|---|---|---|",

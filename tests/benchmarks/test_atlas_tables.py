@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import polycode_plugins as pc
-from benchmarks.atlas import claims, controls, earlier, findings, measurements, page
+from benchmarks.atlas import claims, controls, earlier, figures, findings, measurements, page
 from benchmarks.atlas.networks import NETWORKS, NEURONS, RESIDUAL, Network, Stream
 from polycode_plugins.errors import StateError
 from polycode_plugins.experiments.claims import judge
@@ -231,3 +231,34 @@ def test_earlier_numbers_agree_where_intervals_meet(runs):
         rows.to_dict("records"), earlier.EARLIER, strict=True
     ):
         assert row["agrees"] == (low <= then_high and then_low <= high)
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn_of_all_tables(tables, tmp_path):
+    pictures = figures.draw({**tables, **EXTRA}, [small()], tmp_path)
+    assert len(pictures) == 4
+    for name, caption in pictures:
+        assert caption.endswith(".")
+        content = (tmp_path / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) < 300_000
+
+
+EXTRA = {
+    "shuffled": pd.DataFrame(
+        {"block": [0, 1]}
+        | {f"exponent_{name}{end}": [1.0, 1.1] for name in ("trained", "shuffled")
+           for end in ("", "_low", "_high")}
+    ),
+    "checkpoints": pd.DataFrame(
+        {"step": [0, 0, 9, 9], "group": [0, 1, 0, 1], "effective_rank": [3.0, 4, 5, 6],
+         "exponent": [1.0, 1.1, 0.9, 0.8]}
+    ),
+    "widths": pd.DataFrame(
+        {"inner": [32, 64], "network": [0, 0], "block": [0, 0], "soft": [4.0, 8], "hard": [2.0, 3]}
+    ),
+    "bases": pd.DataFrame(
+        {"network": ["small"] * 2, "group": [0, 0], "block": [0, 1], "kurtosis": [9.0, 8],
+         "kurtosis_rotated": [3.0, 3]}
+    ),
+}  # fmt: skip
