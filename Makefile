@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-newer lint format package docs test-tl3 real test-real clean
+.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-saes real test-real clean
 
 demo: $(STAMP)
 	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
@@ -47,6 +47,10 @@ docs: $(STAMP)
 # The second major of TransformerLens, laid over the first.
 test-tl3: $(STAMP)
 	scripts/test_transformer_lens_3.sh $(abspath $(BIN)/python)
+
+# Features of autoencoders beside SAELens and sparsify themselves, laid over what is installed.
+test-saes: $(STAMP)
+	scripts/test_autoencoders.sh $(abspath $(BIN)/python)
 
 # The quick tests under the newest Python beside the one of $(VENV), where the machine has one.
 test-newer:

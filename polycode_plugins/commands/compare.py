@@ -20,6 +20,13 @@ from polycode_plugins.commands.arguments import (
     reading_of,
     say,
 )
+from polycode_plugins.commands.exchange import (
+    add_autoencoders,
+    add_others,
+    autoencoders_of,
+    exported,
+    records_of,
+)
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
@@ -100,9 +107,10 @@ def add(commands: Any) -> None:
     compare.add_argument(
         "--directions",
         metavar="FILE[:NAME]",
-        help="also directions of your own, one a row, such as the decoder of a sparse "
-        "autoencoder: .npy, or a tensor of a .safetensors file",
+        help="also directions of your own, one a row (probes, steering vectors): .npy, or a tensor "
+        "of a .safetensors file",
     )
+    add_autoencoders(compare, "also features of")
     compare.add_argument(
         "--control", action="store_true", help="repeat with the weights in random order"
     )
@@ -120,8 +128,10 @@ def add(commands: Any) -> None:
         help="neuron, projection (or projection:rademacher, projection:sphere), component or "
         "independent (default: %(default)s)",
     )
+    add_autoencoders(explain, "instead the features of")
     explain.add_argument(
-        "--numbers", help="the neurons' numbers, comma-separated (default: drawn at random)"
+        "--numbers",
+        help="the neurons' or features' numbers, comma-separated (default: drawn at random)",
     )
     explain.add_argument(
         "--n-units", type=int, default=_EXPLAINED, help="how many are drawn (default: %(default)s)"
@@ -129,7 +139,6 @@ def add(commands: Any) -> None:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-
     add_model(parser)
     add_data(parser, shards=False)
     group = parser.add_argument_group("explaining")
@@ -147,7 +156,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "repeated",
     )
     group.add_argument(
-        "--protocol", default="openai", help="openai or marshall-kirchner (default: %(default)s)"
+        "--protocol",
+        default="openai",
+        help="openai, marshall-kirchner or quantiles (default: %(default)s)",
     )
     group.add_argument(
         "--signs",
@@ -176,11 +187,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, (setting, metavar, text) in _SETTINGS.items():
         kind = {"budget": float, "thought_tokens": int}.get(setting, str)
         server.add_argument(flag, dest=f"of_{setting}", type=kind, metavar=metavar, help=text)
+    add_others(parser)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for the results and the report")
     parser.add_argument("--fresh", action="store_true", help="replace a comparison in --out")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
-    parser.add_argument("--export", type=Path, help="write explanations as Neuronpedia's JSONL")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -191,6 +202,7 @@ def _compare(options: argparse.Namespace) -> int:
         from polycode_plugins.explainers.units.directions import read_directions
 
         kinds.append(read_directions(options.directions))
+    kinds += autoencoders_of(options)
     comparison = _run(options, kinds, options.n_units, control=options.control)
     if comparison is None:
         return 0
@@ -241,14 +253,21 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     numbers: Any = options.n_units
+    kinds: list[str | Units] = [*autoencoders_of(options)] or [options.units.strip()]
     if options.numbers:
-        if options.units != "neuron":
-            raise DataError("--numbers names neurons; leave it out, or use --units neuron")
+        if kinds[0] != "neuron" and len(options.sae) != 1:
+            raise DataError(
+                "--numbers names neurons, or features of one autoencoder; leave it out, or use "
+                "--units neuron or one --sae"
+            )
         parts = options.numbers.split(",")
         if not all(p.strip().isdigit() for p in parts):
             raise DataError(f"--numbers {options.numbers!r} is not a list such as 3,17,40")
         numbers = [int(p) for p in parts]
-    comparison = _run(options, [options.units.strip()], numbers, control=False)
+    single = kinds == ["neuron"] or len(options.sae) == 1
+    comparison = _run(
+        options, kinds, numbers, control=False, numbered=single and not options.numbers
+    )
     if comparison is None:
         return 0
     if options.json:
@@ -273,14 +292,27 @@ RUNS = (_compare, _explain)
 
 
 def _run(
-    options: argparse.Namespace, kinds: Sequence[str | Units], n_units: Any, *, control: bool
+    options: argparse.Namespace,
+    kinds: Sequence[str | Units],
+    n_units: Any,
+    *,
+    control: bool,
+    numbered: bool = False,
 ) -> Comparison | None:
-    """The comparison that was asked for, written where it was asked; None for a dry run."""
+    """The comparison that was asked for, written where it was asked; None for a dry run.
+
+    Args:
+        options: as they were typed.
+        kinds, n_units, control: see `compare`.
+        numbered: explain the units that explanations are written of.
+    """
     from polycode_plugins.explainers.base import PaidExplainer
     from polycode_plugins.explainers.comparison.compare import compare, make_explainer
     from polycode_plugins.explainers.comparison.dry_run import DryRun
+    from polycode_plugins.explainers.comparison.recorded import compare_records
     from polycode_plugins.explainers.comparison.spending import spending_text
     from polycode_plugins.explainers.scoring.floors import FLOORS
+    from polycode_plugins.explainers.written import WrittenExplanations
     from polycode_plugins.report.folder import write_folder
 
     reading = reading_of(options)
@@ -294,29 +326,40 @@ def _run(
             progress=False if options.quiet or options.dry_run else None,
         )
         stack.callback(explainer.close)
+        if options.explanations is not None:
+            explainer = WrittenExplanations(options.explanations, by=explainer)
+            if numbered and (numbers := explainer.numbers()) is not None:
+                n_units = numbers
         dry = DryRun(explainer) if options.dry_run else None
         floors = FLOORS if options.floors is None else tuple(options.floors.split(","))
-        comparison = compare(
-            options.model,
-            options.data,
-            options.sites,
-            units=kinds,
-            explainer=dry or explainer,
-            protocol=options.protocol,
-            n_units=n_units,
-            adapter=options.adapter,
-            signs=options.signs,
-            calibrate=options.calibrate,
-            judge=not options.no_judge,
-            floors=() if floors == ("none",) else floors,
-            control=control,
-            **reading,
-            out=None if dry else options.out,
-            fresh=options.fresh,
-            progress=False if options.quiet else None,
-            command=options.command_line,
-            **adapter_options(options),
-        )
+        scored: dict[str, Any] = {
+            "explainer": dry or explainer,
+            "protocol": options.protocol,
+            "calibrate": options.calibrate,
+            "judge": not options.no_judge,
+            "floors": () if floors == ("none",) else floors,
+            "out": None if dry else options.out,
+            "fresh": options.fresh,
+            "progress": False if options.quiet else None,
+            "command": options.command_line,
+            "seed": reading.pop("seed", options.seed),
+        }
+        if options.records:
+            comparison = compare_records(records_of(options), **scored)
+        else:
+            comparison = compare(
+                options.model,
+                options.data,
+                options.sites,
+                units=kinds,
+                n_units=n_units,
+                adapter=options.adapter,
+                signs=options.signs,
+                control=control,
+                **scored,
+                **reading,
+                **adapter_options(options),
+            )
         for warning in comparison.run.get("warnings", ()):
             say(f"warning: {shown(warning)}")
         if dry is not None:
@@ -329,8 +372,8 @@ def _run(
         report = options.out / "report.html"
         path, left_out = write_folder(options.out, report, comparison=comparison)
         say(f"report: {path}" + (f" ({left_out})" if left_out else ""))
-    if options.export is not None:
-        say(f"explanations: {comparison.export(options.export)}")
+    for written in exported(comparison, options):
+        say(written)
     return comparison
 
 

@@ -24,28 +24,41 @@ from polycode_plugins.explainers.base import (
 from polycode_plugins.explainers.comparison import contrasts
 from polycode_plugins.explainers.comparison.compare import compare, make_explainer
 from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
+from polycode_plugins.explainers.comparison.recorded import compare_records
 from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.lookup import TokenLookupExplainer, TokenLookupSimulator
 from polycode_plugins.explainers.ngram import NgramExplainer, NgramSimulator
 from polycode_plugins.explainers.records.openai_records import read_neuron_records
-from polycode_plugins.explainers.records.protocols import MARSHALL_KIRCHNER, OPENAI, Protocol
+from polycode_plugins.explainers.records.protocols import (
+    MARSHALL_KIRCHNER,
+    OPENAI,
+    QUANTILES,
+    Protocol,
+)
 from polycode_plugins.explainers.scoring.evaluation import Evaluation, Scoring, evaluate
+from polycode_plugins.explainers.units.autoencoder.encoder import Encoder
+from polycode_plugins.explainers.units.autoencoder.features import Features, features_of
+from polycode_plugins.explainers.units.autoencoder.folder import read_autoencoder
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal
 from polycode_plugins.explainers.units.directions import directions
 from polycode_plugins.explainers.units.neurons import neurons
 from polycode_plugins.explainers.units.projections import projections
 from polycode_plugins.explainers.units.random_weights import random_weights
+from polycode_plugins.explainers.written import WrittenExplanations
 
 __all__ = [
     "MARSHALL_KIRCHNER",
     "OPENAI",
+    "QUANTILES",
     "ComparedUnit",
     "Comparison",
     "Cost",
+    "Encoder",
     "Evaluation",
     "Explainer",
     "Explanation",
+    "Features",
     "Judge",
     "JudgeTask",
     "NgramExplainer",
@@ -65,10 +78,13 @@ __all__ = [
     "UnitRecords",
     "Units",
     "Verdict",
+    "WrittenExplanations",
     "compare",
+    "compare_records",
     "contrasts",
     "directions",
     "evaluate",
+    "features_of",
     "independent",
     "levels_of",
     "make_explainer",
@@ -76,5 +92,6 @@ __all__ = [
     "principal",
     "projections",
     "random_weights",
+    "read_autoencoder",
     "read_neuron_records",
 ]

@@ -81,12 +81,14 @@ class UnitRecords:
     Attributes:
         unit: the unit's name, unique within a site.
         site: where the unit reads.
-        kind: "neuron", "projection", "component", "independent", "direction" or "recorded".
+        kind: "neuron", "projection", "component", "independent", "feature", "direction", or
+            "recorded".
         sign: +1 or -1, what the activations were multiplied with.
         protocol: the name of the protocol that split the records.
         explain: what the explainer may see.
         calibration: what a calibration of the simulator may be fitted on.
         score: what the scores are computed on.
+        notes: what a reader of its scores should know of the records, for those that were read.
     """
 
     unit: str
@@ -97,6 +99,7 @@ class UnitRecords:
     explain: RecordSet
     calibration: RecordSet
     score: RecordSet
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def maximum(self) -> float:

@@ -64,17 +64,19 @@ def compare(
     Args:
         model: a live model, a name, a folder, an adapter, or None for the embedded tiny GPT-2.
         texts: what the adapter reads texts from; None is its embedded default.
-        sites: names or globs; the adapter's default when None.
+        sites: names or globs; when None those of the autoencoders, else the adapter's default.
         units: kinds ("neuron", "projection", "component", "independent") and directions of one's
-            own (`explainers.units.directions`), which are read at every site.
+            own (`explainers.directions`), which are read at every site, and autoencoders
+            (`explainers.read_autoencoder`), which are read at their own.
             "projection:rademacher" draws projections from that distribution, see
             `explainers.projections`; two of one kind are two comparisons.
         explainer: the name of a plugin or an Explainer.
         protocol: "openai" (5 top texts explain; 5 top and 5 random ones score) or
             "marshall-kirchner" (the 10 top texts, even ranks explain, odd ones score).
-        n_units: of each kind at each site; or the numbers of the neurons. Kinds are compared with
-            as many units each, so with neurons or components no kind has more than the site has
-            neurons; `run["warnings"]` says where that is less than was asked for.
+        n_units: of each kind at each site; or the numbers of the neurons or features. Kinds are
+            compared with as many units each, so with neurons or components no kind has more than
+            the site has neurons; of directions and features so many are drawn.
+            `run["warnings"]` says where that is less than was asked for, or than there are.
         seed: of everything that draws.
         adapter: the adapter's name; by default the one that claims the model.
         explainer_options: what the explainer is made with, where it is named.
@@ -139,6 +141,7 @@ def compare(
                 )
             if isinstance(n_units, int):
                 warnings += [w for w in fewer(gathered, kinds, n_units) if w not in warnings]
+            warnings += [w for at in gathered for w in at.doubts if w not in warnings]
             for depth, at in enumerate(gathered):
                 evaluations = evaluate(
                     [records for records, _ in at.records],

@@ -26,6 +26,7 @@ from polycode_plugins.explainers.records.unit_records import Shape
 from polycode_plugins.explainers.scoring.calibration import Calibration
 from polycode_plugins.explainers.scoring.evaluation import Evaluation
 from polycode_plugins.explainers.scoring.scores import Scores
+from polycode_plugins.explainers.units.autoencoder.features import Features
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.files import guards, locks, storage
 from polycode_plugins.files.provenance import check_record
@@ -128,7 +129,7 @@ def load(folder: Path) -> Comparison:
         unpacker = Unpacker(tensors, content["vocabulary"])
         units = tuple(_restored(i, fields, unpacker) for i, fields in enumerate(content["units"]))
         directions = {
-            tuple(g["key"]): Units(
+            tuple(g["key"]): (Features if "autoencoder" in g["origin"] else Units)(
                 g["kind"],
                 tuple(g["names"]),
                 tensors[f"directions/{i}"],

@@ -248,11 +248,17 @@ class Comparison:
 
         return write(self, Path(path), analysis)
 
-    def export(self, path: str | Path) -> Path:
+    def export(self, path: str | Path, *, model_id: str | None = None) -> Path:
         """Write the explanations as JSON lines in the manner of Neuronpedia; see `neuronpedia`."""
         from polycode_plugins.explainers.comparison.neuronpedia import export
 
-        return export(self, Path(path))
+        return export(self, Path(path), model_id)
+
+    def export_features(self, path: str | Path, **names: str | None) -> Path:
+        """Write bodies for Neuronpedia's upload, one a line; see `neuronpedia.export_features`."""
+        from polycode_plugins.explainers.comparison.neuronpedia import export_features
+
+        return export_features(self, Path(path), **names)
 
 
 def check_score(score: str) -> None:

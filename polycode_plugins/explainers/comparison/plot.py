@@ -18,6 +18,7 @@ COLOURS = {
     "projection": "#b65200",
     "component": "#007f5f",
     "independent": "#a9507f",
+    "feature": "#6a4fb3",
 }
 NAMES = {
     "neuron": "neurons",
@@ -25,6 +26,7 @@ NAMES = {
     "component": "principal components",
     "independent": "independent components",
     "direction": "directions",
+    "feature": "features",
 }
 _OTHER = "#7a6a00"
 _BY_KIND = ("token-lookup", "oracle")  # what a score of that kind lies between

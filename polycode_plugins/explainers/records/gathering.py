@@ -12,11 +12,14 @@ from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import UnitRecords
+from polycode_plugins.explainers.records import autoencoders
 from polycode_plugins.explainers.records.component_fit import fit_components
 from polycode_plugins.explainers.records.one_pass import Signs, UnitsOf, run_pass
 from polycode_plugins.explainers.records.protocols import Protocol
 from polycode_plugins.explainers.records.unit_records import Shape, records_of
+from polycode_plugins.explainers.units.autoencoder.features import Features
 from polycode_plugins.explainers.units.base import Units
+from polycode_plugins.explainers.units.drawing import draw
 from polycode_plugins.explainers.units.neurons import neurons
 from polycode_plugins.explainers.units.projections import (
     DISTRIBUTIONS,
@@ -32,11 +35,16 @@ _AT_MOST_WIDTH = frozenset({"neuron", *_FITTED})  # of which a site has as many 
 
 @dataclass(frozen=True)
 class GatheredSite:
-    """The units of one site, and the records and shape of each (of each sign, where both)."""
+    """The units of one site, and the records and shape of each (of each sign, where both).
+
+    Attributes:
+        doubts: sentences on what would make their numbers wrong.
+    """
 
     site: Site
     units: Sequence[Units]
     records: Sequence[tuple[UnitRecords, Shape]]
+    doubts: Sequence[str] = ()
 
 
 def gather(
@@ -58,13 +66,16 @@ def gather(
     Components take a pass of their own first, over the same texts.
 
     Args:
-        kinds: out of `KINDS` (see `check_kinds`), and directions of one's own.
-        n_units: of each kind at each site, see `budget`; or the neurons' numbers where neurons are
+        kinds: out of `KINDS` (see `check_kinds`), and directions of one's own; features of an
+            autoencoder are read at its own site alone, which is also what is read when `sites` is
+            None.
+        n_units: of each kind at each site, see `budget`; or the units' numbers where one kind is
             all there is.
 
     Raises:
         DataError: see `run_pass` and `records_of`.
     """
+    sites, homes = autoencoders.homes(adapter, texts, options, kinds, sites)
     fitted: Mapping[str, Sequence[Units]] = {}
     names = {k for k in kinds if isinstance(k, str)}
     count = n_units if isinstance(n_units, int) else len(n_units)
@@ -75,9 +86,11 @@ def gather(
 
     def units_of(site: Site, width: int) -> list[Units]:
         made: list[Units] = []
-        for kind in kinds:
+        for at, kind in enumerate(kinds):
             if isinstance(kind, Units):
-                made.append(kind)
+                if at not in homes or site.source == homes[at].source:
+                    n = budget(kinds, count, width)
+                    made.append(draw(kind, n if isinstance(n_units, int) else n_units, seed))
                 continue
             base, _, drawn = kind.partition(":")
             if base == "neuron":
@@ -104,12 +117,11 @@ def gather(
         tokenizer=tokenizer,
         watch=watch,
     )
-    found = [
-        GatheredSite(
-            c.site, c.units, list(records_of(c, kept, strings, protocol, signs=signs, seed=seed))
-        )
-        for c in collectors
-    ]
+    found = []
+    for c in collectors:
+        units, doubts = autoencoders.reconstructed(c)
+        records = list(records_of(c, kept, strings, protocol, signs=signs, seed=seed))
+        found.append(GatheredSite(c.site, units, records, doubts))
     return found, watch.rows
 
 
@@ -130,6 +142,15 @@ def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int
         if budget(kinds, n, width) < n:
             capped.setdefault(width, []).append(at.site.name)
     said = []
+    for units in (k for k in kinds if isinstance(k, Units)):
+        taken = max(
+            (len(u) for at in gathered for u in at.units if u.kind == units.kind), default=0
+        )
+        if taken < len(units):
+            said.append(
+                f"{taken:,} of the {len(units):,} {units.kind} units at hand were drawn at random; "
+                "a larger n_units takes more"
+            )
     for width, sites in capped.items():
         where = sites[0] if len(sites) == 1 else f"{len(sites)} sites ({sites[0]} to {sites[-1]})"
         said.append(
@@ -137,7 +158,7 @@ def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int
             f"{'has' if len(sites) == 1 else 'have'} {width:,} neurons: there {width:,} of each "
             "are compared"
         )
-    return said
+    return list(dict.fromkeys(said))
 
 
 def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]:
@@ -152,7 +173,10 @@ def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]
     for kind in kinds:
         if isinstance(kind, str):
             _check_name(kind)
-    labels = [k.partition(":")[0] if isinstance(k, str) else k.kind for k in kinds]
+    # Autoencoders of several sites share a kind; which site each reads is known with the model.
+    features = list(dict.fromkeys(k.kind for k in kinds if isinstance(k, Features)))
+    others = [k for k in kinds if not isinstance(k, Features)]
+    labels = [k.partition(":")[0] if isinstance(k, str) else k.kind for k in others] + features
     if not kinds or len(set(labels)) < len(labels):
         raise DataError(
             "units names no kind, or one kind twice; give directions of your own a kind= of their "
@@ -182,6 +206,10 @@ def _checked(units_of: UnitsOf) -> UnitsOf:
 
     def checked(site: Site, width: int) -> Sequence[Units]:
         made = units_of(site, width)
+        if not made:
+            raise DataError(
+                f"no unit reads at {site.name!r}: leave that site out, or add units that do"
+            )
         names = [name for units in made for name in units.names]
         if len(set(names)) < len(names):
             raise DataError("two units of one site have one name; give directions other names")

@@ -129,7 +129,10 @@ class SiteCollector:
                     f"{units.width} features; make them for this site"
                 )
         self.tops = [
-            {sign: TopTexts(len(units), self._n_top, values.device) for sign in self._signs}
+            {
+                sign: TopTexts(len(units), self._n_top, values.device)
+                for sign in (self._signs[:1] if units.one_sided else self._signs)
+            }
             for units in self.units
         ]
 

@@ -45,7 +45,9 @@ OPENAI = Protocol("openai", 20, 15, 0, 4, (0, 1, 2), 3, (None, 0, 1))
 #: The ten texts with the highest maxima: even ranks explain, odd ranks score; top-only
 #: (Marshall & Kirchner 2024).
 MARSHALL_KIRCHNER = Protocol("marshall-kirchner", 10, 0, 0, 2, (0, None, 1))
-PROTOCOLS = {p.name: p for p in (OPENAI, MARSHALL_KIRCHNER)}
+#: OpenAI's, and texts by quantile beside: a unit is shown and scored over all of its range.
+QUANTILES = Protocol("quantiles", 20, 15, 15, 4, (0, 1, 2), 3, (None, 0, 1))
+PROTOCOLS = {p.name: p for p in (OPENAI, MARSHALL_KIRCHNER, QUANTILES)}
 
 
 def protocol_named(protocol: str | Protocol) -> Protocol:

@@ -26,7 +26,7 @@ class Units:
     """Some units of one site.
 
     Attributes:
-        kind: "neuron", "projection", "component", "independent" or "direction".
+        kind: "neuron", "projection", "component", "independent", "feature" or "direction".
         names: one for each unit, unique.
         directions: float32 [units, width].
         offsets: float32 [units], subtracted from the projection; zeros where nothing is centred.
@@ -61,6 +61,11 @@ class Units:
     def width(self) -> int:
         """Features that a direction spans."""
         return int(self.directions.shape[1])
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether they are never negative, so that there is no other side to explain."""
+        return False
 
     def project(self, values: Tensor) -> Tensor:
         """float32 [..., units]: what the units read off `values` [..., width]."""

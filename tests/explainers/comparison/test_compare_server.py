@@ -157,3 +157,33 @@ def test_one_command_with_a_server_and_a_judge_of_its_own(server, texts, tmp_pat
 
     assert main([*arguments, *server_of, "--set", "base_url=http://other/v1"]) == 2
     assert "--base-url and --set base_url=... say the same" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_explanations_of_people_are_scored_and_sent_on(server, texts, tmp_path, capsys):
+    """Two neurons that people explained; nothing is asked for but simulations and judgements."""
+    said, out = tmp_path / "people.csv", tmp_path / "run"
+    said.write_text('unit,explanation\n7,"numbers written as words"\n31,names of colours\n')
+    lines, bodies = tmp_path / "x.jsonl", tmp_path / "y.jsonl"
+    arguments = [
+        *("explain", "--sites", "blocks.2.mlp.hook_post", "--quiet", "--explanations", str(said)),
+        *("--model", str(TINY_GPT2), "--text", str(texts), "--out", str(out)),
+        *("--explainer", "openai", "--base-url", server.url(), "--explainer-model", "planted"),
+        *("--export", str(lines), "--export-features", str(bodies), "--model-id", "tiny"),
+    ]
+    assert main(arguments) == 0
+    assert "neuron 31\n  names of colours" in capsys.readouterr().out
+    prompts = [str(body.get("messages") or body.get("prompt")) for body in server.bodies]
+    assert any("numbers written as words" in p for p in prompts)
+    made = Comparison.load(out)
+    assert [u.name for u in made] == ["neuron 7", "neuron 31"]
+    assert made.run["explainer"]["explainer"] == "written"
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [(r["modelId"], r["layer"], r["index"]) for r in rows] == [
+        ("tiny", "2", "7"),
+        ("tiny", "2", "31"),
+    ]
+    (body,) = [json.loads(line) for line in bodies.read_text().splitlines()]
+    assert (body["modelId"], body["source"], len(body["features"])) == ("tiny", "2", 2)
+    assert main(["explain", "--explanations", str(said), "--quiet"]) == 2
+    assert "reads its own tables and no text" in capsys.readouterr().err

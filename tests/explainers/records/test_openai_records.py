@@ -72,7 +72,8 @@ def test_openais_neuron_json_is_read_and_a_text_of_both_lists_counts_once(tmp_pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"random_sample": []}, "0 random records"),
+        ({"random_sample": []}, "0 random records of different texts"),
+        ({"most_positive_activation_records": []}, "0 top records of different texts"),
         ({"most_positive_activation_records": None}, "no NeuronRecord"),
         ({"random_sample": [{"tokens": ["a"], "activations": [1, 2]}]}, "1 tokens and 2 values"),
     ],
@@ -82,3 +83,62 @@ def test_other_files_are_refused_in_one_sentence(tmp_path, change, message):
     path.write_text(json.dumps({**neuron_record(), **change}))
     with pytest.raises(DataError, match=message):
         read_neuron_records(path)
+
+
+def read(tmp_path, content, *inner, protocol="openai"):
+    path = tmp_path.joinpath(*inner or ("x.json",))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return read_neuron_records(path, protocol)
+
+
+def test_fewer_texts_than_the_protocol_takes_are_read_and_said(tmp_path):
+    """Older files have 10 random texts; a text that occurs twice counts once."""
+    whole = read(tmp_path, neuron_record(20, 15))
+    assert whole.notes == ("1 of its texts occur again and count once",)  # a top one at random
+    older = read(tmp_path, neuron_record(20, 9))
+    assert [len(older.score.top), len(older.score.random)] == [5, 3]
+    assert older.notes[-1] == "it has 9 random texts and the protocol takes 15"
+    twice = neuron_record()
+    tops = twice["most_positive_activation_records"]
+    tops[7] = tops[3]
+    unit = read(tmp_path, twice)
+    assert [len(unit.explain.top), len(unit.score.top)] == [5, 5]
+    assert unit.notes[0] == "2 of its texts occur again and count once"
+    assert unit.notes[1] == "it has 19 top texts and the protocol takes 20"
+    check_disjoint(unit)
+    with pytest.raises(DataError, match=r"has 2 random records .* needs 3 of them"):
+        read(tmp_path, neuron_record(20, 2))
+    assert read(tmp_path, neuron_record(10, 0), protocol="marshall-kirchner").score.all()
+
+
+def test_names_of_all_versions(tmp_path):
+    for place in (
+        {"neuron_id": {"layer": 3, "idx": 41}},
+        {"neuron_id": {"layer": 3, "neuron": 41}},
+        {"node_id": {"layer_index": 3, "index": 41}},
+        {"neuron_id": None, "layer": 3, "neuron": 41},
+    ):
+        unit = read(tmp_path, {**neuron_record(), "neuron_id": None, **place})
+        assert (unit.unit, unit.site) == ("neuron 41", "layer 3"), place
+    nameless = {**neuron_record(), "neuron_id": None}
+    unit = read(tmp_path, nameless, "neurons", "3", "41.json")
+    assert (unit.unit, unit.site) == ("neuron 41", "layer 3")
+    unit = read(tmp_path, nameless, "neurons", "first.json")
+    assert (unit.unit, unit.site) == ("neuron first", "layer ?")
+
+
+def test_samples_by_quantile_are_of_all_quantiles(tmp_path):
+    content = neuron_record()
+    content["random_sample_by_quantile"] = [
+        [{"tokens": [f"q{part}", f" {i}"], "activations": [part + i / 10, 0]} for i in range(6)]
+        for part in range(5)
+    ]
+    assert not read(tmp_path, content).score.quantile
+    unit = read(tmp_path, content, protocol="quantiles")
+    for split in (unit.explain, unit.calibration, unit.score):
+        assert [r.tokens[0] for r in split.quantile] == [f"q{part}" for part in range(5)]
+    check_disjoint(unit)
+    assert len(unit.score.all()) == 15
+    with pytest.raises(DataError, match="0 quantile records"):
+        read(tmp_path, neuron_record(), protocol="quantiles")

@@ -37,6 +37,7 @@ Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 STEPS = 25
+GROWTH = 1.5  # of a step on the way from independent rows, after one that led on
 EARLY, AWAY = 5, 0.5  # a search that is so many ranks away after so many steps goes astray
 TOLERANCE = 1e-5  # in ranks
 TERM = 5e-3  # root mean square of a term of a profile below which it is left out
@@ -180,12 +181,18 @@ def found_from(
     x, e = start[0], np.zeros((len(ranks), len(form.loadings)), dtype=complex)
     e[:, 0] = start[1]
     share, step, found = 0.0, 1.0, None
+    before: tuple[float, Array, Complex] | None = None
     while share < 1 and step > 1e-3:
         nearer = min(1.0, share + step)
-        tried = solve(population, counts, dof, ranks, (x, e), form.share(nearer))
+        begin = (x, e)
+        if before is not None:  # on as from the last but one to the last
+            further = (nearer - share) / (share - before[0])
+            begin = (x * (x / before[1]) ** further, e + (e - before[2]) * further)
+        tried = solve(population, counts, dof, ranks, begin, form.share(nearer))
         if tried is None:
             step /= 2
         else:
+            before, step = (share, x, e), step * GROWTH
             share, x, e, found = nearer, tried.x, tried.e, tried
     return found if share == 1 else None
 

@@ -33,7 +33,7 @@ PENDING = 8192  # samples of the sketch kept before they are dealt out
 FLOAT32_SPREAD = 1e-4  # of variances; float32 products leave 1e-7 of the strongest as noise
 STEP = 29  # no simple fraction of GROUPS
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32}  # by bytes
-LANCZOS = 24  # nodes by which the spectral measure of a direction is known
+LANCZOS = 32  # nodes by which the spectral measure of a direction is known
 SPAN = 256  # values of a row that are summed at a time to tell it from others
 
 

@@ -1,0 +1,1 @@
+"""Features of sparse autoencoders: the encoder, the units, the folders of SAELens and sparsify."""
