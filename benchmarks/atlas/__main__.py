@@ -16,7 +16,7 @@ from polycode_plugins.experiments.base import read_table
 from polycode_plugins.experiments.claims import judge
 from polycode_plugins.files.storage import write_text
 
-WINDOWS, BASIS_WINDOWS = 1000, 24
+WINDOWS, BASIS_WINDOWS = 1200, 24
 
 
 def main() -> None:
