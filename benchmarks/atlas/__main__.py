@@ -10,7 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.atlas import claims, controls, earlier, figures, measurements, page, small_models
+from benchmarks.atlas import (
+    claims,
+    controls,
+    earlier,
+    figures,
+    measurements,
+    page,
+    papers,
+    small_models,
+)
 from benchmarks.atlas.networks import NETWORKS, ROOT, Network, cache, named
 from polycode_plugins.experiments.base import read_table
 from polycode_plugins.experiments.claims import judge
@@ -55,7 +64,8 @@ def _networks(networks: list[Network], options: Any) -> None:
 def _shuffled(networks: list[Network], options: Any) -> None:
     for network in networks:
         if network.name == "smollm2":
-            controls.measure_shuffled(network, cache(), options.out, options.windows)
+            size = min(options.windows, controls.SHUFFLED_WINDOWS)
+            controls.measure_shuffled(network, cache(), options.out, size)
             _keep(controls.against_shuffled(network, options.out), "shuffled", options.out)
 
 
@@ -79,12 +89,18 @@ def _earlier(networks: list[Network], options: Any) -> None:
             _keep(earlier.measure(named("smollm2"), cache(), options.out), "earlier", options.out)
 
 
+def _papers(networks: list[Network], options: Any) -> None:
+    if any(network.name == "smollm2" for network in networks):
+        papers.measure(options.out, options.write)
+
+
 STEPS = {
     "networks": _networks,
     "shuffled": _shuffled,
     "bases": _bases,
     "training": _training,
     "earlier": _earlier,
+    "papers": _papers,
 }
 KEPT = ("shuffled", "bases", "checkpoints", "widths", "earlier")
 

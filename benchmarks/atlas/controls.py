@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from benchmarks.atlas.networks import NEURONS, Network
 from polycode_plugins.experiments.base import parts
 from polycode_plugins.explainers.units.random_weights import random_weights
 
-SHUFFLED = "shuffled"
+SHUFFLED, SHUFFLED_WINDOWS = "shuffled", 400
 GROUPS = 5  # of documents, each measured on its own
 DIRECTIONS = 256  # of a random rotation
 
@@ -34,36 +34,26 @@ def measure_shuffled(network: Network, cached: Path, out: Path, size: int | None
     if is_finished(folder):
         return
     adapter = network.load(cached / network.name)
-    asked = [pc.metrics.Spectrum(), pc.metrics.CKA()]
     sites = network.main.sites(network.blocks)
+    asked, data = [pc.metrics.Spectrum()], network.data(cached)
     with random_weights(adapter.model, seed=0):
-        kept(folder, adapter, network.data(cached), asked, sites, size, network.options)
+        kept(folder, adapter, data, asked, sites, size, network.options)
 
 
 def against_shuffled(network: Network, out: Path) -> pd.DataFrame:
-    """Exponent and dimensions of every block, as trained and shuffled, and CKA of the two."""
-    trained = pc.Analysis.load(out / network.name / MAIN)
-    shuffled = pc.Analysis.load(out / network.name / SHUFFLED)
-    alike = pc.cka(trained, shuffled)
-    return compared(network, trained, shuffled, alike.same())
-
-
-def compared(
-    network: Network,
-    trained: Any,
-    shuffled: Any,
-    same: Mapping[str, tuple[float, float, float]],
-) -> pd.DataFrame:
-    """The table of `against_shuffled`."""
+    """Exponent and effective rank of every block, as trained and shuffled, with intervals."""
+    folders = {"trained": out / network.name / MAIN, "shuffled": out / network.name / SHUFFLED}
+    runs = {name: pc.Analysis.load(folder, state=False) for name, folder in folders.items()}
     rows = []
     for block, site in enumerate(network.main.sites(network.blocks)):
         row: dict[str, Any] = {"network": network.name, "block": block}
-        for name, analysis in (("trained", trained), ("shuffled", shuffled)):
+        for name, analysis in runs.items():
             found = analysis[site]["spectrum"]
             rank = found.dimensions.effective_rank
+            row[f"samples_{name}"] = found.n_samples
             row |= interval(f"exponent_{name}", found.exponent, found.interval)
             row |= interval(f"effective_rank_{name}", rank.value, rank)
-        rows.append(row | interval("cka", same[site][0], same[site][1:]))
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

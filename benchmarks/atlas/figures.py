@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.atlas.controls import SHUFFLED_WINDOWS
 from benchmarks.atlas.networks import ATTENTION, NEURONS, RESIDUAL, STAGES, Network
 from polycode_plugins.experiments import drawing
 from polycode_plugins.experiments.by_depth import plain_log
@@ -55,9 +56,10 @@ LIKENESS = (
     "with the block before (b), and CKA of all pairs of blocks (below)."
 )
 CONTROLS = (
-    "Exponents as trained and with every parameter's entries in random order (a); a small model's "
-    "last block over its training, by five groups of texts (b); soft and hard rank of MLP neurons "
-    "by width, three networks (c); median kurtosis of neurons over that of a random rotation (d)."
+    "Exponents as trained and with every parameter's entries in random order, the latter at "
+    f"{SHUFFLED_WINDOWS} windows (a); a small model's last block over its training, by five groups "
+    "of texts (b); soft and hard rank of MLP neurons by width, three networks (c); median kurtosis "
+    "of neurons over that of a random rotation (d)."
 )
 
 

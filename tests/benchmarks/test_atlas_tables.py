@@ -100,7 +100,7 @@ def test_shuffled_weights_stand_beside_the_trained_ones(runs):
     shuffled = pc.Analysis.load(runs / "small" / controls.SHUFFLED)
     assert rows["exponent_shuffled"][2] == shuffled["2", "spectrum"].exponent
     assert (rows["exponent_shuffled"] != rows["exponent_trained"]).all()
-    assert rows["cka"].between(-0.2, 1.1).all()
+    assert set(rows["samples_shuffled"]) == {480}
 
 
 def test_the_page_has_a_line_for_every_block(tables):
