@@ -78,6 +78,8 @@ def markdown(
     shown = [n for n in networks if (sites["network"] == n.name).any()]
     ceiling = sites["ceiling"].max() if "ceiling" in sites else math.nan
     lines = [INTRODUCTION, *how_made(tables["runs"], shown), ""]
+    if left_out := [n.title for n in networks if n not in shown]:
+        lines += [f"Not measured for this page: {', '.join(left_out)}.", ""]
     lines += shown_pictures(pictures[:3])
     found = findings(sites, shown)
     lines += ["## The same in every network", ""]
