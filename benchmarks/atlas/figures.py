@@ -165,6 +165,7 @@ def _likeness(tables: Tables, shown: Sequence[Network]) -> Any:
     kept.set_ylim(0, 1)
     kept.set_ylabel("nats / ceiling")
     kept.set_title("Kept of the first block's code")
+    neighbours.set_ylim(-0.1, 1.1)
     neighbours.set_ylabel("CKA")
     neighbours.set_title("CKA with the block before")
     for ax in (kept, neighbours):

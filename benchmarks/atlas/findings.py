@@ -30,9 +30,9 @@ def findings(sites: pd.DataFrame, networks: Sequence[Network]) -> list[Finding]:
     main = sites[sites["kind"].isin((RESIDUAL, STAGES))]
     titles = {n.name: n.title for n in networks if (sites["network"] == n.name).any()}
     found = [
-        trend(main, titles, "exponent", "the exponent of what blocks hand on"),
-        trend(main, titles, "effective_rank", "its effective rank"),
-        trend(main, titles, "redundancy", "its redundancy, as a share of the flat code"),
+        trend(main, titles, "exponent", "the exponent"),
+        trend(main, titles, "effective_rank", "the effective rank"),
+        trend(main, titles, "redundancy", "the redundancy, as a share of the flat code,"),
         trend(main, titles, "smoothness", "the mean squared step over the variance"),
         trend(main, titles, "nats", "what is kept of the first block's code", skip_first=True),
         against(sites, titles, NEURONS, RESIDUAL, "exponent"),

@@ -40,7 +40,8 @@ these ranks (broken); i, it scatters around one more than Gaussian rows would (i
 tested."""
 
 LISTS = (
-    "Both lists are computed from the tables. Numbers with a sign are rank correlations with "
+    "Both lists are computed from the tables, and speak of the residual stream and of stages "
+    "where they name no other site. Numbers with a sign are rank correlations with "
     "depth, of which 0.5 or more make a trend, or differences; nearly all means nine in ten."
 )
 
