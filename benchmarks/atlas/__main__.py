@@ -32,6 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="An atlas of trained networks.")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "atlas")
     parser.add_argument("--windows", type=int, default=WINDOWS, help="default: %(default)s")
+    parser.add_argument(
+        "--branch-windows", type=int, help="for attention and neurons; default: as many"
+    )
     parser.add_argument("--photographs", type=int, help="default: all")
     parser.add_argument("--only", nargs="+", choices=[*STEPS], help="default: every step")
     parser.add_argument("--networks", nargs="+", choices=[n.name for n in NETWORKS])
@@ -58,7 +61,8 @@ def _size(network: Network, options: Any) -> int | None:
 
 def _networks(networks: list[Network], options: Any) -> None:
     for network in networks:
-        measurements.measure_all(network, cache(), options.out, _size(network, options))
+        size, of_branches = _size(network, options), options.branch_windows
+        measurements.measure_all(network, cache(), options.out, size, of_branches)
 
 
 def _shuffled(networks: list[Network], options: Any) -> None:

@@ -403,4 +403,7 @@ def width_slope(numbers: Numbers, column: str, fit: bool = False) -> Effect:
         return mean_effect(_slopes(numbers, column))
     logs = _logs(numbers, column)
     x = np.log2(logs.columns.to_numpy(float))
-    return mean_effect([float(np.corrcoef(x, y)[0, 1]) ** 2 for y in logs.to_numpy()])
+    found = mean_effect([float(np.corrcoef(x, y)[0, 1]) ** 2 for y in logs.to_numpy()])
+    assert found.low is not None
+    assert found.high is not None
+    return Effect(found.value, max(found.low, 0.0), min(found.high, 1.0))

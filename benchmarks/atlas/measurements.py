@@ -73,8 +73,13 @@ def is_finished(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "results.parquet").is_file()
 
 
-def measure_all(network: Network, cached: Path, out: Path, size: int | None) -> None:
-    """Both parts of a network; the model is loaded only where something is to be done."""
+def measure_all(
+    network: Network, cached: Path, out: Path, size: int | None, of_branches: int | None = None
+) -> None:
+    """Both parts of a network; the model is loaded only where something is to be done.
+
+    `of_branches` is the size of the second part, where it is to be another one.
+    """
     parts = [MAIN, BRANCHES] if network.branches else [MAIN]
     adapter = None
     for part in parts:
@@ -82,7 +87,8 @@ def measure_all(network: Network, cached: Path, out: Path, size: int | None) -> 
         if adapter is None and not is_finished(folder):
             adapter = network.load(cached / network.name)
         begun, spent = time.monotonic(), time.process_time()
-        measured(network, part, adapter, network.data(cached), folder, size)
+        rows = of_branches if part == BRANCHES and of_branches else size
+        measured(network, part, adapter, network.data(cached), folder, rows)
         seconds, of_processor = time.monotonic() - begun, time.process_time() - spent
         print(f"{network.name} {part}: {seconds:.0f} s ({of_processor:.0f} s of processors)")
 

@@ -57,8 +57,8 @@ CANNOT = """\
 - **Phases of a long pretraining**: no checkpoints come with packages. The small model trained
   here sees 0.6 million tokens, where large ones see trillions; a phase that it does not show may
   come later.
-- **Scaling laws of large MLPs** (Jha & Reagen 2025): the widths here are 96 to 768, of networks
-  trained for minutes.
+- **Scaling laws of large MLPs** (Jha & Reagen 2025): the widths here are below a thousand, of
+  networks trained for 200 steps, whose neurons use a handful of dimensions.
 - **Scores of explanations by GPT-4**, and everything about GPT-2 XL: neither can be had without
   a network.
 - **Where massive activations come from** (Sun et al. 2024): only what they do to the statistics
@@ -113,8 +113,8 @@ def how_made(runs: pd.DataFrame, networks: Sequence[Network]) -> list[str]:
     ]
     for network in networks:
         parts = runs[runs["network"] == network.name]
-        rows = f"{int(parts['rows'].iloc[0]):,} {network.reads}"
-        samples = f"{int(parts['samples'].iloc[0]):,}"
+        rows, samples = (_each(parts, column) for column in ("rows", "samples"))
+        rows = f"{rows} {network.reads}"
         lines.append(
             f"| {network.title} | {network.note} | {rows} | {samples} | "
             f"{int(parts['sites'].sum())} | {parts['seconds'].sum():,.0f} |"
@@ -128,6 +128,12 @@ def how_made(runs: pd.DataFrame, networks: Sequence[Network]) -> list[str]:
         f"padding and special tokens. Seed {seeds}. Versions: {versions}. Seconds are of the "
         "clock on two processor cores, results included.",
     ]
+
+
+def _each(parts: pd.DataFrame, column: str) -> str:
+    """The number of what blocks hand on, and that of the branches where it is another."""
+    numbers = list(dict.fromkeys(f"{int(value):,}" for value in parts[column]))
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} (branches {numbers[1]})"
 
 
 def claims(verdicts: Sequence[Verdict], pictures: Sequence[tuple[str, str]]) -> list[str]:
