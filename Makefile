@@ -5,11 +5,15 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-saes real test-real atlas clean
+.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-vllm test-saes real test-real atlas clean
 
-demo: $(STAMP)
-	$(BIN)/polycode analyze --metrics spectrum,action,capacity,mine --out $(OUT) --fresh
-	$(BIN)/polycode compare --sites 'blocks.*.mlp.hook_post' --explainer ngram --limit 3000 --n-units 20 --out $(OUT) --fresh
+# What was installed for development has all that the demo needs.
+DEMO   := $(if $(wildcard $(STAMP)),$(STAMP),$(VENV)/.installed-demo)
+
+# The first command's page is there to be looked at while the second adds to it.
+demo: $(DEMO)
+	$(BIN)/polycode analyze --metrics spectrum,action,capacity --limit 3000 --out $(OUT) --fresh
+	$(BIN)/polycode compare --sites 'blocks.*.mlp.hook_post' --explainer ngram --limit 1000 --n-units 12 --out $(OUT) --fresh
 	@echo "open $(OUT)/report.html"
 
 # A worker for each processor, up to as many as memory is sure to hold.
@@ -41,12 +45,19 @@ package: $(STAMP)
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m pytest -m packaging
 
+# With the gallery: reports of the embedded model, and of the networks that `make real` has got.
 docs: $(STAMP)
+	$(BIN)/python scripts/gallery.py
 	$(BIN)/mkdocs build --strict
 
 # The second major of TransformerLens, laid over the first.
 test-tl3: $(STAMP)
 	scripts/test_transformer_lens_3.sh $(abspath $(BIN)/python)
+
+# The adapter for vLLM, in an environment of its own (build/vllm, 3.5 GB): its wheel brings another
+# torch. Skipped with a sentence where it cannot be had.
+test-vllm:
+	scripts/test_vllm.sh $(PYTHON)
 
 # Features of autoencoders beside SAELens and sparsify themselves, laid over what is installed.
 test-saes: $(STAMP)
@@ -79,6 +90,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+# Two thirds of the packages, and no tools: what `make demo` takes on a machine that has nothing yet.
+$(VENV)/.installed-demo: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[transformer-lens,report]"
 	touch $@
 
 clean:

@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from polycode_plugins.metrics.pairs import PairMetric
     from polycode_plugins.runs.analysis import Analysis
     from polycode_plugins.runs.analyze import analyze
-    from polycode_plugins.runs.attach import Probe, attach, measure
+    from polycode_plugins.runs.attach import Probe, attach
     from polycode_plugins.runs.cross_cka import cka
+    from polycode_plugins.runs.difference import RunDifference, diff
+    from polycode_plugins.runs.measure import measure
 
 _HOMES = {
     "Accumulator": "metrics.base",
@@ -54,13 +56,15 @@ _HOMES = {
     "PairMetric": "metrics.pairs",
     "Probe": "runs.attach",
     "Result": "metrics.base",
+    "RunDifference": "runs.difference",
     "Site": "activations",
     "analyze": "runs.analyze",
     "attach": "runs.attach",
     "cka": "runs.cross_cka",
     "compare": "explainers.comparison.compare",
+    "diff": "runs.difference",
     "load": "loading",
-    "measure": "runs.attach",
+    "measure": "runs.measure",
 }
 _MODULES = ("adapters", "explainers", "information", "metrics", "pages", "theory")
 
@@ -82,6 +86,7 @@ __all__ = [
     "PolycodeError",
     "Probe",
     "Result",
+    "RunDifference",
     "Site",
     "SiteError",
     "StateError",
@@ -91,6 +96,7 @@ __all__ = [
     "attach",
     "cka",
     "compare",
+    "diff",
     "explainers",
     "information",
     "load",

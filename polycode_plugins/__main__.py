@@ -2,6 +2,6 @@
 
 import sys
 
-from polycode_plugins.commands.main import main
+from polycode_plugins.commands.main import program
 
-sys.exit(main())
+sys.exit(program())

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from polycode_plugins.errors import DataError
+from polycode_plugins.row_names import Repeats, content
 
 Positions = Literal["samples", "features"]
 
@@ -231,16 +232,24 @@ class Arrivals:
     """Numbers rows that have none in the order in which they come, at each site by itself.
 
     So somebody else's forward passes give what an adapter gives that numbers the rows of its data.
-    A row without positions stays without: it is one sample, known by its values.
+    A row that comes again is of the document that it was of the first time. A row without positions
+    stays without a number: it is one sample, known by its values.
     """
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
+        self._repeats: dict[str, Repeats] = {}
 
     def numbered(self, site: str, activations: Activations) -> Activations:
         """The same activations, with numbers of their rows where they have positions."""
         if activations.rows is not None or POSITION_AXES.isdisjoint(activations.axes):
             return activations
-        first, size = self._seen.get(site, 0), activations.values.shape[0]
+        values = activations.values
+        first, size = self._seen.get(site, 0), values.shape[0]
         self._seen[site] = first + size
-        return replace(activations, rows=torch.arange(first, first + size))
+        rows = torch.arange(first, first + size)
+        documents = activations.documents
+        if documents is None and not values.is_meta:
+            names = content(values.detach().reshape(size, -1))
+            documents = self._repeats.setdefault(site, Repeats()).documents(names, rows)
+        return replace(activations, rows=rows, documents=documents)

@@ -14,6 +14,10 @@ class PolycodeError(Exception):
     """Something that was asked for cannot be done; the message says why and what to do."""
 
 
+class PolycodeWarning(UserWarning):
+    """Something that was not asked for was passed over; the message says what and why."""
+
+
 class PluginError(PolycodeError):
     """A plugin is unknown, broken, or claimed by two distributions."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.resources import files
 from inspect import Parameter, signature
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from polycode_plugins import plugins
 from polycode_plugins.adapters.base import Adapter
-from polycode_plugins.errors import ModelError, PluginError, PolycodeError, near
+from polycode_plugins.errors import ModelError, PluginError, PolycodeError, PolycodeWarning, near
 from polycode_plugins.files import guards
 
 # Names that no adapter claims are looked for on the Hugging Face hub, by this one.
@@ -41,7 +42,8 @@ def load(model: Any = None, adapter: str | type[Adapter] | None = None, **option
     factory: Any = plugins.load("adapters", adapter) if isinstance(adapter, str) else adapter
     _check_options(factory, adapter, options)
     try:
-        made = factory(model, **options)
+        with plugins.contained(f"the adapter {_called(adapter)!r}"):
+            made = factory(model, **options)
     except PolycodeError:
         raise
     except Exception as error:  # a constructor may raise anything at values it does not expect
@@ -92,20 +94,26 @@ def embedded_model() -> Path:
 
 
 def _natural_adapter(model: object) -> str:
-    """The name of the one adapter that claims `model`; generic adapters come last."""
+    """The name of the one adapter that claims `model`; generic adapters come last.
+
+    Nobody has asked for any of them: one that is broken is passed over with a warning.
+    """
     claims: list[tuple[bool, str]] = []
     broken: list[str] = []
-    for plugin in plugins.find("adapters"):
-        if plugin.standing == "shadowed":
-            continue
-        try:
-            candidate = plugins.load("adapters", plugin.reference)
-        except PluginError as error:
-            broken.append(str(error))
-            continue
-        accepts = getattr(candidate, "accepts", None)
-        if accepts is not None and accepts(model):
-            claims.append((bool(getattr(candidate, "generic", False)), plugin.reference))
+    for plugin, outcome in _possible(model):
+        why, claimed, generic = outcome.broken, outcome.claims, outcome.generic
+        if why is None and claimed is None:
+            try:
+                claimed, generic = plugins.claim(plugins.imported(plugin), model)
+            except Exception as error:  # a plugin may raise anything
+                why = str(error) if isinstance(error, PluginError) else plugins.cause(error)
+        if why is not None:
+            what = f"the adapter {plugin.reference!r} of {plugin.distribution or 'nobody'}"
+            broken.append(why if why.startswith(what) else f"{what} is broken: {why}")
+        elif claimed:
+            claims.append((generic, plugin.reference))
+    for why in broken:
+        warnings.warn(f"passed over: {guards.shown(why)}", PolycodeWarning, stacklevel=3)
     special = [name for generic, name in claims if not generic]
     if len(special) > 1:
         raise ModelError(
@@ -122,3 +130,17 @@ def _natural_adapter(model: object) -> str:
         f"no installed adapter reads a {type(model).__name__}{why}; pass an nn.Module, a name or a "
         "folder, or write an adapter"
     )
+
+
+_tried: dict[plugins.Plugin, plugins.Outcome] = {}  # of this process: adapters that import
+
+
+def _possible(model: object) -> list[tuple[plugins.Plugin, plugins.Outcome]]:
+    """The adapters that may read `model`; those of others were tried in a process of their own."""
+    found = [p for p in plugins.find("adapters") if p.standing != "shadowed" and p.may_read(model)]
+    foreign = [p for p in found if p.is_foreign and p not in _tried]
+    name = model if isinstance(model, str | Path) else None
+    outcomes = dict(zip(foreign, plugins.tried(foreign, name), strict=True))
+    if name is None:  # what was learnt holds for every live model
+        _tried.update(outcomes)
+    return [(p, outcomes.get(p) or _tried.get(p) or plugins.Outcome()) for p in found]

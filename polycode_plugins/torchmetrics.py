@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site, default_axes
-from polycode_plugins.errors import DataError, PluginError, StateError
+from polycode_plugins.errors import DataError, PluginError, StateError, near
 from polycode_plugins.metrics.base import Metric, Result, as_activations
 from polycode_plugins.runs.gathering import Statistics, describe_metric, make_metrics
 
@@ -53,9 +53,16 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
     The statistics stay on the device of the activations; what travels between processes or into a
     `state_dict` is one uint8 tensor with all of them.
 
+    Statistics are kept in float64, so `set_dtype` changes none of them; it decides the type of the
+    one number of `value`. A batch of which a metric is
+    undefined (too few rows) is kept like any other: `forward` returns NaN for it.
+
     Args:
         metrics: names or objects, as in `pc.analyze`.
         axes: names of the axes of what `update` gets; the usual ones for its shape unless given.
+        value: the one number that `compute` returns, "exponent" or "spectrum.exponent", as wrappers
+            want it that work on one tensor (BootStrapper, MetricTracker); all of them in a dict
+            unless given.
         options: of `torchmetrics.Metric` (sync_on_compute, process_group, ...).
 
     Raises:
@@ -66,11 +73,18 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
     is_differentiable = False
 
     def __init__(
-        self, *metrics: str | Metric, axes: tuple[str, ...] | None = None, **options: Any
+        self,
+        *metrics: str | Metric,
+        axes: tuple[str, ...] | None = None,
+        value: str | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.axes = axes
+        self.value = value
         self.metrics = make_metrics(metrics)
+        self._keys: list[str] = []  # of what the latest `compute` returned
+        self._one_batch = False  # whether `forward` asks for the numbers of one batch
         self._statistics = self._fresh()
         self.add_state("packed", default=[], dist_reduce_fx=None)
 
@@ -83,7 +97,8 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
             mask: bool [batch] or [batch, positions]; False is left out.
 
         Raises:
-            DataError: for NaN or infinite values, or a width that changes.
+            DataError: for NaN or infinite values, a width that changes, integers (token numbers,
+                labels) and attention weights.
         """
         tensor = as_activations(values, axes=self.axes).values
         axes = self.axes or default_axes(tensor.dim())
@@ -100,27 +115,95 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
             raise DataError("there is nothing to compute from; call update first")
         return {m.label: self._statistics.compute(_SITE, m) for m in self.metrics}
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor] | Tensor:
         """The numbers of all results as scalars, keyed "label.field"; NaN where undefined.
 
+        With `value` that number alone.
+
         Raises:
-            DataError: where a metric is undefined as a whole.
+            DataError: where a metric is undefined as a whole, or has no number of that name.
         """
+        try:
+            found = self._numbers()
+        except DataError:
+            if not self._one_batch:
+                raise
+            found = {key: self._scalar(None) for key in self._keys}
+            return found if self.value is None else self._scalar(None).to(self.dtype)
+        self._keys = list(found)
+        # Wrappers compute with it in the type that stock metrics have.
+        return found if self.value is None else self._chosen(found).to(self.dtype)
+
+    def _numbers(self) -> dict[str, Tensor]:
         return {
-            f"{label}.{field}": torch.tensor(
-                float("nan") if value is None else float(value), dtype=torch.float64
-            ).to(self.device)
+            f"{label}.{field}": self._scalar(value)
             for label, result in self.results().items()
             for field, value in result.scalars().items()
             if not isinstance(value, str)
         }
 
-    def _forward_reduce_state_update(self, *args: Any, **kwargs: Any) -> Any:
-        """What `forward` does: the batch is taken in after those before it, and once more alone.
+    def _scalar(self, value: float | None) -> Tensor:
+        number = float("nan") if value is None else float(value)
+        return torch.tensor(number, dtype=torch.float64).to(self.device)
 
-        torchmetrics would merge it, and no path along rows would lead into it.
+    def _chosen(self, numbers: dict[str, Tensor]) -> Tensor:
+        assert self.value is not None
+        named = [key for key in numbers if self.value in (key, key.partition(".")[2])]
+        if len(named) == 1:
+            return numbers[named[0]]
+        if named:
+            raise DataError(
+                f"value={self.value!r} is a number of several metrics; give one of "
+                f"{', '.join(named)}"
+            )
+        raise DataError(f"there is no number {self.value!r}{near(self.value, numbers)}")
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the numbers that say most, as other metrics of torchmetrics draw theirs.
+
+        `results()["spectrum"].plot()` draws a result as a whole.
+
+        Args:
+            val: what `compute` or `forward` returned, or a list of such, drawn by step; by default
+                what `compute` returns.
+            ax: axes to draw into.
+
+        Returns:
+            The figure (None where `ax` is given) and the axes.
+
+        Raises:
+            ModuleNotFoundError: where matplotlib is not installed.
         """
+        value = self.compute() if val is None else val
+        if isinstance(value, dict):
+            value = self._headline(value)
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+            shared = [key for key in value[0] if all(key in one for one in value)]
+            value = [self._headline({key: one[key] for key in shared}) for one in value]
+        return self._plot(value, ax)
+
+    def _headline(self, numbers: dict[str, Tensor]) -> dict[str, Tensor]:
+        first = [f"{m.label}.{field}" for m in self.metrics for field in m.result.headline]
+        chosen = {key: numbers[key] for key in first if key in numbers}
+        return chosen or numbers
+
+    def _forward_full_state_update(self, *args: Any, **kwargs: Any) -> Any:
+        """What `forward` does: the batch is taken in after those before it, and once more alone."""
+        self._one_batch = True
+        try:
+            return super()._forward_full_state_update(*args, **kwargs)
+        finally:
+            self._one_batch = False
+
+    def _forward_reduce_state_update(self, *args: Any, **kwargs: Any) -> Any:
+        """The same: torchmetrics would merge the batch, and no path along rows would lead to it."""
         return self._forward_full_state_update(*args, **kwargs)
+
+    def _apply(self, fn: Any, exclude_state: Any = "") -> Any:
+        """Move to a device. What is packed are bytes, which no other type holds."""
+        this = super()._apply(fn, exclude_state=(*exclude_state, "packed"))
+        this._computed = None  # in another type, where it was computed before
+        return this
 
     def reset(self) -> None:
         """Forget everything seen."""

@@ -9,7 +9,7 @@ import pytest
 
 OPTIONAL = (
     "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "aiohttp",
-    "plotly", "torchmetrics", "skimage",
+    "plotly", "torchmetrics", "skimage", "vllm",
 )  # fmt: skip
 
 SCRIPT = """

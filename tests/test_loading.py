@@ -29,8 +29,8 @@ def test_an_unknown_option_is_answered_with_those_there_are():
         pc.load(None, devise="cpu")
     assert str(caught.value) == (
         "the adapter 'transformer-lens' does not take this option: 'devise'; did you mean "
-        "'device' or 'device_map'? (its options: device, dtype, device_map, prepend_bos, "
-        "include_special)"
+        "'device' or 'device_map'? (its options: device, dtype, device_map, trust_remote_code, "
+        "prepend_bos, include_special)"
     )
     with pytest.raises(pc.ModelError, match=r"'ModuleAdapter' .*'devise' \(its options: axes\)$"):
         pc.load(MODEL, ModuleAdapter, devise="cpu")

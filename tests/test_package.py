@@ -21,7 +21,9 @@ from polycode_plugins import __version__
 pytestmark = pytest.mark.packaging
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "polycode-example"
-EXTRAS = {"transformer-lens", "torchvision", "nnsight", "openai", "torchmetrics", "report"}
+EXTRAS = {
+    "transformer-lens", "torchvision", "nnsight", "openai", "torchmetrics", "report", "vllm",
+}  # fmt: skip
 ABSENT = ["transformer_lens", "transformers", "torchvision", "nnsight", "aiohttp", "plotly"]
 
 
@@ -209,6 +211,7 @@ def test_the_generic_adapter_with_the_spectrum(bare, tmp_path):
         (["analyze", "--model", "gpt2", "--quiet"], "transformer-lens"),
         (["analyze", "--model", "resnet18", "--adapter", "torchvision", "--quiet"], "torchvision"),
         (["analyze", "--model", "gpt2", "--adapter", "nnsight", "--quiet"], "nnsight"),
+        (["analyze", "--model", "vllm:gpt2", "--quiet"], "vllm"),
         (["explain", "--explainer", "openai", "--set", "model=x", "--n-units", "1"], ""),
         (["analyze", "--model", "echo-9", "--sites", "state", "--metrics", "sparseness",
           "--out", "run", "--quiet"], "report"),

@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchmetrics
-from torchmetrics.wrappers import Running
+from torchmetrics.wrappers import BootStrapper, MetricTracker, Running
 
 import polycode_plugins as pc
 from polycode_plugins.errors import DataError, StateError
@@ -255,6 +256,130 @@ def test_a_mask_leaves_samples_out():
     metric.update(values, mask)
     kept = values[:, 1:].reshape(-1, 24)
     assert exponent(metric) == pytest.approx(Spectrum().measure(kept).exponent, rel=1e-9)
+
+
+def test_a_small_batch_keeps_what_came_before():
+    values = data(403)
+    metric = TorchMetric("spectrum")
+    said = [metric(part) for part in values.split(100)]
+    assert said[0].keys() == said[-1].keys()
+    assert all(torch.isnan(value) for value in said[-1].values())  # of 3 rows nothing is known
+    assert int(metric.compute()["spectrum.n_samples"]) == 403
+    assert exponent(metric) == pytest.approx(Spectrum().measure(values).exponent, rel=1e-9)
+    first = TorchMetric("spectrum", value="exponent")
+    assert torch.isnan(first(values[:3]))
+    first(values[3:])
+    first(values[:0])
+    assert float(first.compute()) == pytest.approx(exponent(metric), rel=1e-6)
+    nan = values[:5].clone()
+    nan[0] = float("nan")
+    with pytest.raises(DataError, match="NaN"):
+        metric(nan)
+    assert int(metric.compute()["spectrum.n_samples"]) == 403
+
+
+def test_other_types_of_the_state_change_no_number():
+    metric = TorchMetric("spectrum")
+    metric.update(data())
+    before = exponent(metric)
+    for change in (torch.float64, torch.float16, "torch.FloatTensor"):
+        assert metric.set_dtype(change) is metric
+        assert exponent(metric) == before
+    metric.half().double().to("cpu")
+    metric.update(data(seed=1))
+    assert int(metric.compute()["spectrum.n_samples"]) == 800
+    one = TorchMetric("spectrum", value="exponent")
+    one.update(data())
+    assert one.compute().dtype == torch.float32
+    assert one.set_dtype(torch.float64).compute().dtype == torch.float64
+
+
+def test_wrappers_take_one_number():
+    metric = TorchMetric("spectrum", value="exponent")
+    boot = BootStrapper(metric, num_bootstraps=4, quantile=torch.tensor([0.05, 0.95]))
+    for part in data().split(100):
+        boot.update(part)
+    low, high = boot.compute()["quantile"].tolist()
+    assert 0.5 < low < float(boot.compute()["mean"]) < high < 1.6
+    tracker = MetricTracker(TorchMetric("spectrum", value="spectrum.n_samples"), maximize=True)
+    for rows in (100, 200, 150):
+        tracker.increment()
+        tracker.update(data(rows))
+    assert tracker.compute_all().tolist() == [100, 200, 150]
+    assert tracker.best_metric(return_step=True) == (200, 1)
+    metric.update(data())
+    for wrong, said in (("expnent", "did you mean"), ("", "no number")):
+        other = TorchMetric("spectrum", value=wrong)
+        other.update(data())
+        with pytest.raises(DataError, match=said):
+            other.compute()
+
+
+def test_plots_are_those_of_stock_metrics():
+    from matplotlib import pyplot as plt
+
+    metric = TorchMetric("spectrum")
+    metric.update(data())
+    figure, axes = metric.plot()
+    drawn = [line.get_label() for line in axes.lines]
+    headline = [f"spectrum.{name}" for name in pc.metrics.SpectrumResult.headline]
+    assert drawn == [name for name in headline if name in metric.compute()]
+    assert "spectrum.exponent" in drawn
+    assert figure is axes.figure
+    several = [metric.compute()] * 3
+    assert len(metric.plot(several)[1].lines[0].get_ydata()) == 3
+    one = TorchMetric("spectrum", value="exponent")
+    one.update(data())
+    assert one.plot(ax=axes)[1] is axes
+    plt.close("all")
+
+
+def test_what_is_no_activations_is_refused():
+    for values, said in (
+        (torch.randint(0, 9, (40, 24)), "token numbers"),
+        (torch.ones(40, 24, dtype=torch.bool), "token numbers"),
+        (torch.randn(4, 3, 8, 8).softmax(-1), "attention weights"),
+        (torch.randn(4, 3, 8, 8).softmax(-1).bfloat16(), "attention weights"),
+    ):
+        with pytest.raises(DataError, match=said):
+            TorchMetric("spectrum").update(values)
+        with pytest.raises(DataError, match=said):
+            pc.measure({"a": values}, ["spectrum"])
+    named = TorchMetric("spectrum", axes=("batch", "channel", "height", "width"))
+    named.update(torch.randn(4, 3, 8, 8).softmax(-1))
+    assert named._statistics.n_samples("values") == 256
+
+
+@pytest.mark.parametrize("shape", [(150, 24), (60, 7, 24)])
+def test_rows_that_come_again_are_no_new_ones_by_any_way(shape):
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.arange(1, 25, dtype=torch.float64) ** -0.7
+    once = torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
+    again = once[torch.arange(shape[0]).repeat(3)]
+    net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(24, 4).double())
+    axes = ("batch", "position", "feature") if len(shape) == 3 else None
+    loop, hook = TorchMetric("spectrum"), Spectrum().as_hook()
+    with pc.attach(net, "0", Spectrum(), axes=axes) as probe:
+        for part in again.split(32):
+            loop.update(part)
+            hook(part, SimpleNamespace(name="a"))
+            net(part)
+    found = {
+        "measure": pc.measure({"a": again}, Spectrum())["a", "spectrum"],
+        "analyze": pc.analyze(net, again, Spectrum(), "0")["0", "spectrum"],
+        "rows": pc.analyze(net, list(zip(again, range(len(again)), strict=True)), Spectrum(), "0")[
+            "0", "spectrum"
+        ],
+        "attach": probe.compute()["0", "spectrum"],
+        "as_hook": hook.compute()["a"],
+        "torchmetrics": loop.results()["spectrum"],
+    }
+    single = Spectrum().measure(once)
+    width = single.interval[1] - single.interval[0]
+    for way, result in found.items():
+        # Rows are dealt into groups by number or by content: alike but for that chance.
+        assert result.effective_samples == pytest.approx(once[..., 0].numel(), rel=0.06), way
+        assert result.interval == pytest.approx(single.interval, abs=0.15 * width), way
 
 
 def test_mistakes_are_sentences():

@@ -14,6 +14,7 @@ from polycode_plugins.adapters.base import (
     match,
     unknown,
 )
+from polycode_plugins.adapters.engine import EngineCapture
 from polycode_plugins.adapters.inputs import as_batch, device_of, tensor_batches, to_device
 from polycode_plugins.adapters.undisturbed import modules_of, seed_batch, undisturbed
 from polycode_plugins.data_options import DataOptions
@@ -24,6 +25,7 @@ __all__ = [
     "Batch",
     "Capture",
     "DataOptions",
+    "EngineCapture",
     "Sink",
     "Site",
     "as_batch",

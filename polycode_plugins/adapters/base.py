@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,8 +23,15 @@ from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import SiteError, near
 from polycode_plugins.files.weights import parameter_count
 
+if TYPE_CHECKING:
+    from polycode_plugins.adapters.engine import EngineCapture
+
 #: Receives each site's activations as soon as they exist; what it wants to keep it must copy.
 Sink = Callable[[str, Activations], None]
+
+#: Which sites: a name or glob or several, "all", a function of a name, or None for the default.
+Sites = Sequence[str] | str | Callable[[str], bool] | None
+ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +45,8 @@ class Batch:
         mask: bool [batch] or [batch, position], False where padding or special tokens are.
         labels: int64 [batch], the class of each row, where the data has one.
         tokens: what stands at each row and position, where rows are of tokens.
+        repeats: int64 [batch], where rows are documents: the first row that holds the same; None
+            where each of them is the first.
     """
 
     inputs: Any
@@ -46,9 +55,14 @@ class Batch:
     mask: Tensor | None = None
     labels: Tensor | None = None
     tokens: Tokens | None = None
+    repeats: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.rows.shape[0])
+
+    def known_documents(self) -> Tensor | None:
+        """int64 [batch], the document of each row; None where each is one of its own."""
+        return self.repeats if self.documents is None else self.documents
 
 
 class Adapter(ABC):
@@ -64,6 +78,9 @@ class Adapter(ABC):
     generic: ClassVar[bool] = False
     #: Whether `capture` goes by `mask`; a mask that the user gave is else put on what it passes on.
     finds_masks: ClassVar[bool] = False
+    #: Whether activations stay where the model runs (an engine's workers) and statistics are
+    #: gathered there: then `gathering` is used in place of `capture`.
+    gathers: ClassVar[bool] = False
     #: What counts in somebody else's workflow: "given" for what the model is given.
     mask: Any = "given"
 
@@ -101,6 +118,24 @@ class Adapter(ABC):
     def forward(self, batch: Batch, stop_after: Site | None = None) -> None:
         """Run the model on a batch, at least until `stop_after` has fired."""
 
+    def gathering(
+        self,
+        sites: Sequence[Site],
+        metrics: Sequence[Mapping[str, Any]],
+        *,
+        rows: int | None = None,
+        memory: int | None = None,
+    ) -> AbstractContextManager[EngineCapture]:
+        """While open, the workers that run the model gather statistics of every forward pass.
+
+        Args:
+            sites: where.
+            metrics: which, as JSON values: {"metric": name, "options": settings} of each.
+            rows: of the data that will come at most; None where nobody knows.
+            memory: bytes that a worker's process may take; None for what its machine has.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gathers nothing elsewhere")
+
     def example(self) -> Batch | None:
         """A small batch of the adapter's embedded data, to list the sites of a model with."""
         return None
@@ -120,12 +155,12 @@ class Adapter(ABC):
             "dtype": dtype,
         }
 
-    def resolve(self, patterns: Sequence[str] | str | None, example: Batch | None) -> list[Site]:
+    def resolve(self, patterns: Sites, example: Batch | None) -> list[Site]:
         """The sites meant by names and globs, in firing order, each keyed as it was asked for.
 
         In a glob `*` stays within one dotted part and `**` crosses them; `!glob` leaves sites out
         again. Two names of one tensor that one glob finds count once; names written out are all
-        kept.
+        kept. "all" is every site under one name; a function is asked of every name.
 
         Raises:
             SiteError: for a pattern that finds nothing; near names are suggested.
@@ -144,7 +179,7 @@ class Adapter(ABC):
     def stream(
         self,
         data: Any,
-        sites: Sequence[str] | str | None = None,
+        sites: Sites = None,
         *,
         options: DataOptions | None = None,
         train_mode: bool = False,
@@ -164,8 +199,11 @@ class Adapter(ABC):
                 self.run(batch, resolved, partial(_keep, gathered), seed=options.seed)
             yield gathered
 
-    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> None:
+    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> Any:
         """One forward pass over a batch with every site captured; call inside `undisturbed`.
+
+        Returns:
+            The capture, which knows what was left out; None from an adapter that does not say.
 
         Raises:
             SiteError: for a site that did not fire.
@@ -175,6 +213,7 @@ class Adapter(ABC):
             seed_batch(seed, int(batch.rows[0]))
             self.forward(batch, stop_after=sites[-1])
             live.require_fired()
+        return live
 
 
 def _keep(into: dict[str, Activations], name: str, value: Activations) -> None:
@@ -240,9 +279,10 @@ class Capture:
             # Else the model has regrouped its rows.
             if per_row == 1 and size == len(batch):
                 rows = batch.rows
-                documents = batch.documents if documents is None else documents
+                documents = batch.known_documents() if documents is None else documents
             elif documents is None and per_row > 1 and size == len(batch) * per_row:
-                known = batch.rows if batch.documents is None else batch.documents
+                known = batch.known_documents()
+                known = batch.rows if known is None else known
                 documents = known.repeat_interleave(per_row)
         if mask is not None and mask.dim() == 2 and "position" not in axes:
             # A mask over token positions says nothing about a tensor without them.
@@ -311,7 +351,7 @@ def unknown(pattern: str, available: Sequence[Site]) -> str:
 
 
 def choose(
-    patterns: Sequence[str] | str,
+    patterns: Sequence[str] | str | Callable[[str], bool],
     available: Sequence[Site],
     default: Sequence[str],
     why: Callable[[str, Sequence[Site]], str] = unknown,
@@ -319,13 +359,19 @@ def choose(
     """The sites that names and globs mean, in order of depth; `default` where all are "!globs".
 
     Args:
+        patterns: names and globs, "all" among them, or a function that says of a name whether it
+            is meant.
         why: the message for a pattern that finds nothing.
 
     Raises:
         SiteError: for a pattern that finds nothing; near names are suggested.
     """
-    if isinstance(patterns, str):
-        patterns = [patterns]
+    check_patterns(patterns)
+    if callable(patterns):
+        return _filtered(patterns, available)
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    if all(site.name != ALL for site in available):
+        patterns = ["**" if p == ALL else p for p in patterns]
     wanted = [p for p in patterns if not p.startswith("!")]
     unwanted = [p[1:] for p in patterns if p.startswith("!")]
     chosen: dict[str, Site] = {}
@@ -349,6 +395,45 @@ def choose(
             f"{available[-1].name!r}"
         )
     return sorted(chosen.values(), key=lambda site: site.depth)
+
+
+def check_patterns(patterns: Sites) -> None:
+    """Refuse what names no sites.
+
+    Raises:
+        SiteError: for anything but names, globs, "all", one function of a name, or None.
+    """
+    if patterns is None or callable(patterns) or isinstance(patterns, str):
+        return
+    given = list(patterns) if isinstance(patterns, Iterable) else [patterns]
+    wrong = [p for p in given if not isinstance(p, str)]
+    if wrong:
+        raise SiteError(
+            f"sites are names, globs, 'all' or one function of a name, and {wrong[0]!r} is none"
+        )
+
+
+def _filtered(wanted: Callable[[str], bool], available: Sequence[Site]) -> list[Site]:
+    """The sites whose names a function accepts; of two names of one tensor the first."""
+    found: dict[str, Site] = {}
+    for site in available:
+        if wanted(site.name):
+            found.setdefault(site.source or site.name, site)
+    if not found:
+        names = ", ".join(repr(site.name) for site in available[:3])
+        raise SiteError(
+            f"the function given as sites= accepts none of the {len(available)} names, such as "
+            f"{names}; list them with 'polycode sites' or load(model).sites()"
+        )
+    return sorted(found.values(), key=lambda site: site.depth)
+
+
+def by_default(patterns: Sites) -> bool:
+    """Whether nobody has named sites, so that those without a result may be left out."""
+    if patterns is None or callable(patterns):
+        return patterns is None
+    names = [patterns] if isinstance(patterns, str) else patterns
+    return all(name == ALL or name.startswith("!") for name in names)
 
 
 def match(pattern: str, sites: Sequence[Site]) -> list[Site]:

@@ -8,7 +8,7 @@ MLP is its neurons.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, choose
+from polycode_plugins.adapters.base import (
+    Adapter,
+    Batch,
+    Capture,
+    Sink,
+    Sites,
+    check_patterns,
+    choose,
+)
 from polycode_plugins.adapters.evidence.axes import (
     Reading,
     lay,
@@ -37,10 +45,16 @@ from polycode_plugins.adapters.hooks import (
     removed_after,
     tensor_of,
 )
-from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
+from polycode_plugins.adapters.inputs import (
+    device_of,
+    in_precision,
+    no_run,
+    tensor_batches,
+    to_device,
+)
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
-from polycode_plugins.errors import DataError, ModelError, SiteError
+from polycode_plugins.errors import DataError, ModelError, PolycodeError, SiteError
 
 IN = ":in"  # ends the path in the name of a site that is the input of a module
 
@@ -115,6 +129,8 @@ class ModuleAdapter(Adapter):
         ]
 
     def _trace(self, example: Batch) -> list[Site]:
+        if isinstance(self._model, torch.jit.ScriptModule):
+            raise ModelError(_SCRIPT.format(name=type(self._model).__name__, what="is"))
         outputs, self._given = self._traced(example)
         return outputs
 
@@ -226,11 +242,15 @@ class ModuleAdapter(Adapter):
             )
         return super()._unknown(pattern, available)
 
-    def resolve(self, patterns: Sequence[str] | str | None, example: Batch | None) -> list[Site]:
-        """As every adapter; inputs are found by patterns with `:in` alone.
+    def resolve(self, patterns: Sites, example: Batch | None) -> list[Site]:
+        """As every adapter; inputs are found by patterns with `:in` alone, and by functions.
 
         Without an example `path:k` is taken at its word.
         """
+        check_patterns(patterns)
+        if callable(patterns):
+            inner, outer = self._accepted(patterns, example)
+            patterns = [*inner, *outer]
         names = [patterns] if isinstance(patterns, str) else list(patterns or ())
         inner = [n for n in names if IN in n]
         outer = [n for n in names if IN not in n]
@@ -253,6 +273,19 @@ class ModuleAdapter(Adapter):
             sites = [replace(s, depth=places.get(s.name, len(places))) for s in sites]
         order = sorted([*inputs, *sites], key=lambda s: s.depth)
         return [replace(site, depth=i) for i, site in enumerate(order)]
+
+    def _accepted(
+        self, wanted: Callable[[str], bool], example: Batch | None
+    ) -> tuple[list[str], list[str]]:
+        """The names of inputs and of outputs that a function accepts.
+
+        Raises:
+            SiteError: where there are none.
+        """
+        outputs = self.sites(example)
+        chosen = choose(wanted, [*outputs, *self._inputs(example)], [], self._unknown)
+        names = [site.name for site in chosen]
+        return [n for n in names if IN in n], [n for n in names if IN not in n]
 
     def _outputs(self, patterns: Sequence[str] | None, example: Batch | None) -> list[Site]:
         if example is not None or patterns is None:
@@ -352,10 +385,16 @@ class ModuleAdapter(Adapter):
 
     def _call(self, batch: Batch) -> None:
         args, kwargs = self._arguments(batch)
-        self._model(*args, **kwargs)
+        try:
+            self._model(*args, **kwargs)
+        except (PolycodeError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever the model's code raises
+            raise no_run(self._model, (args, kwargs), error) from error
 
     def _arguments(self, batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        inputs = to_device(batch.inputs, device_of(self._model))
+        inputs = in_precision(batch.inputs, self._model)
+        inputs = to_device(inputs, device_of(self._model))
         if isinstance(inputs, Mapping):
             return (), dict(inputs)
         return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
@@ -371,9 +410,13 @@ class ModuleAdapter(Adapter):
         """Batches of tensors.
 
         Args:
-            data: a tensor or array [rows, ...]; or an iterable of batches (a DataLoader) that are
-                tensors, (inputs, labels) pairs, dicts of keyword arguments, or `Batch` objects. An
-                `attention_mask` [batch, position] in a dict is also the mask of the statistics.
+            data: a tensor or array [rows, ...], or a mapping of such; a data set (of torch or
+                Hugging Face) or list of rows: tensors, (tensor, label) pairs, mappings; or an
+                iterable of batches (a DataLoader) that are tensors, (inputs, labels) pairs, dicts
+                of keyword arguments, or `Batch` objects. An `attention_mask` [batch, position] in a
+                dict is also the mask of the statistics. Floats are given to the model in the type
+                of its weights. Rows in a plain list have one axis, or a label that is a number:
+                what has more axes is a batch.
         """
         return tensor_batches(data, options)
 
@@ -390,6 +433,12 @@ def _is_called(module: nn.Module) -> bool:
     return type(module).forward is not nn.Module.forward
 
 
+_SCRIPT = (
+    "{name} {what} a TorchScript module, which runs without hooks; give the model that it was made "
+    "of, or a module around it"
+)
+
+
 def check_seen(model: nn.Module, wanted: Wanted) -> None:
     """Refuse a site whose module runs where no hook of ours fires.
 
@@ -399,10 +448,7 @@ def check_seen(model: nn.Module, wanted: Wanted) -> None:
     name = wanted.site.name
     for module in around(model, [wanted.module]):
         if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(
-                f"{name!r} is in a TorchScript module, which runs without hooks; attach to the "
-                "model that it was made of, or to a module around it"
-            )
+            raise ModelError(_SCRIPT.format(name=repr(name), what="is in"))
         if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
             raise ModelError(
                 f"{name!r} is inside of nn.DataParallel, which runs copies of it on "

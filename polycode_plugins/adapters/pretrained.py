@@ -142,6 +142,28 @@ def check_hub(name: str) -> None:
         ) from error
 
 
+def needs_code(error: BaseException) -> bool:
+    """Whether a model did not load since it needs code of its own, which was not allowed."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if "trust_remote_code" in str(chain):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
+def code_refused(name: str, flag: str = "--option trust_remote_code=true") -> ModelError:
+    """The refusal of a model that needs code of its own."""
+    return ModelError(
+        f"{name!r} needs code that comes with it, which is not run unasked; read that code, then "
+        f"allow it for this run with trust_remote_code=True ({flag})"
+    )
+
+
+#: What the record of a model says whose own code was run.
+CODE_NOTE = "Code that came with the model was run (trust_remote_code)."
+
+
 def short(text: str) -> str:
     """The first sentence of another library's message, without its full stop."""
     return text.partition(". ")[0][:200].rstrip(".:")
@@ -170,7 +192,12 @@ def quiet() -> Iterator[list[str]]:
     handler = _Reports(reports)
     root, theirs = logging.getLogger(), logging.getLogger("transformers")
     before = theirs.level, theirs.propagate, list(theirs.handlers), list(root.handlers), root.level
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), _without_bars():
+    with (
+        warnings.catch_warnings(),
+        redirect_stdout(io.StringIO()),
+        _without_bars(),
+        without_questions(),
+    ):
         warnings.simplefilter("ignore")
         root.handlers[:] = [logging.NullHandler()]
         theirs.handlers[:] = [handler]
@@ -201,3 +228,19 @@ def _without_bars() -> Iterator[None]:
     finally:
         if shown:
             theirs.enable_progress_bar()
+
+
+@contextmanager
+def without_questions() -> Iterator[None]:
+    """Where nobody said whether a model's code may run, it may not: no prompt that nobody sees."""
+    try:
+        from transformers import dynamic_module_utils as theirs
+    except Exception:  # its absence is reported where it is needed
+        yield
+        return
+    before = getattr(theirs, "TIME_OUT_REMOTE_CODE", None)
+    theirs.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        theirs.TIME_OUT_REMOTE_CODE = before

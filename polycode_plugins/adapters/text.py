@@ -14,7 +14,8 @@ from torch import Tensor
 from polycode_plugins.activations import Tokens
 from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.inputs import tensor_batches
-from polycode_plugins.data.text import is_conversation, text_documents
+from polycode_plugins.data.incoming import Incoming, incoming
+from polycode_plugins.data.text import text_documents
 from polycode_plugins.data.windows import token_windows, tokenizer_frame
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError
@@ -31,9 +32,10 @@ def language_batches(
     """Windows of text, or tokens as they are.
 
     Args:
-        data: a file, a folder, JSON lines, `hf:name`, a list of texts or conversations, None for
-            the embedded corpus; or tokens int64 [rows, position] (or an iterable of such batches),
-            in which every special token of the tokenizer is left out of the statistics.
+        data: a file, a folder, JSON lines, `hf:name`, None for the embedded corpus; texts or
+            conversations in a list, generator, data set, column, data frame or loader
+            (`data.incoming`); or tokens int64 [rows, position] (or rows or batches of such), in
+            which every special token of the tokenizer is left out of the statistics.
         tokenizer: one of Hugging Face's; None is an error where texts must be read.
         longest: positions the model can read.
         prepend_bos: put the beginning-of-text token before each window of text; None puts before
@@ -43,12 +45,16 @@ def language_batches(
         DataError: for windows longer than the model reads, and for what are no texts or tokens.
         ModelError: for texts without a tokenizer.
     """
-    texts = data is None or isinstance(data, str | Path)
-    if isinstance(data, list | tuple):  # a list of batches is no list of texts
-        texts = all(isinstance(item, str) or is_conversation(item) for item in data[:1])
-    if texts:
+    if data is None or isinstance(data, str | Path):
         return _windows(data, tokenizer, options, longest, prepend_bos)
-    return _tokens(data, tokenizer, options)
+    given = data
+    if not isinstance(data, Incoming):
+        given = incoming(data, text_field=options.text_field)
+    if given.kind == "texts":
+        return _windows(given.items, tokenizer, options, longest, prepend_bos)
+    if given.kind == "pictures":
+        raise DataError("this model reads texts, and the data are pictures")
+    return _tokens(given, tokenizer, options)
 
 
 def usual_frame(tokenizer: Any, *, begins: bool) -> bool | None:
@@ -152,7 +158,7 @@ def _windows(
         )
 
 
-def _tokens(data: Any, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
+def _tokens(data: Incoming, tokenizer: Any, options: DataOptions) -> Iterator[Batch]:
     special = [] if options.include_special else special_ids(tokenizer)
     text = token_text(tokenizer)
     for batch in tensor_batches(data, options):

@@ -24,6 +24,8 @@ from polycode_plugins.adapters.module import ModuleAdapter
 from polycode_plugins.adapters.pretrained import device_named
 from polycode_plugins.adapters.undisturbed import seed_torch, undisturbed
 from polycode_plugins.data.images import image_batches
+from polycode_plugins.data.incoming import incoming
+from polycode_plugins.data.picture_rows import pictures_of
 from polycode_plugins.data.pictures import PHOTOGRAPH, Pictures
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, near
@@ -137,13 +139,19 @@ class TorchvisionAdapter(ModuleAdapter):
 
         Args:
             data: a folder of images, "cifar10" or "cifar10:FOLDER", None for crops of the two
-                photographs that scikit-learn ships, or what `data.image_pictures` makes, which all
-                go through the transform; or tensors [rows, 3, height, width] and DataLoaders, which
-                do not.
+                photographs that scikit-learn ships, what `data.image_pictures` makes, or images of
+                Pillow, paths of images, arrays of bytes and data sets of them (with labels or
+                without), which all go through the transform; or tensors of floats [rows, 3, height,
+                width], rows or loaders of them, which do not.
         """
         if data is None or isinstance(data, str | Path | Pictures):
             return self._images(data, options)
-        return tensor_batches(data, options)
+        clips = self._takes_clips()
+        given = incoming(data, text_field=options.text_field, images=not clips)
+        pictures = None if clips else pictures_of(given)
+        if pictures is not None:
+            return self._images(pictures, options)
+        return tensor_batches(given, options)
 
     def example(self) -> Batch | None:
         """Two embedded crops; None for a model that does not take images."""

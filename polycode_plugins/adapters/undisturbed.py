@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ def undisturbed(model: Any = None, *, train_mode: bool = False) -> Iterator[None
     cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
     try:
         if not train_mode and isinstance(model, nn.Module):
-            model.eval()
+            with suppress(NotImplementedError):  # of torch.export, which keeps the mode it had
+                model.eval()
         with torch.no_grad():
             yield
     finally:

@@ -14,10 +14,14 @@ from polycode_plugins.commands.arguments import (
     adapter_options,
     add_data,
     add_model,
+    add_speech,
+    note_pictures,
+    opening_of,
     reading_of,
     say,
     value_of,
 )
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import PluginError, near
 from polycode_plugins.files.guards import shown
 
@@ -32,8 +36,15 @@ def add(commands: Any) -> None:
         help="compute metrics over the sites of a model on data",
         description="Stream data through a model once and compute metrics at its sites. Without "
         "arguments it analyses the embedded tiny GPT-2 on the embedded texts.",
+        examples=[
+            "polycode analyze --model gpt2 --text my-texts.jsonl --sites 'blocks.*.hook_resid_post'"
+            " --out my-run",
+            "polycode analyze --model resnet18 --option weights=DEFAULT --images my-photos "
+            "--set spectrum.fit=huber",
+        ],
     )
-    parser.set_defaults(run=run)
+    parser.kinds = ("adapters", "metrics")
+    parser.set_defaults(run=run, opening=lambda options: opening_of("analysing", options))
     add_model(parser)
     add_data(parser)
     parser.add_argument(
@@ -62,7 +73,7 @@ def add(commands: Any) -> None:
         "--train-mode", action="store_true", help="leave dropout and the like as the model has them"
     )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_speech(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
     from polycode_plugins.runs.analyze import analyze
 
     said = ""
+    if options.out is not None and not options.no_report and not options.quiet:
+        note_pictures()
     analysis = analyze(
         options.model,
         options.data,
@@ -81,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         out=options.out,
         fresh=options.fresh,
         memory=options.memory,
-        progress=False if options.quiet else None,
+        progress=not options.quiet,
         command=options.command_line,
         **adapter_options(options),
     )
@@ -143,17 +156,10 @@ def _print_table(analysis: Analysis, *, as_json: bool) -> None:
         for record in records:
             for label, result in analysis[record["site"]].items():
                 record[f"{label}.warnings"] = list(result.warnings)
-        print(json.dumps(records))
+        print_result(json.dumps(records))
         return
-    import pandas as pd
-
+    width = shutil.get_terminal_size((100, 24)).columns
     for label in analysis.metrics:
-        found = {site.name: analysis[site.name, label] for site in analysis.sites}
-        rows = pd.DataFrame([result.scalars() for result in found.values()], index=list(found))
-        few = next(iter(found.values())).headline or rows.select_dtypes("number").columns
-        rows = rows[[c for c in few if c in rows]]
-        rows = rows.astype({c: float for c in rows if rows[c].isna().all()})  # None is printed
-        width = shutil.get_terminal_size((100, 24)).columns
         print(f"\n{label}")
-        print(rows.to_string(float_format=lambda v: f"{v:.4g}", na_rep="-", line_width=width))
+        print(analysis.headline(label, width=width).to_string(na_rep="-"))
     print()

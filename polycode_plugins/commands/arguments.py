@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
+import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError
+from polycode_plugins.files.guards import json_value, shown, whole_number
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +25,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "torchvision's have random weights unless --option weights=DEFAULT",
     )
     group.add_argument("--adapter", help="by default the one that claims the model")
-    group.add_argument("--device", help="where to put the model: cpu, cuda, cuda:1, mps, ...")
-    group.add_argument("--dtype", help="of the model's weights: float32, bfloat16, float16")
+    group.add_argument(
+        "--device", help="where to put the model: cpu, cuda, cuda:1, mps, ... (default: cpu)"
+    )
+    group.add_argument(
+        "--dtype", help="of the model's weights: float32, bfloat16, float16 (default: float32)"
+    )
     group.add_argument(
         "--option",
         action="append",
@@ -101,7 +109,7 @@ def assignments(texts: Sequence[str], flag: str) -> dict[str, Any]:
 def value_of(text: str) -> Any:
     """A setting's value: JSON where it is JSON, a tuple where it has commas, else the text."""
     try:
-        value = json.loads(text)
+        value = json_value(text)
     except ValueError:
         return tuple(value_of(part) for part in text.split(",")) if "," in text else text
     return tuple(value) if isinstance(value, list) else value
@@ -110,9 +118,67 @@ def value_of(text: str) -> Any:
 def shard_of(text: str) -> tuple[int, int]:
     """The (index, count) of `--shard I/N`."""
     index, slash, count = text.partition("/")
-    if not slash or not index.isdigit() or not count.isdigit():
-        raise DataError(f"--shard {text!r} is not I/N, for example 0/4")
-    return int(index), int(count)
+    own, of = whole_number(index), whole_number(count)
+    if not slash or own is None or of is None:
+        raise DataError(f"--shard {shown(text[:60])!r} is not I/N, for example 0/4")
+    return own, of
+
+
+def add_speech(parser: argparse.ArgumentParser, settings: bool = True) -> None:
+    """How much is said, and where settings are read from."""
+    if settings:
+        parser.add_argument(
+            "--settings",
+            metavar="FILE",
+            help="options from a TOML file, by their long names; the command line goes before them",
+        )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--quiet", action="store_true", help="no progress: results, warnings and errors alone"
+    )
+    how.add_argument(
+        "--verbose", action="store_true", help="say what is done when, and where an error is from"
+    )
+
+
+@contextmanager
+def told(options: argparse.Namespace) -> Iterator[None]:
+    """A first line before anything slow is imported; with --verbose what is done, as it is."""
+    opening: Callable[[argparse.Namespace], str] | None = getattr(options, "opening", None)
+    quiet = getattr(options, "quiet", False) or int(os.environ.get("RANK", "0")) > 0
+    if opening is not None and not quiet:
+        say(opening(options))
+    if not getattr(options, "verbose", False):
+        yield
+        return
+    logger = logging.getLogger("polycode_plugins")
+    handler, before = logging.StreamHandler(), logger.level
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def opening_of(verb: str, options: argparse.Namespace) -> str:
+    """The first line of a command that loads a model: what on what, and where it will be."""
+    model = options.model if options.model is not None else "the embedded tiny-gpt2"
+    data = getattr(options, "data", "")
+    on = "" if data == "" else f" on {'the embedded data' if data is None else data}"
+    out = f", into {options.out}" if getattr(options, "out", None) is not None else ""
+    return shown(f"{verb} {model}{on}{out} ...")
+
+
+def note_pictures() -> None:
+    """Say at the start what the report will lack, where something is not installed."""
+    if find_spec("plotly") is None:
+        say(
+            "plotly is not installed, so the report will have pictures in place of charts to point "
+            "at: pip install 'polycode-plugins[report]'"
+        )
 
 
 def say(text: str) -> None:

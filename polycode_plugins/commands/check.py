@@ -8,6 +8,7 @@ import json
 import sys
 from typing import Any
 
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import PluginError
 from polycode_plugins.files.guards import made_from
 from polycode_plugins.plugins import Kind
@@ -23,6 +24,7 @@ def add(commands: Any) -> None:
         help="check that a plugin keeps its contract",
         description="Run the conformance checks on a plugin. Exit status 0 when at least one ran "
         "and none failed, 1 otherwise.",
+        examples=["polycode check spectrum"],
     )
     check.set_defaults(run=run)
     check.add_argument(
@@ -44,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from polycode_plugins import testing
 
     report = testing.run(find_case(options.plugin, options.kind), options.plugin)
-    print(json.dumps(report.to_dict(), indent=1) if options.json else report)
+    print_result(json.dumps(report.to_dict(), indent=1) if options.json else str(report))
     return 0 if report.ok else 1
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,7 +14,10 @@ from polycode_plugins.commands.arguments import (
     adapter_options,
     add_data,
     add_model,
+    add_speech,
     assignments,
+    note_pictures,
+    opening_of,
     reading_of,
     say,
 )
@@ -27,8 +28,9 @@ from polycode_plugins.commands.exchange import (
     exported,
     records_of,
 )
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
-from polycode_plugins.files.guards import shown
+from polycode_plugins.files.guards import shown, whole_number
 
 if TYPE_CHECKING:
     from polycode_plugins.explainers.comparison.outcome import Comparison
@@ -89,14 +91,20 @@ def add(commands: Any) -> None:
         description="Explain and score units of several kinds in one way, with floors and a "
         "ceiling beside each score. Without arguments it compares neurons with random projections "
         "of the embedded tiny GPT-2, explained by token look-up, offline.",
+        examples=[
+            "polycode compare --model gpt2 --sites 'blocks.*.mlp.hook_post' --explainer ngram "
+            "--out my-run",
+        ],
     )
-    compare.set_defaults(run=_compare)
+    compare.kinds = ("adapters", "explainers")
+    compare.set_defaults(run=_compare, opening=lambda options: opening_of("comparing", options))
     _add_arguments(compare)
     compare.add_argument(
         "--units",
         default="neuron,projection",
         help="kinds, comma-separated: neuron, projection (or projection:rademacher, "
-        "projection:sphere), component, independent (default: %(default)s)",
+        "projection:sphere), rotated, matched, covariance (or covariance:whitened), component, "
+        "independent (default: %(default)s)",
     )
     compare.add_argument(
         "--n-units",
@@ -118,15 +126,17 @@ def add(commands: Any) -> None:
         "explain",
         help="explain some units",
         description="Explain units of one kind and score the explanations.",
+        examples=["polycode explain --sites blocks.3.mlp.hook_post --numbers 3,17,40"],
     )
-    explain.set_defaults(run=_explain)
+    explain.kinds = ("adapters", "explainers")
+    explain.set_defaults(run=_explain, opening=lambda options: opening_of("explaining", options))
     _add_arguments(explain)
     explain.add_argument(
         "--units",
         default="neuron",
         metavar="KIND",
-        help="neuron, projection (or projection:rademacher, projection:sphere), component or "
-        "independent (default: %(default)s)",
+        help="neuron, projection (or projection:rademacher, projection:sphere), rotated, matched, "
+        "covariance (or covariance:whitened), component or independent (default: %(default)s)",
     )
     add_autoencoders(explain, "instead the features of")
     explain.add_argument(
@@ -158,7 +168,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--protocol",
         default="openai",
-        help="openai, marshall-kirchner or quantiles (default: %(default)s)",
+        help="openai, marshall-kirchner, quantiles or fair (default: %(default)s)",
     )
     group.add_argument(
         "--signs",
@@ -178,6 +188,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: shuffled,empty,constant,token-lookup,oracle)",
     )
     group.add_argument(
+        "--judge-only",
+        action="store_true",
+        help="detection and fuzzing alone, without simulations: far fewer tokens",
+    )
+    group.add_argument(
+        "--draws",
+        type=int,
+        default=1,
+        metavar="N",
+        help="explanations of each unit: scores are means over them, and their spread is told "
+        "beside that of units (default: %(default)s)",
+    )
+    group.add_argument(
         "--no-judge", action="store_true", help="no yes-or-no scores: detection, fuzzing"
     )
     group.add_argument(
@@ -193,7 +216,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="replace a comparison in --out")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_speech(parser)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -207,47 +230,11 @@ def _compare(options: argparse.Namespace) -> int:
     if comparison is None:
         return 0
     if options.json:
-        print(comparison.to_dataframe().to_json(orient="records"))
+        print_result(comparison.to_dataframe().to_json(orient="records"))
         return 0
-    import pandas as pd
+    from polycode_plugins.commands.comparison_tables import show
 
-    from polycode_plugins.explainers.comparison.answer import answers
-
-    frame = comparison.to_dataframe()
-    groups = ["site", "kind"] if len(comparison.weights) == 1 else ["weights", "site", "kind"]
-    numbers = ["correlation", *(c for c in frame.columns if c.startswith("floor."))]
-    # Floors of the units that have a score: both means are of the same units.
-    scored = frame[numbers].where(frame["correlation"].notna())
-    means = frame[groups].join(scored).groupby(groups, sort=False)[numbers].mean()
-    blank = [c for c in numbers[1:] if means[c].isna().all()]
-    means = means.drop(columns=blank).rename(columns=lambda c: c.removeprefix("floor."))
-    _print(means.reset_index())
-    if blank:
-        names = ", ".join(c.removeprefix("floor.") for c in blank)
-        print(f"(undefined: {names}; a constant has no correlation)")
-    if comparison.contrasts:
-        rows = [
-            {
-                "site": c.site or "all sites",
-                "first": c.first,
-                "second": c.second,
-                "difference": c.difference,
-                "low": c.interval and c.interval[0],
-                "high": c.interval and c.interval[1],
-                "p": None if c.p_value is None else f"{c.p_value:.4f}",
-                "effect": c.effect,
-                "adjusted": c.adjusted,
-                "overlap": c.overlap,
-            }
-            for c in comparison.contrasts
-        ]
-        differences = pd.DataFrame(rows)
-        pairs = {(c.first, c.second) for c in comparison.contrasts}
-        if len(pairs) == 1:
-            print("\nDifferences: {} less {}".format(*pairs.pop()), end="")
-            differences = differences.drop(columns=["first", "second"])
-        _print(differences)
-        print("\n" + "\n".join(answers(comparison)))
+    show(comparison)
     return 0
 
 
@@ -260,10 +247,9 @@ def _explain(options: argparse.Namespace) -> int:
                 "--numbers names neurons, or features of one autoencoder; leave it out, or use "
                 "--units neuron or one --sae"
             )
-        parts = options.numbers.split(",")
-        if not all(p.strip().isdigit() for p in parts):
+        numbers = [whole_number(p.strip()) for p in options.numbers.split(",")]
+        if None in numbers:
             raise DataError(f"--numbers {options.numbers!r} is not a list such as 3,17,40")
-        numbers = [int(p) for p in parts]
     single = kinds == ["neuron"] or len(options.sae) == 1
     comparison = _run(
         options, kinds, numbers, control=False, numbered=single and not options.numbers
@@ -271,7 +257,7 @@ def _explain(options: argparse.Namespace) -> int:
     if comparison is None:
         return 0
     if options.json:
-        print(comparison.to_dataframe().to_json(orient="records"))
+        print_result(comparison.to_dataframe().to_json(orient="records"))
         return 0
     for unit in comparison:
         made = unit.evaluation
@@ -315,6 +301,8 @@ def _run(
     from polycode_plugins.explainers.written import WrittenExplanations
     from polycode_plugins.report.folder import write_folder
 
+    if options.out is not None and not (options.no_report or options.quiet):
+        note_pictures()
     reading = reading_of(options)
     if reading.pop("shard") != (0, 1):
         raise DataError("--shard does not apply here: a unit's records come from all of the texts")
@@ -323,7 +311,7 @@ def _run(
             options.explainer,
             _explainer_options(options),
             folder=_answers(options, stack),
-            progress=False if options.quiet or options.dry_run else None,
+            progress=not (options.quiet or options.dry_run),
         )
         stack.callback(explainer.close)
         if options.explanations is not None:
@@ -337,10 +325,12 @@ def _run(
             "protocol": options.protocol,
             "calibrate": options.calibrate,
             "judge": not options.no_judge,
+            "simulate": not options.judge_only,
+            "explanations": options.draws,
             "floors": () if floors == ("none",) else floors,
             "out": None if dry else options.out,
             "fresh": options.fresh,
-            "progress": False if options.quiet else None,
+            "progress": not options.quiet,
             "command": options.command_line,
             "seed": reading.pop("seed", options.seed),
         }
@@ -364,7 +354,9 @@ def _run(
             say(f"warning: {shown(warning)}")
         if dry is not None:
             note = explainer.unknown() if isinstance(explainer, PaidExplainer) else ""
-            print(_counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note))
+            print_result(
+                _counted(len(comparison), dry.cost, dry.dollars(dry.cost), options.json, note)
+            )
             return None
     if taken := spending_text(comparison.run):
         say(f"answers: {taken}")
@@ -426,10 +418,3 @@ def _counted(units: int, cost: Cost, dollars: float | None, as_json: bool, note:
     elif cost.requests:
         said += "; --prices FILE tells what it costs"
     return said + (f"; {note}" if note and cost.requests else "")
-
-
-def _print(frame: Any) -> None:
-    width = shutil.get_terminal_size((100, 24)).columns
-    shown_as = {"float_format": lambda v: f"{v:.3f}", "line_width": width}
-    # A column of nothing but None would be printed as such.
-    print("\n" + frame.fillna(math.nan).to_string(index=False, na_rep="undefined", **shown_as))

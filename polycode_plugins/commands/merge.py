@@ -12,7 +12,11 @@ from polycode_plugins.errors import DataError
 
 def add(commands: Any) -> None:
     """Add the command to the parser's."""
-    parser = commands.add_parser("merge", help="join runs over disjoint parts of the data")
+    parser = commands.add_parser(
+        "merge",
+        help="join runs over disjoint parts of the data",
+        examples=["polycode merge part-0 part-1 --out whole"],
+    )
     parser.set_defaults(run=run)
     parser.add_argument("folders", type=Path, nargs="+", help="the runs' folders")
     parser.add_argument("--out", type=Path, required=True, help="folder for the joined run")

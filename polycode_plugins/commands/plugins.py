@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from typing import Any
 
 from polycode_plugins.commands.arguments import say
+from polycode_plugins.commands.output import print_result
+from polycode_plugins.errors import PolycodeWarning
 from polycode_plugins.files.guards import shown
 
 
@@ -17,6 +20,7 @@ def add(commands: Any) -> None:
         help="list adapters, metrics and explainers",
         description="List the installed plugins. Each is imported in a process of its own to see "
         "whether it works.",
+        examples=["polycode plugins --no-import"],
     )
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print them as JSON")
@@ -29,27 +33,27 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     from polycode_plugins import plugins
 
-    listed = []
-    for kind in plugins.KINDS:
-        found = plugins.find(kind)
-        broken = {} if options.no_import else plugins.broken(found)
-        listed += [
-            {
-                "kind": kind.removesuffix("s"),
-                "name": p.reference,
-                "distribution": p.distribution,
-                "version": p.version,
-                "target": p.target,
-                "standing": p.standing,
-                "broken": broken.get((p.distribution, p.name)),
-            }
-            for p in found
-        ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PolycodeWarning)  # said below
+        found = [plugin for kind in plugins.KINDS for plugin in plugins.find(kind)]
+    broken = {} if options.no_import else plugins.broken(found)
+    listed = [
+        {
+            "kind": p.kind.removesuffix("s"),
+            "name": p.reference,
+            "distribution": p.distribution,
+            "version": p.version,
+            "target": p.target,
+            "standing": p.standing,
+            "broken": broken.get((p.kind, p.distribution, p.name)),
+        }
+        for p in found
+    ]
     for name, why in plugins.unreadable().items():
         why = f"its metadata cannot be read ({shown(why)}); reinstall it"
         say(f"not listed: {shown(name)}, since {why}")
     if options.json:
-        print(json.dumps(listed, indent=1))
+        print_result(json.dumps(listed, indent=1))
         return 0
     for kind in plugins.KINDS:
         rows = [p for p in listed if p["kind"] == kind.removesuffix("s")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.commands.arguments import say
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import read_json
 
@@ -24,6 +25,7 @@ def add(commands: Any) -> None:
         help="hold this package, or another's answers, against known truths",
         description="Measure arrays whose truth is known, by this package or by the answers in a "
         "file. Exit status 0 when all are right, 1 otherwise.",
+        examples=["polycode reference --list"],
     )
     parser.set_defaults(run=run)
     parser.add_argument(
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if options.export is not None:
         written = reference.export(options.export, asked)
         say(f"{len(written)} files")
-        print(options.export)
+        print_result(str(options.export))
         return 0
     if options.answers is not None:
         verdicts = reference.judge(read_json(options.answers, DataError), asked)
@@ -70,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
             if not options.json:
                 print(_line(verdicts[-1]), flush=True)
     if options.json:
-        print(json.dumps([v.to_dict() for v in verdicts], indent=1))
+        print_result(json.dumps([v.to_dict() for v in verdicts], indent=1))
     else:
         if options.answers is not None:
             print("\n".join(map(_line, verdicts)))
@@ -81,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _list(asked: Sequence[Case], as_json: bool) -> int:
     if as_json:
-        print(json.dumps([asdict(case) for case in asked], indent=1))
+        print_result(json.dumps([asdict(case) for case in asked], indent=1))
         return 0
     for case in asked:
         truth = f"{_short(case.truth)} +- {case.tolerance:g}"

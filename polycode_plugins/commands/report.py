@@ -11,7 +11,11 @@ from polycode_plugins.commands.arguments import say
 
 def add(commands: Any) -> None:
     """Add the command to the parser's."""
-    parser = commands.add_parser("report", help="write the report of a finished run or comparison")
+    parser = commands.add_parser(
+        "report",
+        help="write the report of a finished run or comparison",
+        examples=["polycode report my-run"],
+    )
     parser.set_defaults(run=run)
     parser.add_argument("folder", type=Path, help="a run's folder")
     parser.add_argument("--out", type=Path, help="default: report.html in the folder")

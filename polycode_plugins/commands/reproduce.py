@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 from polycode_plugins.commands.arguments import assignments, say
+from polycode_plugins.commands.output import nowhere, print_result
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.files.guards import shown
 
@@ -21,6 +23,7 @@ def add(commands: Any) -> None:
         description="Make figures of the two papers again, as PDF and PNG with their numbers as "
         "CSV, and judge what the papers claim about them. An interrupted run goes on where it was; "
         "a finished one is only read.",
+        examples=["polycode reproduce moving-dot --scale smoke"],
     )
     reproduce.set_defaults(run=_run)
     reproduce.add_argument("names", nargs="*", metavar="NAME", help="of a figure, or all")
@@ -92,9 +95,12 @@ def _run(options: argparse.Namespace) -> int:
             continue
         made.append(one)
         if not options.json:
-            _print(one)
+            try:
+                _print(one)
+            except BrokenPipeError:  # nobody reads: the others and the page are made
+                nowhere(sys.stdout)
     if options.json:
-        print(json.dumps([_plain(one) for one in made], indent=1))
+        print_result(json.dumps([_plain(one) for one in made], indent=1))
     if made:
         path = options.out / "index.html"
         write_text(path, page.html(_all_there(made, options), failed))
@@ -135,7 +141,7 @@ def _list(*, as_json: bool) -> None:
             say(f"not listed: {shown(str(error))}")
     if as_json:
         rows = [{"name": e.name, "title": e.title, "source": e.source} for e in found]
-        print(json.dumps(rows, indent=1))
+        print_result(json.dumps(rows, indent=1))
         return
     for experiment in found:
         print(f"{experiment.name:<24} {experiment.title}\n{'':<24} {experiment.source}")

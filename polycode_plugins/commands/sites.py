@@ -6,15 +6,24 @@ import argparse
 import json
 from typing import Any
 
-from polycode_plugins.commands.arguments import adapter_options, add_model
+from polycode_plugins.commands.arguments import adapter_options, add_model, add_speech, opening_of
+from polycode_plugins.commands.output import print_result
 from polycode_plugins.files.guards import shown
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser's."""
-    parser = commands.add_parser("sites", help="list the sites of a model")
-    parser.set_defaults(run=run)
+    parser = commands.add_parser(
+        "sites",
+        help="list the sites of a model",
+        examples=["polycode sites --model gpt2 --sites 'blocks.*.hook_resid_post'"],
+    )
+    parser.kinds = ("adapters",)
+    parser.set_defaults(
+        run=run, opening=lambda options: opening_of("reading the sites of", options)
+    )
     add_model(parser)
+    add_speech(parser, settings=False)
     parser.add_argument("--json", action="store_true", help="print them as JSON")
 
 
@@ -27,7 +36,9 @@ def run(options: argparse.Namespace) -> int:
     with undisturbed(adapter.model):
         sites = adapter.resolve(options.sites or ["**"], adapter.example())
     if options.json:
-        print(json.dumps([{"site": s.name, "width": s.width, "axes": s.axes} for s in sites]))
+        print_result(
+            json.dumps([{"site": s.name, "width": s.width, "axes": s.axes} for s in sites])
+        )
     else:
         for site in sites:
             print(shown(site.name) + ("" if site.width is None else f"\t{site.width}"))

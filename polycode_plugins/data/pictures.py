@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What a folder is searched for."""
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded. Pillow goes by the content, and runs a program of its own for PostScript."""
+
+MOST_PIXELS = 2**26
+"""Of one image, by its header: a file of some kilobytes may ask for the memory of gigabytes."""
 
 PHOTOGRAPH = 427
 """The shorter side of the embedded photographs, in pixels: no crop of them is larger."""
@@ -130,7 +137,7 @@ def _fitted(raw: Iterator[_Raw], size: int | None) -> Iterator[_Raw]:
 def _fit(load: Callable[[], Image], size: int) -> Image:
     from PIL import ImageOps
 
-    fitted: Image = ImageOps.fit(load(), (size, size), _pillow().Resampling.BILINEAR)
+    fitted: Image = ImageOps.fit(load(), (size, size), pillow_module().Resampling.BILINEAR)
     return fitted
 
 
@@ -147,12 +154,22 @@ def _folder(folder: Path) -> Iterator[_Raw]:
             raise DataError(
                 f"{path} cannot be read ({error.strerror}); check its permissions"
             ) from error
-        yield str(path), labels.get(file.parts[0]), stored, partial(_decode, stored, path)
+        yield str(path), labels.get(file.parts[0]), stored, partial(decoded, stored, path)
 
 
-def _decode(stored: bytes, path: Path) -> Image:
+def decoded(stored: bytes, path: Path | str) -> Image:
+    """The RGB image in stored bytes; `path` is where they are from, for messages.
+
+    Raises:
+        DataError: where they are damaged, or have more than 8 bits a channel.
+    """
     try:
-        with _pillow().open(io.BytesIO(stored)) as image:
+        with _opened(stored) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(
+                    f"its header says {image.width} x {image.height} pixels, and at most "
+                    f"{MOST_PIXELS:,} are decoded; scale it down"
+                )
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"its pixels have mode {image.mode}, more than 8 bits a channel")
             converted: Image = image.convert("RGB")
@@ -161,6 +178,14 @@ def _decode(stored: bytes, path: Path) -> Image:
         raise DataError(
             f"{path} cannot be decoded as an 8-bit image ({error}); replace it or leave it out"
         ) from error
+
+
+def _opened(stored: bytes) -> Image:
+    """The header of an image, read; of the size Pillow's own warning would come too late."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image: Image = pillow_module().open(io.BytesIO(stored), formats=FORMATS)
+    return image
 
 
 def _cifar10(root: str, split: str, download: bool) -> Iterator[_Raw]:
@@ -180,14 +205,14 @@ def _cifar10(root: str, split: str, download: bool) -> Iterator[_Raw]:
             f"torchvision.datasets.CIFAR10({root!r}, download=True), or name the folder that holds "
             "cifar-10-batches-py as cifar10:FOLDER"
         ) from error
-    pillow = _pillow()
+    pillow = pillow_module()
     for index, (pixels, label) in enumerate(zip(images.data, images.targets, strict=True)):
         origin = f"cifar10/{split}[{index}]"
         yield origin, int(label), pixels.tobytes(), partial(pillow.fromarray, pixels)
 
 
 def _crops(size: int, count: int, seed: int) -> Iterator[_Raw]:
-    pillow = _pillow()
+    pillow = pillow_module()
     from sklearn.datasets import load_sample_images
 
     sample = load_sample_images()
@@ -222,14 +247,19 @@ def _dot(name: str, size: int) -> MovingDot:
 
 
 def _moving_dot(dot: MovingDot) -> Iterator[_Raw]:
-    pillow = _pillow()
+    pillow = pillow_module()
     for index, frame in enumerate(dot.frames):
         levels = rearrange(frame * 255, "colour height width -> height width colour")
         pixels = levels.round().byte().contiguous().numpy()
         yield f"moving-dot[{index}]", None, pixels.tobytes(), partial(pillow.fromarray, pixels)
 
 
-def _pillow() -> ModuleType:
+def pillow_module() -> ModuleType:
+    """Pillow's module of images.
+
+    Raises:
+        DataError: where it is not installed.
+    """
     try:
         from PIL import Image
     except ImportError as error:

@@ -6,6 +6,7 @@ Each is read lazily, document by document, and can be iterated again.
 from __future__ import annotations
 
 import codecs
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +16,10 @@ from typing import Any
 
 from polycode_plugins.data.corpus import docstrings
 from polycode_plugins.data.files import files_in
+from polycode_plugins.data.incoming import is_conversation
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.files.content import ContentDigest
+from polycode_plugins.files.guards import json_value
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".jsonl")
 """What a folder is searched for; a file that is named itself may have any suffix."""
@@ -160,17 +163,6 @@ def _strings(texts: Iterable[str | Sequence[dict[str, Any]]]) -> _Texts:
             )
 
 
-def is_conversation(value: object) -> bool:
-    """Whether `value` is a list of messages, to judge by the first: a mapping with a `role`."""
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str | bytes)
-        and len(value) > 0
-        and isinstance(value[0], Mapping)
-        and "role" in value[0]
-    )
-
-
 def _messages(value: Sequence[Mapping[str, object]], where: str) -> Messages:
     for number, message in enumerate(value):
         parts = (
@@ -229,13 +221,12 @@ def _json_lines(path: Path, field: str) -> _Texts:
                 continue
             where = f"{path}:{number}"
             try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                row = json_value(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
                 raise _not_utf8(path, f"line {number}, byte {error.start} of it") from None
-            except json.JSONDecodeError as error:
+            except ValueError as error:
                 raise DataError(
-                    f"{where} is not JSON ({error.msg} at column {error.colno}); "
-                    f"write one JSON object a line"
+                    f"{where} cannot be read as JSON ({error}); write one JSON object a line"
                 ) from None
             yield where, _field_of(row, field, where)
 
@@ -282,18 +273,27 @@ def _hugging_face(name: str, field: str) -> _Texts:
     suffix = Path(path).suffix.lower()
     local = os.path.isfile(path) and suffix in builders
     try:
+        takes = inspect.signature(datasets.load_dataset).parameters
         rows = datasets.load_dataset(
             builders[suffix] if local else path,
             config or None,
             data_files=path if local else None,
             split=split or "train",
             streaming=True,
+            # Up to version 3 it ran a data set's own script, or asked on a prompt; later none is.
+            **({"trust_remote_code": False} if "trust_remote_code" in takes else {}),
         )
         for index, row in enumerate(rows):
             where = f"{path}[{index}]"
             yield where, _field_of(row, field, where)
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
         # ValueError: an unknown configuration or split; OSError: no such data set, or no network.
+        if "trust_remote_code" in str(error) or "scripts are no longer" in str(error):
+            raise DataError(
+                f"{name} is made by a script of its own, which is not run; read that script, run "
+                "it yourself (datasets.load_dataset), and pass the rows, or save them with "
+                "to_parquet"
+            ) from error
         cause = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "no cause"
         raise DataError(
             f"{name} cannot be read as a Hugging Face data set ({cause}); check the name, "

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 
 from polycode_plugins.data.text import Document
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.content import ContentDigest
+from polycode_plugins.row_names import Repeats
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class TokenBatch:
     `mask` [batch, position], bool: the positions to measure; see `token_windows`.
     `attention_mask` [batch, position], int64: 1 on the begin-of-text and document tokens, 0 on
       padding; what Hugging Face models take under this name.
-    `documents` [batch], int64: the id of each window's document.
+    `documents` [batch], int64: the id of each window's document, of equal documents the first's.
     `rows` [batch], int64: each window's place in the whole input, the same for any batch size and
       any number of shards.
     """
@@ -159,7 +161,9 @@ class _Layout:
 
 def _windows(documents: Iterable[Document], tokenizer: Any, layout: _Layout) -> Iterator[_Window]:
     row, room, before = 0, layout.room, layout.before
+    repeats = Repeats()
     for document in documents:
+        first = repeats.first(xxhash.xxh3_64_intdigest(document.text.encode()), document.id)
         if document.messages is None:
             ids = _encode(tokenizer, document.text)
         else:
@@ -167,7 +171,7 @@ def _windows(documents: Iterable[Document], tokenizer: Any, layout: _Layout) -> 
             if before and ids[: len(before)] == before:  # a template may begin the text itself
                 ids = ids[len(before) :]
         for start in range(0, len(ids), room):
-            yield _Window(row, document.id, ids[start : start + room])
+            yield _Window(row, first, ids[start : start + room])
             row += 1
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +91,7 @@ def reproduce(
         raise PolycodeError(f"scale is {', '.join(SCALES)}, not {scale!r}{near(scale, SCALES)}")
     settings = _settings(experiment, scale, changes or {})
     asked = _asked(experiment, scale, seed, settings)
-    folder = Path(out) / experiment.name
+    folder = Path(out) / _file_name(experiment.name, "an experiment")
     with _held(folder):
         if fresh and folder.is_dir() and (folder / RECORD).is_file():
             folder.replace(_discarded(folder))  # at once: half a folder would be nobody's
@@ -106,6 +107,16 @@ def reproduce(
         storage.write_text(folder / VERDICTS, made.table().to_csv(index=False))
         _draw(made)
     return made
+
+
+def _file_name(name: str, what: str) -> str:
+    """The name, where a file of that name lies in the folder that it is for."""
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise DataError(
+            f"{what} is called {guards.shown(name[:60])!r}, which is no name of a file; use "
+            "letters, digits and hyphens"
+        )
+    return name
 
 
 @contextmanager
@@ -242,6 +253,8 @@ def _compute(
     except BaseException:
         note(complete=False)
         raise
+    for table in numbers:
+        _file_name(table, f"a table of {experiment.name}")
     for table, frame in numbers.items():
         storage.write_text(folder / f"{table}.csv", frame.to_csv(index=False))
     seconds = note(complete=True, tables=list(numbers))

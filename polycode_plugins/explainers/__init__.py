@@ -23,13 +23,16 @@ from polycode_plugins.explainers.base import (
 )
 from polycode_plugins.explainers.comparison import contrasts
 from polycode_plugins.explainers.comparison.compare import compare, make_explainer
+from polycode_plugins.explainers.comparison.decisions import Decision
 from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
 from polycode_plugins.explainers.comparison.recorded import compare_records
+from polycode_plugins.explainers.comparison.statistics.noise import Noise
 from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.lookup import TokenLookupExplainer, TokenLookupSimulator
 from polycode_plugins.explainers.ngram import NgramExplainer, NgramSimulator
 from polycode_plugins.explainers.records.openai_records import read_neuron_records
 from polycode_plugins.explainers.records.protocols import (
+    FAIR,
     MARSHALL_KIRCHNER,
     OPENAI,
     QUANTILES,
@@ -41,6 +44,7 @@ from polycode_plugins.explainers.units.autoencoder.features import Features, fea
 from polycode_plugins.explainers.units.autoencoder.folder import read_autoencoder
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.components import independent, principal
+from polycode_plugins.explainers.units.covariances import covariance_directions
 from polycode_plugins.explainers.units.directions import directions
 from polycode_plugins.explainers.units.neurons import neurons
 from polycode_plugins.explainers.units.projections import projections
@@ -48,12 +52,14 @@ from polycode_plugins.explainers.units.random_weights import random_weights
 from polycode_plugins.explainers.written import WrittenExplanations
 
 __all__ = [
+    "FAIR",
     "MARSHALL_KIRCHNER",
     "OPENAI",
     "QUANTILES",
     "ComparedUnit",
     "Comparison",
     "Cost",
+    "Decision",
     "Encoder",
     "Evaluation",
     "Explainer",
@@ -63,6 +69,7 @@ __all__ = [
     "JudgeTask",
     "NgramExplainer",
     "NgramSimulator",
+    "Noise",
     "PaidExplainer",
     "PaidJudge",
     "PaidSimulator",
@@ -82,6 +89,7 @@ __all__ = [
     "compare",
     "compare_records",
     "contrasts",
+    "covariance_directions",
     "directions",
     "evaluate",
     "features_of",

@@ -29,6 +29,8 @@ Task = Literal["detection", "fuzzing"]
 
 #: The top of the scale on which explainers are shown activations and simulators answer.
 LEVELS = 10
+#: A unit fires where it reaches this level: what AUPRC, detection, fuzzing and negatives go by.
+FIRES = 5
 
 
 # -- what is explained -----------------------------------------------------------------------------
@@ -63,15 +65,18 @@ class RecordSet:
         top: texts with the highest maxima, highest first.
         random: texts drawn at random.
         quantile: texts drawn at random, one from each quantile of the maxima, lowest first.
+        negative: hard negatives: texts that hold the tokens on which the unit is high elsewhere,
+            and on which it does not fire; most alike first.
     """
 
     top: tuple[Record, ...] = ()
     random: tuple[Record, ...] = ()
     quantile: tuple[Record, ...] = ()
+    negative: tuple[Record, ...] = ()
 
     def all(self) -> tuple[Record, ...]:
-        """Every record: top, random, quantile."""
-        return self.top + self.random + self.quantile
+        """Every record: top, random, quantile, negative."""
+        return self.top + self.random + self.quantile + self.negative
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,11 +215,20 @@ class JudgeTask:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's answer on one text: True, False, or None where it failed, with the reason."""
+    """A judge's answer on one text.
+
+    Attributes:
+        answer: True, False, or None where it failed.
+        reason: why it failed.
+        cost: what it took.
+        probability: of True, in [0, 1], where the judge knows one: what is ranked by it is told
+            apart even where the answers are all the same.
+    """
 
     answer: bool | None
     reason: str = ""
     cost: Cost = FREE
+    probability: float | None = None
 
 
 # -- the plugins -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ from polycode_plugins.explainers.base import (
 from polycode_plugins.explainers.costs import FREE, Cost, Spent
 from polycode_plugins.explainers.lookup import TokenLookupExplainer
 from polycode_plugins.explainers.ngram import NgramExplainer
+from polycode_plugins.files.guards import json_value
 
 MISSING = "no explanation of it is written"
 _TEXTS = ("explanation", "description", "text")
@@ -195,12 +197,12 @@ def _rows(path: Path) -> list[Mapping[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
-            return list(csv.DictReader(text.splitlines()))
+            return list(csv.DictReader(io.StringIO(text)))
         if path.suffix == ".json":
-            found = json.loads(text)
+            found = json_value(text)
         else:
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
+            found = [json_value(line) for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{str(path)!r} cannot be read as explanations: {error}") from error
     if not isinstance(found, list):
         raise DataError(f"{str(path)!r} holds one {type(found).__name__}, not a list of rows")

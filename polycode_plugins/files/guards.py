@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from polycode_plugins.errors import DataError, PolycodeError, StateError
+from polycode_plugins.errors import DataError, PolycodeError, StateError, near
 from polycode_plugins.plugins import cause
 
 
@@ -21,13 +23,49 @@ def read_json(path: Path, wrong: type[PolycodeError] = StateError) -> dict[str, 
         wrong: where the file cannot be read, or holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = json_value(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         doing = "cannot be read as JSON" if wrong is DataError else "is damaged"
         raise wrong(f"{str(path)!r} {doing}: {error}") from error
     if not isinstance(found, dict):
         raise wrong(f"{str(path)!r} holds a JSON {type(found).__name__}, not an object")
     return found
+
+
+def json_value(text: str) -> Any:
+    """The value of a JSON text that somebody else wrote.
+
+    Raises:
+        ValueError: with the reason in some words, also for what Python does not take: values nested
+            too deep, numbers of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values are nested too deep") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at column {error.colno} of line {error.lineno}") from None
+    except ValueError:
+        raise ValueError("a number in it has thousands of digits") from None
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a text of at most 18 digits is; None for any other text."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def reason_of(error: Exception) -> str:
+    """Why the system, or a library that wraps its errors, could not write, and what to do."""
+    text = str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EDQUOT or "quota exceeded" in text:
+        return "there is no more room for you on that disk; free some space or give another folder"
+    full = ("No space left", "os error 28", "disk is full")
+    if number == errno.ENOSPC or any(words in text for words in full):
+        return "the disk is full; free some space or give a folder on another disk"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror.lower()}; give a folder that can be written"
+    return text
 
 
 def format_of(path: Path, record: Mapping[str, Any], newest: int) -> int:
@@ -74,6 +112,21 @@ def check_fields(made: Any, *, saved: bool = True) -> None:
         value = getattr(made, name)
         if not _fits(value, hint, saved):
             raise StateError(f"{name} is {_short(value)} and must be {written}")
+
+
+def check_choices(made: Any) -> None:
+    """Raise DataError for a field of a dataclass that is none of the choices of its annotation."""
+    kind: Any = type(made)
+    for name, (hint, _) in _hints(kind).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if not all(get_origin(one) is Literal or one is NoneType for one in parts):
+            continue
+        choices = [value for one in parts for value in get_args(one) or (None,)]
+        value = getattr(made, name)
+        if not any(value is one or (isinstance(value, str) and value == one) for one in choices):
+            close = near(str(value), [one for one in choices if isinstance(one, str)])
+            known = ", ".join(map(repr, choices))
+            raise DataError(f"there is no {name} {value!r}{close}; the choices are {known}")
 
 
 @cache

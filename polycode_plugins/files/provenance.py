@@ -43,9 +43,11 @@ _RECORD: dict[str, Any] = {
     "content": str | None,
     "created": str,
     "data": str,
+    "left_out": dict[str, dict[str, int]] | None,
     "libraries": dict,
     "metrics": list,
     "model": dict | None,
+    "narrow": dict[str, str] | None,
     "options": dict | None,
     "parts": int,
     "polycode-plugins": str,
@@ -56,6 +58,7 @@ _RECORD: dict[str, Any] = {
     "seed": int | None,
     "shards": list,
     "sites": list,
+    "special": dict[str, int] | None,
 }
 _PARTS: dict[str, dict[str, Any]] = {
     "model": {

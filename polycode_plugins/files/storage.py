@@ -9,7 +9,6 @@ the next one before it writes: no number of kills loses a run.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -79,7 +78,9 @@ def promote(folder: Path, names: Iterable[str]) -> None:
         try:
             following(folder / name).replace(folder / name)
         except OSError as error:
-            raise StateError(f"cannot write {str(folder / name)!r}: {_reason(error)}") from error
+            raise StateError(
+                f"cannot write {str(folder / name)!r}: {guards.reason_of(error)}"
+            ) from error
     _flush(folder)
 
 
@@ -99,7 +100,7 @@ def settle(folder: Path, record: Path, names: Iterable[str]) -> None:
     try:
         _settle(folder, record, list(names))
     except OSError as error:
-        raise StateError(f"cannot write to {str(folder)!r}: {_reason(error)}") from error
+        raise StateError(f"cannot write to {str(folder)!r}: {guards.reason_of(error)}") from error
 
 
 def _settle(folder: Path, record: Path, names: Sequence[str]) -> None:
@@ -142,7 +143,7 @@ def prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
     except OSError as error:
-        raise StateError(f"cannot write to {str(folder)!r}: {_reason(error)}") from error
+        raise StateError(f"cannot write to {str(folder)!r}: {guards.reason_of(error)}") from error
     if RUN in others or COMPARISON in others:
         return
     parts = {STATE, RESULTS, UNITS, RECORDS}  # of one that was cut off
@@ -185,6 +186,27 @@ def load_run(folder: Path) -> dict[str, Any]:
     return run
 
 
+def admit(folder: Path, *, fresh: bool) -> None:
+    """Refuse, before a model is loaded, a folder that the results could not be written into.
+
+    Raises:
+        StateError: for one that is a file, holds other files or, unless `fresh`, a finished run,
+            or cannot be written or made.
+    """
+    if not folder.exists():
+        home = next(parent for parent in folder.absolute().parents if parent.exists())
+        if not home.is_dir():
+            raise StateError(f"cannot write to {str(folder)!r}: {str(home)!r} is a file")
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise StateError(f"cannot make {str(folder)!r}: {str(home)!r} is not yours to write to")
+        return
+    prepare(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StateError(f"cannot write to {str(folder)!r}: it is not yours to write to")
+    if not fresh:
+        refuse_finished(folder)
+
+
 def refuse_finished(folder: Path) -> None:
     """Raise StateError when the folder holds a finished run."""
     if (folder / RUN).is_file() and load_run(folder).get("complete"):
@@ -221,7 +243,7 @@ def discard(folder: Path) -> None:
             for name in (RUN, STATE, RESULTS):
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise StateError(f"cannot write to {str(folder)!r}: {_reason(error)}") from error
+        raise StateError(f"cannot write to {str(folder)!r}: {guards.reason_of(error)}") from error
 
 
 def load_state(folder: Path, run: dict[str, Any]) -> tensors.Saved:
@@ -245,7 +267,7 @@ def write_text(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StateError(f"cannot write {str(path)!r}: {_reason(error)}") from error
+        raise StateError(f"cannot write {str(path)!r}: {guards.reason_of(error)}") from error
     write_file(path, lambda p: p.write_text(text, encoding="utf-8"))
     return path
 
@@ -259,7 +281,8 @@ def write_file(path: Path, writer: Callable[[Path], Any]) -> str:
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _remove_left(path)
-        draft.touch()
+        draft.unlink(missing_ok=True)  # a link somebody left would be written through
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         mode = draft.stat().st_mode
         writer(draft)
         draft.chmod(mode)  # safetensors makes files that only their owner can read
@@ -270,7 +293,7 @@ def write_file(path: Path, writer: Callable[[Path], Any]) -> str:
         _flush(path.parent)
     except Exception as error:
         # safetensors and pyarrow wrap the system's error in types of their own.
-        raise StateError(f"cannot write {str(path)!r}: {_reason(error)}") from error
+        raise StateError(f"cannot write {str(path)!r}: {guards.reason_of(error)}") from error
     finally:
         with suppress(OSError):  # of a disk that is gone; what is left the next writer removes
             draft.unlink(missing_ok=True)
@@ -309,14 +332,6 @@ def _flush(folder: Path) -> None:
         os.close(handle)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full; free some space or give a folder on another disk"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror.lower()}; give a folder that can be written"
-    return str(error)
-
-
 def checked(folder: Path, name: str, run: dict[str, Any]) -> Path:
     """The path of a file of a run, if it is the one whose checksum the run's record holds.
 
@@ -341,7 +356,7 @@ def _checksum(path: Path) -> str:
         with open(path, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
-        raise StateError(f"{str(path)!r} cannot be read: {_reason(error)}") from error
+        raise StateError(f"{str(path)!r} cannot be read: {guards.reason_of(error)}") from error
 
 
 def _write_table(path: Path, table: Table) -> None:

@@ -21,11 +21,13 @@ from polycode_plugins.information.gaussian import estimate_gaussian
 from polycode_plugins.information.neighbours import ksg, ross
 from polycode_plugins.information.panel import DEFAULT, KNOWN, MutualInformation, estimate
 from polycode_plugins.information.published import estimate_as_published
+from polycode_plugins.information.recommend import NAMES
 from polycode_plugins.information.samples import Estimate
 
 __all__ = [
     "DEFAULT",
     "KNOWN",
+    "NAMES",
     "AdditiveGaussian",
     "AdditiveUniform",
     "Channel",

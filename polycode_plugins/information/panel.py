@@ -21,6 +21,7 @@ from polycode_plugins.information.mine import Fitted, fit, untrained
 from polycode_plugins.information.prepare import Pair, prepare
 from polycode_plugins.information.published import TRAIN, VALIDATION, estimate_as_published
 from polycode_plugins.information.recommend import (
+    NAMES,
     Setting,
     evident,
     interval,
@@ -148,7 +149,7 @@ def estimate(
     nats = max(estimates[chosen].nats, 0.0)
     if nats > setting.limit:
         said.append(
-            f"{chosen} gives {nats:.3f} nats, above the entropy of the values, "
+            f"{NAMES[chosen]} gives {nats:.3f} nats, above the entropy of the values, "
             f"{setting.limit:.3f}; the value is cut there."
         )
         nats = setting.limit
@@ -220,12 +221,12 @@ def _run(
             else:
                 result = _PLAIN[name](pair, seeds[2], device, progress)
         except DataError as error:
-            left_out.append(f"{name} was left out: {error}")
+            left_out.append(f"{NAMES[name]} was left out: {error}")
             continue
         if math.isfinite(result.nats) and math.isfinite(result.error):
             found[name] = result
         else:
-            left_out.append(f"{name} was left out: it gave no finite value.")
+            left_out.append(f"{NAMES[name]} was left out: it gave no finite value.")
     return found, left_out
 
 

@@ -26,6 +26,16 @@ from statistics import NormalDist
 from polycode_plugins.information.bounds import LOWER_BOUNDS
 from polycode_plugins.information.samples import Estimate
 
+#: What texts call the estimators.
+NAMES = {
+    "gaussian": "Gaussian",
+    "ksg": "KSG",
+    "mine": "MINE",
+    "nwj": "NWJ",
+    "infonce": "InfoNCE",
+    "smile": "SMILE",
+    "mine-as-published": "MINE as published",
+}
 #: Gain over the Gaussian critic that is not worth a word [nats].
 NEGLIGIBLE = 0.005
 #: Standard errors above 0 from which on an estimate counts as seeing something.
@@ -132,15 +142,16 @@ def remarks(estimates: dict[str, Estimate], chosen: str, setting: Setting) -> li
         )
     if found.chance is not None and found.chance > max(_CHANCE, _CHANCE_SHARE * found.nats):
         said.append(
-            f"Of shuffled pairs, where nothing is shared, {chosen} would say {found.chance:.3f} "
-            f"nats, since the values repeat too rarely for {n} samples; that is corrected for, but "
-            "the correction is an approximation, so pass more samples."
+            f"Of shuffled pairs, where nothing is shared, {NAMES[chosen]} would say "
+            f"{found.chance:.3f} nats, since the values repeat too rarely for {n} samples; that is "
+            "corrected for, but the correction is an approximation, so pass more samples."
         )
     if (gap := _gap(estimates, found)) is not None:
         low, high = gap
         said.append(
-            f"The estimators disagree: {low} says {max(estimates[low].nats, 0):.3f} nats and {high}"
-            f" {estimates[high].nats:.3f}; {chosen} is recommended, but look at all of them."
+            f"The estimators disagree: {NAMES[low]} says {max(estimates[low].nats, 0):.3f} nats "
+            f"and {NAMES[high]} {estimates[high].nats:.3f}; {NAMES[chosen]} is recommended, but "
+            "look at all of them."
         )
     width = setting.x_width + setting.y_width
     if n < max(1000, 20 * width):

@@ -152,8 +152,26 @@ class Result:
     #: Fields of `scalars()` in the picture over layers that the report begins with; the first
     #: number of `headline` unless given.
     mapped: ClassVar[tuple[str, ...]] = ()
+    #: The paragraph of the documentation on it: "page.html#paragraph", or a whole address.
+    documentation: ClassVar[str] = ""
     #: Fields of `scalars()` that a comparison sets beside how well a layer's units are explained.
     related: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Before `dataclass` gives the class one that prints whole arrays.
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        from polycode_plugins.metrics.result_card import result_card
+
+        return result_card(self, drawn=False).text()
+
+    def _repr_html_(self) -> str:
+        from polycode_plugins.metrics.result_card import result_card
+
+        return result_card(self, drawn=True).html()
 
     if TYPE_CHECKING:
 
@@ -187,6 +205,23 @@ class Result:
             for k, v in self.to_dict().items()
             if v is None or isinstance(v, float | int | str | bool)
         }
+
+    def intervals(self) -> Mapping[str, tuple[float, float]]:
+        """The 95% interval of each field of `scalars()` that has one, as (low, high).
+
+        By default `interval`, where the result has one, which is of the first number among them.
+        """
+        interval = getattr(self, "interval", None)
+        if not isinstance(interval, tuple | list) or len(interval) != 2:
+            return {}
+        if not all(isinstance(end, float | int) and math.isfinite(end) for end in interval):
+            return {}
+        numbers = [
+            k
+            for k, v in self.scalars().items()
+            if isinstance(v, float | int) and not isinstance(v, bool)
+        ]
+        return {numbers[0]: (float(interval[0]), float(interval[1]))} if numbers else {}
 
     @classmethod
     def findings(cls, view: View) -> Sequence[str]:
@@ -240,6 +275,7 @@ class Metric(ABC):
     def __post_init__(self) -> None:
         if not self.label:
             object.__setattr__(self, "label", self.name)
+        guards.check_choices(self)
 
     @abstractmethod
     def accumulators(self) -> Mapping[str, Accumulator]:
@@ -353,14 +389,27 @@ def as_activations(
     axes: tuple[str, ...] | None = None,
     mask: Tensor | None = None,
 ) -> Activations:
-    """Wrap a torch or numpy array; the axes are the usual ones for its shape unless named."""
+    """Wrap a torch or numpy array; the axes are the usual ones for its shape unless named.
+
+    Raises:
+        DataError: for integers, complex numbers, attention weights, and a single axis.
+    """
     if isinstance(values, Activations):
         return dataclasses.replace(values)  # the tensor may have changed since it was last read
     tensor = torch.as_tensor(values)
+    if tensor.is_complex():
+        raise DataError("activations are complex; pass the real part or the modulus")
     if not tensor.is_floating_point():
-        if tensor.is_complex():
-            raise DataError("activations are complex; pass the real part or the modulus")
-        tensor = tensor.double()
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise DataError(
+            f"activations are floating-point, and these are of type {kind}, as token numbers and "
+            "labels are; where they are activations all the same, pass values.double()"
+        )
+    if axes is None and _are_weights(tensor):
+        raise DataError(
+            f"these {tuple(tensor.shape)} are attention weights (each row along the last axis adds "
+            "up to 1), not the activations of units; name the axes with axes= if they are not"
+        )
     if axes is None and tensor.dim() < 2:
         raise DataError(
             f"activations of shape {tuple(tensor.shape)} do not say what are samples and what are "
@@ -370,6 +419,16 @@ def as_activations(
     return Activations(
         tensor.detach(), default_axes(tensor.dim()) if axes is None else axes, mask=mask
     )
+
+
+def _are_weights(tensor: Tensor) -> bool:
+    """Whether a tensor [.., query, key] holds what a softmax over the keys gives."""
+    if tensor.dim() not in (3, 4) or tensor.shape[-1] != tensor.shape[-2] or tensor.shape[-1] < 2:
+        return False
+    if tensor.is_meta or not tensor.numel() or bool((tensor < 0).any()):
+        return False
+    sums = tensor.detach().sum(dim=-1, dtype=torch.float64)
+    return bool(((sums - 1).abs() < 0.02).all())  # also in bfloat16
 
 
 def check_finite(batch: Activations, site: str, index: int | None = None) -> None:

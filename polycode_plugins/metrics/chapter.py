@@ -10,10 +10,11 @@ from statistics import median
 from typing import Any
 
 from polycode_plugins.activations import Site
-from polycode_plugins.metrics.base import Metric, Result
+from polycode_plugins.metrics.base import Grave, Metric, Result
 from polycode_plugins.metrics.site_warnings import site_warnings
 from polycode_plugins.pages.charts import Axis
-from polycode_plugins.pages.depth_charts import Quantity, by_depth
+from polycode_plugins.pages.depth_charts import Quantity, by_depth, families
+from polycode_plugins.pages.heat_maps import HeatRow
 from polycode_plugins.pages.pages import Part, Pictures, Prose, Warnings
 from polycode_plugins.pages.pictures import picture_of
 from polycode_plugins.pages.tables import (
@@ -83,7 +84,8 @@ def generic_parts(view: View) -> list[Part]:
     """How to read it, the first of its headline by depth, a table of all scalars, the plots.
 
     A result class may say more than its base asks for: `interval` (low, high) around its first
-    scalar. Its `warnings` stand at the beginning of the page.
+    scalar, and `intervals()` {field: (low, high)} around others. Its `warnings` stand at the
+    beginning of the page.
     """
     units: Mapping[str, str] = view.results[0].units
     called: Mapping[str, str] = view.results[0].names
@@ -101,9 +103,9 @@ def generic_parts(view: View) -> list[Part]:
         parts.append(Warnings(failures))
     main = main_scalar(rows, view.results[0].headline)
     if main is not None:
-        known = [interval_of(result) for result in view.results]
-        # An interval is of the first scalar, which a headline may not begin with.
-        intervals = known if main == main_scalar(rows) else [None for _ in known]
+        # `interval` is of the first scalar, which a headline may not begin with.
+        of = None if main == main_scalar(rows) else main
+        intervals = [interval_of(result, of) for result in view.results]
         bars = "; the bars are its intervals" if any(intervals) else ""
         name = called.get(main, main.replace("_", " "))
         parts.append(
@@ -117,12 +119,16 @@ def generic_parts(view: View) -> list[Part]:
             )
         )
     if any(rows):
+        # What says most stands first, and the rest behind a button.
+        headline = [field for field in view.results[0].headline if field in rows[0]]
+        ordered = [{f: row.get(f) for f in (*headline, *row)} for row in rows]
         columns = [
             names("site", [s.name for s in view.sites]),
             column("depth", range(len(view.sites))),
-            *scalar_columns(rows, units, called, meanings(type(view.results[0]))),
+            *scalar_columns(ordered, units, called, meanings(type(view.results[0]))),
         ]
-        parts.append(Table(f"{view.id}-table", "All sites", columns))
+        leading = len(headline) + 2 if headline else 0
+        parts.append(Table(f"{view.id}-table", "All sites", columns, leading))
     if images:
         which = "each site" if step == 1 else f"one site in {step}"
         parts.append(Pictures(f"Plots of {which}", images, view.results[0].picture))
@@ -138,10 +144,10 @@ def generic_findings(view: View) -> list[str]:
         return []
     name = kind.names.get(main, main.replace("_", " "))
     known = [(float(v), i) for i, row in enumerate(rows) if is_number(v := row.get(main))]  # type: ignore[arg-type]
-    bounds = main == main_scalar(rows)  # an interval is of the first scalar
+    first = main == main_scalar(rows)
 
     def at(value: float, i: int) -> str:
-        interval = interval_of(view.results[i]) if bounds else None
+        interval = interval_of(view.results[i], None if first else main)
         said = f"{value:.3g} at {view.sites[i].name}"
         return said + (f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else "")
 
@@ -155,6 +161,46 @@ def generic_findings(view: View) -> list[str]:
     return [
         f"The {name} runs from {at(*low)} to {at(*high)}; its median {several} is {middle:.3g}."
     ]
+
+
+def findings_of(view: View) -> list[str]:
+    """The findings that the results bring, see `Result.findings`; a third party's may fail."""
+    kind = type(view.results[0])
+    try:
+        return [str(sentence) for sentence in kind.findings(view)]
+    except Exception as error:  # a plugin may raise anything
+        return [f"The findings of {kind.__name__} failed with {type(error).__name__}: {error}"]
+
+
+def heat_rows(view: View) -> list[HeatRow]:
+    """A row for each quantity that the results map, for each family of sites."""
+    kind = type(view.results[0])
+    scalars = [result.scalars() for result in view.results]
+    main = main_scalar(scalars, kind.headline)
+    fields = list(kind.mapped) or ([main] if main is not None else [])
+    # A grave warning is about the first number alone.
+    grave = [any(isinstance(w, Grave) for w in result.warnings) for result in view.results]
+    care = [any(not isinstance(w, Grave) for w in result.warnings) for result in view.results]
+    groups = families(view.sites)
+    rows = []
+    for field in fields:
+        values = [row.get(field) for row in scalars]
+        numbers = [float(v) if is_number(v) else None for v in values]
+        # A row of what is not to be read anywhere says nothing.
+        if all(v is None for v in numbers) or (field == fields[0] and all(grave)):
+            continue
+        name = titled(field, kind.units, kind.names)
+        for family, members in groups:
+            rows.append(
+                HeatRow(
+                    f"{name}, {family}" if len(groups) > 1 else name,
+                    [view.sites[i].name for i in members],
+                    [numbers[i] for i in members],
+                    [care[i] or (grave[i] and field == fields[0]) for i in members],
+                    view.id,
+                )
+            )
+    return rows
 
 
 def _images(results: Sequence[tuple[str, Result]]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -235,9 +281,12 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Scalar]:
     return {k: v.item() if hasattr(v, "item") else v for k, v in row.items()}
 
 
-def interval_of(result: Result) -> tuple[float, float] | None:
-    """`result.interval` where there is one: two numbers around the result's main scalar."""
-    interval = getattr(result, "interval", None)
+def interval_of(result: Result, field: str | None = None) -> tuple[float, float] | None:
+    """`result.interval` where there is one: two numbers around the result's main scalar.
+
+    Of another `field` what `result.intervals()` has.
+    """
+    interval = getattr(result, "interval", None) if field is None else result.intervals().get(field)
     if not isinstance(interval, tuple | list) or len(interval) != 2:
         return None
     low, high = interval

@@ -159,7 +159,9 @@ class Reservoir(Accumulator):
                 samples[at].detach().float().cpu(),
                 torch.full((len(at),), -1) if labels is None else labels.cpu().long(),
                 torch.empty(len(at), 0) if inputs is None else inputs,
-                torch.full((len(at),), OWN_ROW) if documents is None else documents[at].cpu(),
+                torch.full((len(at),), OWN_ROW)
+                if documents is None
+                else documents[at].cpu().long(),
             ),
         )
 
@@ -260,10 +262,7 @@ def aligned(
         DataError: where with `same_places` (tokens) the places of the two sites differ.
     """
     (left, one), (right, two) = x.samples(), y.samples()
-    keys = np.concatenate([np.stack([c.row, c.draw], axis=1) for c in (left, right)])
-    names = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    split = len(left.row)
-    _, i, j = np.intersect1d(names[:split], names[split:], True, return_indices=True)
+    i, j = in_both(*(np.stack([c.row, c.draw], axis=1) for c in (left, right)))
     if same_places and not np.array_equal(left.place[i], right.place[j]):
         raise DataError("the two sites see different positions of a row, so no sample has a pair")
     # Where a map is coarse, two places of an image may fall on one pixel at both sites.
@@ -272,6 +271,15 @@ def aligned(
     first.sort()
     i, j = i[first], j[first]
     return one.values[torch.from_numpy(i)], two.values[torch.from_numpy(j)], left.row[i]
+
+
+def in_both(one: Integers, other: Integers) -> tuple[Integers, Integers]:
+    """Where the lines [samples, 2] that are in both are in each, int64 [common] twice."""
+    lines = np.concatenate([one, other])
+    names = np.unique(lines, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    split = len(one)
+    _, i, j = np.intersect1d(names[:split], names[split:], True, return_indices=True)
+    return i, j
 
 
 def _mask(activations: Activations) -> NDArray[np.bool_]:

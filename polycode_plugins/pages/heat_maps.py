@@ -38,12 +38,14 @@ class HeatRow:
         sites: names, in depth order; foreign text is fine.
         values: one for each site; None where it is undefined.
         doubtful: True where the number is not to be relied on; none is where it is empty.
+        section: id of the section of the page that says what the quantity is.
     """
 
     name: str
     sites: Sequence[str]
     values: Sequence[float | None]
     doubtful: Sequence[bool] = ()
+    section: str = ""
 
     @property
     def packed(self) -> bool:
@@ -61,7 +63,7 @@ class HeatRow:
         """What is drawn."""
         cells = []
         doubtful = self.doubtful or [False] * len(self.values)
-        rows = zip(self.sites, self.values, _places(self.values), doubtful, strict=True)
+        rows = zip(self.sites, self.values, places(self.values), doubtful, strict=True)
         for site, value, place, doubt in rows:
             text = "undefined" if place is None or value is None else _short(value)
             title = f"{site}: {text}{' (doubtful)' if doubt else ''}"
@@ -90,7 +92,7 @@ def _finite(values: Sequence[float | None]) -> list[float]:
     return [v for v in values if v is not None and math.isfinite(v)]
 
 
-def _places(values: Sequence[float | None]) -> list[float | None]:
+def places(values: Sequence[float | None]) -> list[float | None]:
     """Where each value lies between the smallest (0) and the largest (1); all alike are at 1/2."""
     known = _finite(values)
     if not known:

@@ -11,13 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from polycode_plugins.pages.charts import Chart, plotly_figure
+from polycode_plugins.pages.documentation import address
 from polycode_plugins.pages.escaping import breakable, csp_hash, data_uri, printable, script_json
 from polycode_plugins.pages.palette import shades, variables
 from polycode_plugins.pages.pictures import chart_image
-from polycode_plugins.plugins import missing_extra
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -95,11 +96,13 @@ class Section:
         id: unique on the page; letters, digits and hyphens.
         title: its heading.
         parts: what it holds, in order.
+        documentation: the paragraph that explains it, see `polycode_plugins.pages.documentation`.
     """
 
     id: str
     title: str
     parts: Sequence[Part]
+    documentation: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,7 @@ def render(page: Page) -> str:
     The policy in its head forbids every request, and every script but the page's own (by their
     hashes), so that foreign text which ever got past the escaping could still do nothing.
 
-    Raises:
-        PluginError: when the report extra is not installed.
+    Where plotly is not installed (the report extra), charts are pictures.
     """
     environment = _environment()
     source = environment.loader.get_source  # type: ignore[union-attr]
@@ -140,6 +142,11 @@ def render(page: Page) -> str:
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", printable(html))
 
 
+def interactive() -> bool:
+    """Whether charts are drawn by plotly; they are pictures without it."""
+    return find_spec("plotly") is not None
+
+
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -152,6 +159,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {"chart_image": chart_image}
     environment.filters |= {
+        "address": address,
         "breakable": breakable,
         "figure": plotly_figure,
         "script_json": script_json,
@@ -161,14 +169,15 @@ def _environment() -> Environment:
 
 @cache
 def _plotly() -> tuple[str, str]:
-    """Plotly.js, gzipped, as base64, and its hash for the policy.
+    """Plotly.js, gzipped, as base64, and its hash for the policy; "" where it is not installed.
 
-    Packed it takes 2 MB instead of 5, and a browser reads the page without parsing it first.
+    Charts are pictures then. Packed it takes 2 MB instead of 5, and a browser reads the page
+    without parsing it first.
     """
     try:
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise missing_extra("plotly", "report", "the report") from error
+    except ImportError:
+        return "", ""
     script: str = get_plotlyjs()
     packed = data_uri(gzip.compress(script.encode("utf-8"), 6, mtime=0), "application/gzip")
     return packed.partition(",")[2], csp_hash(script)

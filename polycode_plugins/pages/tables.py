@@ -12,6 +12,7 @@ UNDEFINED = "undefined"
 PAPER_COLUMNS = 11  # of a table that a printed page can hold
 PAPER_CHARACTERS = 116  # beside each other, at the size of print, in a wide font
 NAME_CHARACTERS = 18  # of a name or a sentence before it goes on in the next line
+SEARCHED, TALL = 12, 24  # rows from which on a table is filtered, and scrolls within the page
 Scalar = float | int | str | bool | None
 
 
@@ -41,6 +42,7 @@ class Column:
         help: what the column means, in one sentence; shown under the table.
         name: whether it holds names of sites or units, which are set as code and may break.
         prose: whether it holds sentences, which go over several lines.
+        exact: whether `sort` of its cells is the number in full, for a file.
     """
 
     title: str
@@ -49,6 +51,7 @@ class Column:
     help: str = ""
     name: bool = False
     prose: bool = False
+    exact: bool = False
 
     @property
     def breadth(self) -> int:
@@ -61,12 +64,36 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows."""
+    """A table whose first column names its rows.
+
+    Attributes:
+        id: unique on the page; letters, digits and hyphens. The file that it is saved as has it.
+        caption: its heading.
+        columns: what it holds.
+        leading: so many columns are shown at first, where scripts run; all of them when 0.
+    """
 
     template: ClassVar[str] = "table.html.j2"
     id: str
     caption: str
     columns: Sequence[Column]
+    leading: int = 0
+
+    @property
+    def hidden(self) -> int:
+        """Columns that are not shown at first. One or two would not be worth a click."""
+        beyond = len(self.columns) - self.leading if self.leading else 0
+        return beyond if beyond > 2 else 0
+
+    @property
+    def searched(self) -> bool:
+        """Whether it is so long that its rows are filtered."""
+        return len(self.columns[0].cells) > SEARCHED
+
+    @property
+    def tall(self) -> bool:
+        """Whether it is so long that it scrolls within the page."""
+        return len(self.columns[0].cells) > TALL
 
     @property
     def rows(self) -> list[tuple[Cell, ...]]:
@@ -127,7 +154,7 @@ def column(
         else Cell(UNDEFINED)
         for v in values
     ]
-    return Column(title, cells, numeric=True, help=help)
+    return Column(title, cells, numeric=True, help=help, exact=True)
 
 
 def scalar_columns(

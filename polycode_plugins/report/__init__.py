@@ -9,8 +9,9 @@ from polycode_plugins.files import storage
 
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
+    from polycode_plugins.runs.difference import RunDifference
 
-__all__ = ["write"]
+__all__ = ["write", "write_difference"]
 
 
 def write(analysis: Analysis, path: str | Path) -> Path:
@@ -24,3 +25,16 @@ def write(analysis: Analysis, path: str | Path) -> Path:
     from polycode_plugins.report.analysis_page import page_of
 
     return storage.write_text(Path(path), render(page_of(analysis)))
+
+
+def write_difference(found: RunDifference, path: str | Path) -> Path:
+    """Write two runs side by side; the file appears whole or not at all.
+
+    Raises:
+        PluginError: when the report extra is not installed.
+        StateError: when the file cannot be written.
+    """
+    from polycode_plugins.pages.pages import render
+    from polycode_plugins.report.difference_page import page_of
+
+    return storage.write_text(Path(path), render(page_of(found)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from polycode_plugins.pages.pages import Copyable, Facts, Part, Prose, Section
@@ -34,8 +35,8 @@ def made(analysis: Analysis) -> str:
     return " · ".join(parts)
 
 
-def overview(analysis: Analysis) -> Section:
-    """What was measured and how to read the page."""
+def overview(analysis: Analysis, titles: Sequence[str]) -> Section:
+    """What was measured, under which `titles`, and how to read the page."""
     run, sites = analysis.run, analysis.sites
     notes = (run.get("model") or {}).get("notes")  # what the adapter has to say of its model
     facts = [
@@ -43,7 +44,7 @@ def overview(analysis: Analysis) -> Section:
         ("Data", data_text(run)),
         ("Samples", span([analysis.n_samples(s.name) for s in sites]) + " per site"),
         ("Sites", f"{len(sites)}: {sites_text([s.name for s in sites])}"),
-        ("Metrics", ", ".join(analysis.metrics)),
+        ("Metrics", ", ".join(titles)),
     ]
     parts: list[Part] = [
         Facts(facts),

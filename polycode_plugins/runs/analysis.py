@@ -121,10 +121,14 @@ class Analysis:
         return len(self.results)
 
     def __repr__(self) -> str:
-        tallies = (self.run.get("left_out") or {}).values()
-        most = max((sum(tally.values()) for tally in tallies), default=0)
-        left_out = f"; {most} positions left out" if most else ""
-        return f"Analysis({len(self.results)} sites, metrics: {', '.join(self.metrics)}{left_out})"
+        from polycode_plugins.runs.notebook import card
+
+        return card(self, drawn=False).text()
+
+    def _repr_html_(self) -> str:
+        from polycode_plugins.runs.notebook import card
+
+        return card(self, drawn=True).html()
 
     @property
     def warnings(self) -> tuple[SiteWarning, ...]:
@@ -132,7 +136,7 @@ class Analysis:
 
         `str` of one begins with the sites. `result.warnings` has those of one result.
         """
-        return all_warnings(self.metrics, self.results)
+        return (*all_warnings(self.metrics, self.results), *_of_run(self.run, len(self.sites)))
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per site, and a column `metric.field` for every scalar result.
@@ -148,6 +152,20 @@ class Analysis:
                 row |= {f"{label}.{k}": v for k, v in result.scalars().items()}
             rows.append(row)
         return pd.DataFrame(rows)
+
+    def headline(self, metric: str | None = None, *, width: int = 80) -> pd.DataFrame:
+        """What says most of one metric: few columns, rounded, so that they print side by side.
+
+        Args:
+            metric: its label; the first one unless given.
+            width: characters that the printed table may take; what says least goes first.
+
+        Raises:
+            SiteError: for a metric that is not in this analysis.
+        """
+        from polycode_plugins.runs.notebook import headline
+
+        return headline(self, self.metrics[0] if metric is None else metric, width)
 
     def plot(self, metric: str | None = None) -> Figure:
         """One figure with the plot of every metric at every site, or of one metric."""
@@ -245,7 +263,11 @@ class Analysis:
         statistics = statistics_of(self.run)
         statistics.merge(self.statistics)
         statistics.merge(other.statistics)
+        statistics.left_out = {}  # known from the records, also of parts that were loaded
+        for part in (self.run, other.run):
+            statistics.leave_out(part.get("left_out") or {})
         run = {**self.run, **_added(self.run, other.run), "rows": rows.to_json()}
+        run["left_out"] = statistics.left_out
         return finish(statistics, run)
 
     def report(self, path: str | Path) -> Path:
@@ -287,11 +309,11 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
         these share statistics."""
         return {m.label: computed(site, m) for m in statistics.metrics if m.side_by_side}
 
+    together: dict[str, Mapping[str, Result] | None] = {}  # by metric, then by site
+    failed: set[str] = set()  # labels of metrics that failed for all sites at once
     # The matrices of a result are small: BLAS with threads of its own waits for them longer than it
     # computes, three times as long at 30 sites of width 576.
     workers = min(len(statistics.sites), os.cpu_count() or 1) or 1
-    together: dict[str, Mapping[str, Result] | None] = {}  # by metric, then by site
-    failed: set[str] = set()  # labels of metrics that failed for all sites at once
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         begun = {site: pool.submit(beside, site) for site in statistics.sites}
         for metric in statistics.metrics:
@@ -338,6 +360,21 @@ def _added(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": round(a.get("seconds", 0.0) + b.get("seconds", 0.0), 1),
         "shards": sorted([*a.get("shards", []), *b.get("shards", [])]),
     }
+
+
+def _of_run(run: Mapping[str, Any], total: int) -> Iterator[SiteWarning]:
+    """What the choice of sites and of rows makes of the results."""
+    narrow: Mapping[str, str] = run.get("narrow") or {}
+    if narrow:
+        why = next(iter(narrow.values()))
+        text = f"left out of the default choice, since there can be no result ({why})"
+        yield SiteWarning("sites", tuple(narrow), text, len(set(narrow.values())) > 1, total + 1)
+    special: Mapping[str, int] = run.get("special") or {}
+    if special:
+        most = max(special.values())
+        text = f"{most} of the rows are padding or special tokens, which no mask leaves out"
+        differs = len(set(special.values())) > 1
+        yield SiteWarning("rows", tuple(special), text, differs, total)
 
 
 def statistics_of(run: dict[str, Any]) -> Statistics:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.adapters.base import Adapter, Sites, check_patterns
 from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError
+from polycode_plugins.files.storage import admit
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric
@@ -21,12 +23,14 @@ from polycode_plugins.runs.course import Asked, alone, together
 from polycode_plugins.runs.gathering import make_metrics
 from polycode_plugins.runs.memory import bytes_of
 
+_LOG = logging.getLogger(__name__)
+
 
 def analyze(
     model: Any = None,
     data: Any = None,
     metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
-    sites: Sequence[str] | str | None = None,
+    sites: Sites = None,
     *,
     adapter: str | type[Adapter] | None = None,
     seed: int = 0,
@@ -48,11 +52,14 @@ def analyze(
 
     Args:
         model: a live model, a name, a folder, an adapter, or None for the embedded tiny GPT-2.
-        data: what the adapter reads (texts, images, tensors, a DataLoader); None is its embedded
-            default.
+        data: what the adapter reads, however it is held: texts, images, tensors; data sets of
+            Hugging Face and torch and their columns, data frames, lists, generators, loaders; None
+            is its embedded default.
         metrics: names or metric objects.
-        sites: names or globs (`*` within a dotted part, `**` across, `!glob` leaves out); the
-            adapter's default when None.
+        sites: names or globs (`*` within a dotted part, `**` across, `!glob` leaves out), "all", or
+            a function of a name; the adapter's default when None. Of the default, and of "all",
+            sites that are too narrow for one of the metrics are left out, and named in
+            `analysis.warnings`.
         adapter: the adapter's name; by default the one that claims the model.
         seed: of everything that draws.
         batch_size: rows per forward pass; changes the speed, not the result.
@@ -83,11 +90,7 @@ def analyze(
             half-written.
     """
     made = make_metrics(metrics)
-    source = load(model, adapter, **options)
-    if train_mode:
-        _enter_train_mode(source.model, ours=model is None or isinstance(model, str | Path))
-    for metric in made:
-        metric.admit(source.model, train_mode=train_mode)
+    check_patterns(sites)
     data_options = DataOptions(
         batch_size=batch_size,
         context=context,
@@ -97,19 +100,48 @@ def analyze(
         text_field=text_field,
         seed=seed,
     )
+    folder = Path(out) if out is not None else None
+    limit_bytes = None if memory is None else bytes_of(memory)
+    if folder is not None and not distributed.launched():  # there the first process looks
+        admit(folder, fresh=fresh)
+    _LOG.info("loading %s", "the embedded model" if model is None else _named(model))
+    source = load(model, adapter, **options)
+    if source.gathers:
+        _check_engine(source, train_mode=train_mode, shard=shard)
+    if train_mode:
+        _enter_train_mode(source.model, ours=model is None or isinstance(model, str | Path))
+    for metric in made:
+        metric.admit(source.model, train_mode=train_mode)
+    _LOG.info("loaded with the adapter %s", source.name)
     described = {
         "model": identified(source.describe(), source.model),
         "data": _describe_data(data),
         "seed": seed,
         "options": data_options.lasting() | {"train_mode": train_mode},
     }
-    folder = Path(out) if out is not None else None
-    limit_bytes = None if memory is None else bytes_of(memory)
     asked = Asked(source, made, sites, described, data, data_options, train_mode, progress, command)
     if distributed.launched() and shard == (0, 1):
         with distributed.group() as (rank, world):
             return together(asked, rank, world, folder, fresh=fresh, memory=limit_bytes)
     return alone(asked, folder, fresh=fresh, memory=limit_bytes)
+
+
+def _named(model: Any) -> str:
+    return str(model) if isinstance(model, str | Path) else f"a {type(model).__name__}"
+
+
+def _check_engine(source: Adapter, *, train_mode: bool, shard: tuple[int, int]) -> None:
+    if train_mode:
+        raise DataError(
+            f"the engine of the adapter {source.name!r} runs its model in evaluation mode; leave "
+            "train_mode out, or read the folder with adapter='transformers'"
+        )
+    if distributed.launched() and shard == (0, 1):
+        raise DataError(
+            f"the engine of the adapter {source.name!r} starts workers of its own, and torchrun's "
+            "processes would get in their way; run one process (with tensor_parallel=), or shards "
+            "(--shard 0/4) that are merged"
+        )
 
 
 def _enter_train_mode(model: Any, *, ours: bool) -> None:

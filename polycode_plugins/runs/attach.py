@@ -1,51 +1,106 @@
-"""`attach` and `measure`: metrics on somebody else's forward passes and on stored activations."""
+"""`attach`: metrics on somebody else's forward passes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from polycode_plugins.activations import Activations, Arrivals, Site
-from polycode_plugins.adapters.base import Adapter, Capture, choose
+from polycode_plugins.activations import Activations, Arrivals
+from polycode_plugins.adapters.base import Adapter, Capture, Sites, by_default
+from polycode_plugins.adapters.engine import EngineCapture
 from polycode_plugins.adapters.evidence.masks import Mask
-from polycode_plugins.adapters.evidence.points import hook_axes
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
 from polycode_plugins.files.provenance import Rows, environment
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
-from polycode_plugins.metrics.base import Metric, as_activations
+from polycode_plugins.metrics.base import Metric
+from polycode_plugins.pages.cards import Card
 from polycode_plugins.runs.analysis import Analysis, finish, record
+from polycode_plugins.runs.elsewhere import Elsewhere, gathered_elsewhere, require_whole
 from polycode_plugins.runs.gathering import Statistics, listed, make_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a record holds of an engine's work: requests, steps, tokens that were computed again.
+_SCHEDULE = ("texts", "steps", "repeated", "under_way")
+_SHOWN = 4  # sites that a notebook lists
 
 
 class Probe:
     """Metrics gathering while somebody else runs the model; read it with `compute()`."""
 
-    def __init__(self, adapter: Adapter, statistics: Statistics, capture: Capture) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        statistics: Statistics,
+        capture: Capture,
+        elsewhere: Elsewhere | None = None,
+        *,
+        lenient: bool = False,
+    ) -> None:
         self._adapter = adapter
         self._statistics = statistics
         self._capture = capture
+        self._elsewhere = elsewhere  # where an engine's workers gather
+        self._lenient = lenient  # nobody has named the sites
+
+    def _fetch(self) -> None:
+        """Take in what an engine's workers have gathered; after its end that was done last."""
+        if self._elsewhere is not None:
+            self._statistics = self._elsewhere.fetch()
+
+    def _end(self) -> None:
+        self._fetch()
+        self._elsewhere = None
 
     @property
     def n_samples(self) -> dict[str, int]:
         """Samples seen so far at each site."""
+        self._fetch()
         return {name: self._statistics.n_samples(name) for name in self._statistics.sites}
 
     @property
     def left_out(self) -> dict[str, dict[str, int]]:
         """{site: {why: positions}} that a mask has left out so far."""
+        if self._elsewhere is not None:
+            self._elsewhere.capture.refresh()
         return {name: dict(tally) for name, tally in self._capture.left_out.items()}
 
     def __repr__(self) -> str:
         seen = sum(n > 0 for n in self.n_samples.values())
         parts = [f"{seen} of {len(self._statistics.sites)} sites have fired", *self._remarks()]
         return f"Probe({'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        seen = self.n_samples
+        said = [f"{n:,} samples at {site}" for site, n in list(seen.items())[:_SHOWN]]
+        if len(seen) > _SHOWN:
+            said.append(f"and so on at {len(seen) - _SHOWN} more sites")
+        title = f"Probe of {len(seen)} sites; probe.compute() gives the analysis"
+        return Card(title, said, self._remarks(), "repr(probe)").html()
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`compute().to_dataframe()`: one row per site.
+
+        Raises:
+            SiteError: see `compute`.
+        """
+        return self.compute().to_dataframe()
+
+    if not TYPE_CHECKING:  # a type checker shall find no attribute here
+
+        def __getattr__(self, name):
+            if not name.startswith("_") and hasattr(Analysis, name):
+                raise AttributeError(
+                    f"a probe gathers and has no {name!r}; write probe.compute().{name}"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _remarks(self) -> list[str]:
         remarks = [f"cannot be read: {name}" for name in self._capture.problems]
@@ -62,15 +117,22 @@ class Probe:
             SiteError: when a site has not fired, or what it holds could not be read.
             DataError: where a result is undefined.
         """
+        self._fetch()
         self._capture.settle()
         self._refuse_problems()
-        silent = [name for name, count in self._capture.fired.items() if not count]
+        if isinstance(self._capture, EngineCapture):
+            require_whole(self._capture)
+        silent = [n for n in self._statistics.sites if not self._capture.fired[n]]
         if silent:
             raise SiteError(
                 f"site {silent[0]!r} did not fire: run the model inside the 'with' block, and "
                 "through this site"
             )
+        if self._lenient:
+            self._statistics.drop_refused()
         self._statistics.check_sites()
+        said = getattr(self._capture, "report", {})
+        engine = {"engine": {key: said[key] for key in _SCHEDULE}} if said else {}
         run = record(
             self._statistics,
             **environment(),
@@ -80,8 +142,10 @@ class Probe:
             options={},
             rows=Rows().to_json(),
             complete=True,
-            left_out=self.left_out,
+            left_out={n: t for n, t in self.left_out.items() if n in self._statistics.sites},
             documents=dict(self._capture.unclear),
+            narrow=dict(self._statistics.narrow),
+            **engine,
         )
         return finish(self._statistics, run)
 
@@ -133,7 +197,7 @@ class Attachment(AbstractContextManager["Probe"]):
 
 def attach(
     model: Any,
-    sites: Sequence[str] | str | None = None,
+    sites: Sites = None,
     metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
     *,
     adapter: str | type[Adapter] | None = None,
@@ -153,7 +217,9 @@ def attach(
 
     Args:
         model: a live model.
-        sites: names or globs.
+        sites: names or globs, "all", or a function of a name that says whether it is meant.
+            By default those of the adapter, less the ones that are too narrow for a metric, which
+            `compute().run["narrow"]` names.
         metrics: names or metric objects.
         adapter: the adapter's name; by default the one that claims the model.
         mask: what counts, instead: bool [batch] or [batch, position], a function that returns such
@@ -171,7 +237,7 @@ def attach(
 @contextmanager
 def _attached(
     model: Any,
-    sites: Sequence[str] | str | None,
+    sites: Sites,
     metrics: Iterable[str | Metric] | str | Metric,
     adapter: str | type[Adapter] | None,
     mask: Mask,
@@ -183,6 +249,10 @@ def _attached(
     for metric in made:
         metric.admit(source.model, train_mode=True)
     statistics = Statistics(made, source.resolve(sites, None))
+    if source.gathers:
+        with _in_engine(source, statistics, mask) as probe:
+            yield probe
+        return
     arrivals = Arrivals()
 
     def receive(site: str, activations: Activations) -> None:
@@ -193,7 +263,21 @@ def _attached(
     before, source.mask = source.mask, mask
     try:
         with source.capture(list(statistics.sites.values()), receive) as capture:
-            yield Probe(source, statistics, capture)
+            yield Probe(source, statistics, capture, lenient=by_default(sites))
+    finally:
+        source.mask = before
+
+
+@contextmanager
+def _in_engine(source: Adapter, statistics: Statistics, mask: Mask) -> Iterator[Probe]:
+    """Statistics that an engine's workers gather while open."""
+    sites = list(statistics.sites.values())
+    before, source.mask = source.mask, mask
+    try:
+        with gathered_elsewhere(source, statistics.metrics, sites) as elsewhere:
+            probe = Probe(source, statistics, elsewhere.capture, elsewhere)
+            yield probe
+            probe._end()
     finally:
         source.mask = before
 
@@ -201,6 +285,12 @@ def _attached(
 def _check_mask(mask: Mask, source: Adapter) -> None:
     if mask is None or (isinstance(mask, str) and mask == "given"):
         return
+    if source.gathers:
+        raise DataError(
+            "mask= of an engine's requests is 'given' (special tokens are left out) or None (every "
+            "token counts): an engine packs rows as it likes, so a tensor or a function has none "
+            "to fit"
+        )
     if isinstance(mask, Tensor) and mask.dim() in (1, 2):
         return
     if callable(mask) and source.finds_masks:
@@ -215,71 +305,3 @@ def _check_mask(mask: Mask, source: Adapter) -> None:
         f"mask= is a bool tensor [batch] or [batch, position], a function of a call's arguments, "
         f"None to count everything, or 'given', and this is {what}"
     )
-
-
-def measure(
-    activations: Mapping[str, Any] | Any,
-    metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),
-    sites: Sequence[str] | str | None = None,
-    *,
-    mask: Tensor | None = None,
-    axes: tuple[str, ...] | None = None,
-) -> Analysis:
-    """Metrics of activations that are already there.
-
-    Args:
-        activations: a TransformerLens ActivationCache, or any mapping of site to tensor: [samples,
-            features], [batch, position, features], [batch, position, head, features] for names
-            that TransformerLens uses for heads, images [batch, channels, height, width], or
-            Activations.
-        metrics: names or metric objects.
-        sites: names or globs of those to measure; all of them unless given.
-        mask: bool [batch] or [batch, position]; False is left out (padding, special tokens). A
-            cache does not know them, so without a mask every position counts.
-        axes: names of the axes of every tensor, where they are not the usual ones.
-
-    Raises:
-        DataError: for an empty mapping, or activations that cannot be read.
-        SiteError: for a name or glob that finds nothing.
-    """
-    items = list(activations.items()) if hasattr(activations, "items") else None
-    if items is None and not (isinstance(activations, Sized) and len(activations) == 0):
-        raise DataError(
-            f"measure takes a mapping of site to tensor, and this is a "
-            f"{type(activations).__name__}; for one tensor use pc.metrics.Spectrum().measure(x)"
-        )
-    if not items:
-        raise DataError(
-            "there is nothing to measure: pass an ActivationCache or a mapping of site to tensor"
-        )
-    values = {str(name): value for name, value in items}
-    held = [Site(name, depth) for depth, name in enumerate(values)]
-    chosen = held if sites is None else choose(sites, held, list(values))
-    batches = {s.name: _read(s.name, values[s.name], axes, mask) for s in chosen}
-    known = [replace(s, axes=batches[s.name].axes) for s in chosen]
-    statistics = Statistics(make_metrics(metrics), known)
-    for name, batch in batches.items():
-        statistics.receive(name, Arrivals().numbered(name, batch))
-    statistics.check_sites()
-    run = record(
-        statistics,
-        **environment(),
-        model={},
-        data="measured",
-        seed=None,
-        options={},
-        rows=Rows().to_json(),
-        complete=True,
-    )
-    return finish(statistics, run)
-
-
-def _read(name: str, value: Any, axes: tuple[str, ...] | None, mask: Tensor | None) -> Activations:
-    """One tensor of a mapping; heads are told from images by TransformerLens's hook names."""
-    try:
-        if axes is None and ".hook_" in f".{name}" and getattr(value, "ndim", 0) > 2:
-            axes = hook_axes(name, torch.as_tensor(value))
-        return as_activations(value, axes=axes, mask=mask)
-    except PolycodeError as error:
-        said = str(error) if repr(name) in str(error) else f"{name!r}: {error}"
-        raise type(error)(said) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.adapters.base import Adapter, Sites
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import PolycodeError, StateError
 from polycode_plugins.files import guards, storage
@@ -47,7 +47,7 @@ class Asked:
 
     adapter: Adapter
     metrics: list[Metric]
-    patterns: Sequence[str] | str | None
+    patterns: Sites
     described: dict[str, Any]
     data: Any
     options: DataOptions
@@ -139,7 +139,11 @@ def _plan(asked: Asked, run: _Run, folder: Path | None, error: TooLarge) -> list
     groups = error.groups if separable(run.statistics, error.groups) else []
     if folder is None or not groups or not again or begun:
         raise error
-    plan = {"groups": groups, "record": asked.record()}
+    plan = {
+        "groups": groups,
+        "narrow": run.statistics.narrow,
+        "record": asked.record(),
+    }
     storage.write_text(folder / storage.GROUPS / PLAN, json.dumps(plan))
     return groups
 
@@ -154,7 +158,7 @@ def _read_plan(asked: Asked, folder: Path | None) -> list[list[str]] | None:
         return None
     path = folder / storage.GROUPS / PLAN
     plan = guards.read_json(path)
-    types = {"groups": list[list[str]], "record": dict[str, Any]}
+    types = {"groups": list[list[str]], "narrow": dict[str, str], "record": dict[str, Any]}
     guards.require_types(plan, types, path.name)
     try:
         same_analysis(asked.record(), plan["record"])
@@ -179,6 +183,8 @@ def _in_passes(asked: Asked, folder: Path, groups: Sequence[Sequence[str]]) -> A
         analysis = run.finish([asked.options.shard], asked.progress)
         analysis.write(home)
     analysis = _one(homes)
+    plan = guards.read_json(folder / storage.GROUPS / PLAN)
+    analysis.run["narrow"] = plan.get("narrow", {})
     storage.save(folder, _states(homes, analysis), analysis.table(), analysis.run)
     shutil.rmtree(folder / storage.GROUPS, ignore_errors=True)
     return Analysis.load(folder, state=False)
@@ -204,6 +210,7 @@ def _one(homes: Sequence[Path]) -> Analysis:
     run = {
         **first,
         "commands": list(dict.fromkeys(c for one in made for c in one.run["commands"])),
+        "left_out": {s: t for one in made for s, t in one.run.get("left_out", {}).items()},
         "passes": len(made),
         "samples": {name: n for one in made for name, n in one.run["samples"].items()},
         "seconds": round(sum(one.run["seconds"] for one in made), 1),

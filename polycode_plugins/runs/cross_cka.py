@@ -37,7 +37,8 @@ def cka(
     Otherwise both models are run on the data, one after the other.
 
     Args:
-        first, second: two analyses, or folders of runs; or two models, as `pc.analyze` takes them.
+        first: an analysis or the folder of a run; or a model, as `pc.analyze` takes it.
+        second: another, of the same sort.
         data: what both models read; for models alone.
         sites: of both, or of the first; for models alone.
         second_sites: of the second model, where they have other names.
@@ -123,11 +124,11 @@ def _run_of(one: Any) -> Analysis | None:
 
 def _reservoirs(analysis: Analysis, which: str) -> dict[str, Reservoir]:
     """The reservoir of each site: of those that metrics keep, the largest."""
-    statistics = analysis.statistics
     held: list[dict[str, Reservoir]] = []
-    for metric in statistics.metrics:
+    for metric in analysis.metric_objects:
         for name, accumulator in metric.accumulators().items():
             if isinstance(accumulator, Reservoir):
+                statistics = analysis.statistics  # which may be large: read only for this
                 found = {
                     s: statistics.accumulators(s, metric.label)[name] for s in statistics.sites
                 }

@@ -134,6 +134,8 @@ def share(statistics: Statistics | None, rows: Rows) -> Rows:
         try:
             own.load_state(state)
             own.batches = header["batches"]
+            own.left_out = {}
+            own.leave_out(header["left_out"])
             for site in header["sites"]:  # one of which this process had no row is known by now
                 own.sites[site["name"]] = Site(**{**site, "axes": tuple(site["axes"])})
         except PolycodeError as error:
@@ -167,6 +169,7 @@ def _described(statistics: Statistics, rows: Rows) -> tuple[dict[str, Any], dict
         "rows": rows.to_json(),
         "sites": [asdict(site) for site in statistics.sites.values()],
         "batches": statistics.batches,
+        "left_out": statistics.left_out,
         "tensors": tensors,
     }
     return header, state
@@ -219,6 +222,7 @@ def _merge(
     other = Statistics(statistics.metrics, sites)
     other.load_state(state)
     other.batches = header["batches"]
+    other.leave_out(header["left_out"])
     statistics.merge(other)
     return joined
 

@@ -34,12 +34,19 @@ class Statistics:
     Args:
         metrics: the metrics; those that name the same accumulator share it.
         sites: the sites whose activations will come.
+
+    Attributes:
+        batches: that have come.
+        left_out: {site: {why: positions}} that a mask has left out.
+        narrow: {site: why} of sites that can have no result and that nobody has named.
     """
 
     def __init__(self, metrics: Sequence[Metric], sites: Sequence[Site]) -> None:
         self.metrics = list(metrics)
         self.sites = {site.name: site for site in sites}
         self.batches = 0
+        self.left_out: dict[str, dict[str, int]] = {}
+        self.narrow: dict[str, str] = {}
         self.devices: set[torch.device] = set()  # where activations have come from
         self._admitted: set[str] = set()
         self._refused: list[tuple[str, Metric, PolycodeError]] = []
@@ -71,6 +78,8 @@ class Statistics:
                 f"the activations of site {site!r} are on the meta device, so they have no values; "
                 "load the model's weights first"
             )
+        if site in self.narrow:
+            return  # left out, in a pass that goes on
         check_finite(activations, site, self.batches)
         if self.sites[site].axes != activations.axes:
             known = self.sites[site]
@@ -122,6 +131,44 @@ class Statistics:
             f"{metric.label} of site {site!r} can have no result: {error}; leave it out, with "
             f"{out} among the sites{more}"
         ) from error
+
+    def leave_out(self, tallies: Mapping[str, Mapping[str, int]]) -> None:
+        """Note positions that a mask has left out, {site: {why: positions}}."""
+        for site, tally in tallies.items():
+            for why, count in tally.items():
+                own = self.left_out.setdefault(site, {})
+                own[why] = own.get(why, 0) + count
+
+    def drop_refused(self) -> None:
+        """Leave out the sites that can have no result, where nobody asked for them by name.
+
+        To be called when all sites have fired once, before `check_sites`, which raises where no
+        site would be left.
+        """
+        refused: dict[str, str] = {}
+        for site, metric, error in self._refused:
+            refused.setdefault(site, f"{metric.label}: {error}")
+        if len(refused) < len(self.sites):
+            self.drop(refused)
+
+    def drop(self, refused: Mapping[str, str]) -> None:
+        """Gather no more at the sites {site: why}, and forget what they have seen.
+
+        Raises:
+            SiteError: for a site that a metric needs at another one.
+        """
+        if not refused:
+            return
+        self.narrow |= refused
+        for site in refused:
+            for held in (self.sites, self._held, self._keys, self._first, self.left_out):
+                held.pop(site, None)
+        self._refused = [one for one in self._refused if one[0] not in refused]
+        left = list(self.sites.values())
+        for metric in self.metrics:
+            if isinstance(metric, PairMetric):
+                for one in left:
+                    metric.partners_of(one, left)
 
     def n_samples(self, site: str) -> int:
         """Samples a site has seen."""
@@ -188,6 +235,8 @@ class Statistics:
             for key, accumulator in held.items():
                 accumulator.merge(other._held[site][key])
         self.batches += other.batches
+        self.leave_out(other.left_out)
+        self.narrow |= other.narrow
 
     def state(self) -> dict[str, Tensor]:
         """All accumulators as flat tensors, keyed "site index/accumulator key/tensor"."""
@@ -292,6 +341,11 @@ def make_metrics(metrics: Iterable[str | Metric] | str | Metric) -> list[Metric]
     """
     if isinstance(metrics, str | Metric):
         metrics = [metrics]
+    if not isinstance(metrics, Iterable):
+        raise PluginError(
+            f"metrics are names or objects, one or a list of them, and this is a "
+            f"{type(metrics).__name__}: {metrics!r}"
+        )
     made: list[Metric] = []
     for metric in metrics:
         if isinstance(metric, str):

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence, Sized
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from polycode_plugins.adapters.base import Adapter, Batch
+from polycode_plugins.adapters.base import Adapter, Batch, Sites, by_default
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.files import storage
 from polycode_plugins.files.provenance import FORMAT, Rows, environment, same_analysis
 from polycode_plugins.metrics.base import Metric
+from polycode_plugins.progress import bar
 from polycode_plugins.runs.analysis import Analysis, finish, record, statistics_of
+from polycode_plugins.runs.elsewhere import Elsewhere, gathered_elsewhere
 from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.runs.memory import Room
 from polycode_plugins.runs.parts import Part, Parts, place
 
+_LOG = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0
 _SHARE = 9  # a checkpoint takes at most one part in ten of the time
 
@@ -44,7 +48,7 @@ class _Run:
         self,
         adapter: Adapter,
         metrics: list[Metric],
-        patterns: Sequence[str] | str | None,
+        patterns: Sites,
         described: dict[str, Any],
         parts: Parts,
         *,
@@ -66,6 +70,8 @@ class _Run:
         self._before = sum(float(part.run.get("seconds", 0.0)) for part in parts.own)
         self._saved_at = self._began
         self._took = 0.0  # seconds that the last checkpoint took
+        self._elsewhere: Elsewhere | None = None  # where an engine's workers gather
+        self._stack = ExitStack()  # open while data is streamed
         self._kept = False  # whether the parts have been replaced by one of this process
 
     @property
@@ -77,9 +83,15 @@ class _Run:
         self, data: Any, options: DataOptions, train_mode: bool, progress: bool | None
     ) -> None:
         """Run all batches of this part of the data."""
-        with undisturbed(self.adapter.model, train_mode=train_mode):
-            for batch in _shown(self.adapter.batches(data, options), progress):
-                self.take(batch)
+        with undisturbed(self.adapter.model, train_mode=train_mode), self._stack:
+            total, most = total_rows(data, options)
+            with bar("streaming", "row", total, progress, most=most) as shown:
+                for batch in self.adapter.batches(data, options):
+                    self.take(batch)
+                    shown.update(len(batch))
+            self._fetch()
+        _LOG.info("streamed %d rows, %.1f s since the beginning", self.rows.count, self.seconds)
+        self._elsewhere = None
         content = options.content
         self.content = content.hexdigest() if content is not None and content.count else None
         if self.parts.pure:
@@ -98,13 +110,21 @@ class _Run:
                 if whole:
                     return
                 batch = chosen(batch, ~known)
-        sites = list(self.statistics.sites.values())
-        self.statistics.begin(batch.labels, _floats(batch))
-        self.adapter.run(batch, sites, self.statistics.receive, seed=self.described["seed"])
-        self.statistics.check_sites()
+        if self._elsewhere is not None:
+            self.adapter.forward(batch)
+            self._elsewhere.check()
+        else:
+            sites = list(self.statistics.sites.values())
+            self.statistics.begin(batch.labels, _floats(batch))
+            receive = self.statistics.receive
+            live = self.adapter.run(batch, sites, receive, seed=self.described["seed"])
+            self.statistics.leave_out(getattr(live, "left_out", {}))
+            if by_default(self.patterns):
+                self.statistics.drop_refused()
+            self.statistics.check_sites()
         self.statistics.batches += 1
         self.rows = extended(self.rows, batch)
-        if self._room is not None:
+        if self._room is not None and self._elsewhere is None:
             self._room.require(self.statistics, self.described["options"].get("limit"))
             self._room = None  # asked once: what a site holds is known from its first batch
         self._checkpoint_when_due()
@@ -125,9 +145,31 @@ class _Run:
 
     def _begin(self, batch: Batch) -> None:
         sites = self.adapter.resolve(self.patterns, batch)
+        _LOG.info("reading %d sites, from %s to %s", len(sites), sites[0].name, sites[-1].name)
         self.statistics = Statistics(self.metrics, sites)
+        if by_default(self.patterns):
+            for part in self.parts.own:
+                self.statistics.drop(part.run.get("narrow") or {})
         for part in self.parts.own:
             self._resume(part)
+        if self.adapter.gathers:
+            self._elsewhere = self._stack.enter_context(
+                gathered_elsewhere(
+                    self.adapter,
+                    self.metrics,
+                    list(self.statistics.sites.values()),
+                    before=self.statistics,
+                    rows=self.described["options"].get("limit"),
+                    memory=None if self._room is None else self._room.limit,
+                )
+            )
+
+    def _fetch(self) -> None:
+        """Take in what an engine's workers have gathered."""
+        if self._elsewhere is not None:
+            assert self.statistics is not None
+            batches, self.statistics = self.statistics.batches, self._elsewhere.fetch()
+            self.statistics.batches = batches
 
     def _resume(self, part: Part) -> None:
         assert self.statistics is not None
@@ -145,6 +187,8 @@ class _Run:
         saved = statistics_of(part.run)
         saved.load_state(storage.load_state(place(folder, part.name), part.run))
         saved.batches = int(part.run["batches"])
+        saved.narrow = dict(part.run.get("narrow") or {})
+        saved.leave_out(part.run.get("left_out") or {})
         if part is self.parts.own[0]:
             self.statistics = saved  # as it was: a merge may fold its rows at other places
         else:
@@ -160,6 +204,8 @@ class _Run:
             rows=self.rows.to_json(),
             batches=self.statistics.batches,
             complete=False,
+            narrow=dict(self.statistics.narrow),
+            left_out=self.statistics.left_out,
         )
 
     def _checkpoint_when_due(self) -> None:
@@ -171,8 +217,9 @@ class _Run:
         """Save the state so that the same call goes on from here."""
         home = self.parts.home
         assert home is not None
-        assert self.statistics is not None
         began = time.monotonic()
+        self._fetch()
+        assert self.statistics is not None
         run = self._record() | self.parts.record()
         run |= {"commands": self.commands, "seconds": self.seconds}
         storage.save(home, self.statistics.saved_state(), [], run)
@@ -195,9 +242,10 @@ class _Run:
             "commands": self.commands,
         }
         total = len(self.statistics.sites) * len(self.metrics)
-        with _bar(total, "computing", "result", progress) as bar:
-            analysis = finish(self.statistics, run, bar)
+        with bar("computing", "result", total, progress) as shown:
+            analysis = finish(self.statistics, run, shown)
         analysis.run["seconds"] = self.seconds
+        _LOG.info("computed %d results, %.1f s since the beginning", total, self.seconds)
         return analysis
 
 
@@ -267,23 +315,8 @@ def chosen(batch: Batch, keep: Tensor) -> Batch:
         documents=cut(batch.documents),
         mask=cut(batch.mask),
         labels=cut(batch.labels),
+        repeats=cut(batch.repeats),
     )
-
-
-def _shown(batches: Iterable[Batch], progress: bool | None) -> Iterator[Batch]:
-    with _bar(None, "streaming", "row", progress) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch))
-
-
-@contextmanager
-def _bar(total: int | None, what: str, unit: str, progress: bool | None) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    show = sys.stderr.isatty() if progress is None else progress
-    with tqdm(total=total, desc=what, unit=unit, disable=not show, file=sys.stderr) as bar:
-        yield bar
 
 
 def _floats(batch: Batch) -> Tensor | None:
@@ -294,3 +327,27 @@ def _floats(batch: Batch) -> Tensor | None:
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         return None
     return inputs if inputs.dim() > 1 and len(inputs) == len(batch) else None
+
+
+def total_rows(data: Any, options: DataOptions) -> tuple[int | None, bool]:
+    """(rows that this shard of the data has, whether there may be fewer); None where not known.
+
+    A limit is the most that may come; tensors, arrays and loaders of a known length say how many.
+    """
+    known = _length(data)
+    limit = options.limit
+    index, count = options.shard
+    if known is None:
+        return (None, False) if limit is None else (len(range(index, limit, count)), True)
+    whole = known if limit is None else min(known, limit)
+    return len(range(index, whole, count)), False
+
+
+def _length(data: Any) -> int | None:
+    if isinstance(data, DataLoader):
+        data = data.dataset
+        return len(data) if isinstance(data, Sized) else None
+    if isinstance(data, Tensor) or hasattr(data, "__array__"):
+        shape: Sequence[int] = getattr(data, "shape", ())
+        return int(shape[0]) if len(shape) > 0 else None
+    return None

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from polycode_plugins.errors import PluginError
+from polycode_plugins.errors import PluginError, near
 from polycode_plugins.testing import adapters, explainers, metrics
 from polycode_plugins.testing.cases import (
     AdapterCase,
@@ -30,6 +30,7 @@ from polycode_plugins.testing.outcome import (
     Check,
     CheckFailed,
     CheckReport,
+    ExpectedFailure,
     Outcome,
     Skipped,
     run_all,
@@ -41,6 +42,7 @@ __all__ = [
     "Check",
     "CheckFailed",
     "CheckReport",
+    "ExpectedFailure",
     "ExplainerCase",
     "KnownAnswer",
     "MetricCase",
@@ -56,7 +58,7 @@ def checks(case: Case) -> list[Check]:
     """Every check that applies to plugins of the case's kind.
 
     Raises:
-        PluginError: for what is no case.
+        PluginError: for what is no case, and expected failures of checks that there are not.
     """
     functions: tuple[Callable[[Any], None], ...]
     if isinstance(case, AdapterCase):
@@ -70,7 +72,14 @@ def checks(case: Case) -> list[Check]:
             f"{case!r} is no case; make an AdapterCase, MetricCase or ExplainerCase of "
             "polycode_plugins.testing"
         )
-    return [Check(function, case) for function in functions]
+    known = [function.__name__ for function in functions]
+    for name in case.expected_failures:
+        if name not in known:
+            raise PluginError(
+                f"expected_failures names {name!r}, which is no check of a "
+                f"{type(case).__name__}{near(name, known)}; take it out"
+            )
+    return [Check(f, case, case.expected_failures.get(f.__name__)) for f in functions]
 
 
 def run(case: Case, subject: str = "plugin") -> CheckReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 
 import torch
@@ -126,6 +127,32 @@ def transformers() -> AdapterCase:
         data=_TEXTS * 8,
         sites=["transformer.h.0", "transformer.h.1.mlp.act", "transformer.h.2"],
         options=DataOptions(batch_size=3, context=12, limit=4),
+    )
+
+
+@lru_cache
+def _engine() -> Adapter:
+    """vLLM in this process, on the embedded model: elsewhere no activations can be looked at."""
+    name = "VLLM_ENABLE_V1_MULTIPROCESSING"
+    before = os.environ.get(name)
+    os.environ[name] = "0"
+    try:
+        settings = {"max_num_batched_tokens": 32, "max_num_seqs": 4}
+        return load(embedded_model(), "vllm", engine=settings)
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def vllm() -> AdapterCase:
+    """The `vllm` adapter on the embedded model, by steps that do not hold a batch."""
+    return AdapterCase(
+        make=_engine,
+        data=torch.randint(1, 4096, (7, 12), generator=torch.Generator().manual_seed(0)),
+        sites=["blocks.0.hook_resid_pre", "transformer.h.1.mlp", "blocks.2.hook_resid_post"],
+        tolerance=2e-5,
     )
 
 

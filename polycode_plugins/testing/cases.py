@@ -35,6 +35,8 @@ class AdapterCase:
             other means than the adapter.
         tolerance: largest difference between batch sizes, as a fraction of the largest activation:
             a matrix product over other shapes rounds otherwise.
+        expected_failures: names of checks that are known to fail, each with its reason. One that no
+            longer fails is reported as a failure, so that the list stays true.
     """
 
     make: Callable[[], Adapter]
@@ -48,6 +50,7 @@ class AdapterCase:
     silent: str | None = None
     truth: Callable[[Batch], Mapping[str, Tensor]] | None = None
     tolerance: float = 1e-5
+    expected_failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class MetricCase:
         tolerance: largest difference between ways to the same result, as a fraction of the largest
             value of each field.
         low_precision_tolerance: the same between half-precision input and its values in float64.
+        expected_failures: names of checks that are known to fail, as in `AdapterCase`.
     """
 
     make: Callable[[], Metric]
@@ -87,6 +91,7 @@ class MetricCase:
     order_matters: bool = False
     tolerance: float = 1e-8
     low_precision_tolerance: float = 1e-4
+    expected_failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,11 @@ class ExplainerCase:
     Attributes:
         make: the explainer; equal options each time. It must not need what a test does not have (a
             network): give it a backend that answers here.
+        expected_failures: names of checks that are known to fail, as in `AdapterCase`.
     """
 
     make: Callable[[], Explainer]
+    expected_failures: Mapping[str, str] = field(default_factory=dict)
 
 
 Case = AdapterCase | MetricCase | ExplainerCase

@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 
 from polycode_plugins.plugins import cause
 
-State = Literal["passed", "failed", "skipped"]
+State = Literal["passed", "failed", "skipped", "expected"]
 
 
 class CheckFailed(AssertionError):
@@ -21,6 +21,10 @@ class CheckFailed(AssertionError):
 
 class Skipped(unittest.SkipTest):
     """A check that does not apply; pytest reports it as skipped, with the reason."""
+
+
+class ExpectedFailure(Skipped):
+    """A check that fails as its case says it does; pytest reports it as skipped."""
 
 
 def fail(message: str) -> NoReturn:
@@ -77,7 +81,7 @@ class Outcome:
 
     Attributes:
         check: its name.
-        state: "passed", "failed" or "skipped".
+        state: "passed", "failed", "skipped", or "expected" for a failure that the case expects.
         reason: why it failed or was skipped; "" where it passed.
         proves: what passing it says of the plugin, in one line.
     """
@@ -95,10 +99,12 @@ class Check:
     Attributes:
         function: a plain function of a case, which raises `CheckFailed` or `Skipped`.
         case: what it is applied to.
+        expected: why it is known to fail; None where it has to pass.
     """
 
     function: Callable[[Any], None]
     case: Any
+    expected: str | None = None
 
     @property
     def name(self) -> str:
@@ -117,15 +123,32 @@ class Check:
         """Apply it.
 
         Raises:
-            CheckFailed: when the plugin does not keep its contract.
+            CheckFailed: when the plugin does not keep its contract, and when it is known not to and
+                does.
             Skipped: when the check does not apply to it.
+            ExpectedFailure: when it fails and is known to.
         """
-        self.function(self.case)
+        if self.expected is None:
+            self.function(self.case)
+            return
+        try:
+            self.function(self.case)
+        except (Skipped, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a plugin may raise anything, and may try to exit
+            why = str(error) if isinstance(error, CheckFailed) else f"it raised {cause(error)}"
+            raise ExpectedFailure(f"{self.expected} ({why})") from error
+        fail(
+            f"it was expected to fail ({self.expected}) and no longer does: take {self.name!r} out "
+            "of expected_failures"
+        )
 
     def run(self) -> Outcome:
         """Apply it; whatever the plugin raises becomes the outcome."""
         try:
             self()
+        except ExpectedFailure as reason:
+            return Outcome(self.name, "expected", str(reason), self.proves)
         except Skipped as reason:
             return Outcome(self.name, "skipped", str(reason), self.proves)
         except CheckFailed as failure:
@@ -162,6 +185,7 @@ class CheckReport:
             "passed": self.count("passed"),
             "failed": self.count("failed"),
             "skipped": self.count("skipped"),
+            "expected": self.count("expected"),
             "checks": [asdict(o) for o in self.outcomes],
         }
 
@@ -171,6 +195,8 @@ class CheckReport:
             for o in self.outcomes
         ]
         counts = ", ".join(f"{self.count(s)} {s}" for s in ("passed", "failed", "skipped"))
+        if self.count("expected"):
+            counts += f", {self.count('expected')} failed as expected"
         ran = (
             "" if self.count("passed") + self.count("failed") else "; nothing ran, which is no pass"
         )

@@ -160,7 +160,13 @@ def test_data_loaders_arrays_and_dicts_are_read_alike():
     assert torch.equal(torch.cat([b.inputs for b in limited]), ROWS[:12])
     assert torch.cat([b.rows for b in limited]).tolist() == list(range(12))
     assert list(adapter.batches(ROWS, DataOptions(limit=2, shard=(3, 4)))) == []
-    for wrong in ("texts.txt", {"input": ROWS}, [], torch.empty(0, 6), [(ROWS, ROWS, ROWS)]):
+    for wrong in (
+        "texts.txt",
+        {"input": ROWS, "x": "y"},
+        [],
+        torch.empty(0, 6),
+        [(ROWS, ROWS, ROWS)],
+    ):
         with pytest.raises(pc.DataError):
             list(adapter.batches(wrong, DataOptions()))
 

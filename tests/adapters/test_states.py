@@ -176,6 +176,33 @@ def test_dry_runs_have_no_values():
     assert seen(unflattened, "0", lambda: unflattened(X)) == 40
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_what_analyze_makes_of_them():
+    accelerate = pytest.importorskip("accelerate")
+
+    def samples(model: Any, data: Any = X, site: Any = "0") -> int:
+        return int(
+            pc.analyze(model, data, Mean(), site)["0" if site is None else site, "mean"].n_samples
+        )
+
+    offloaded = network()
+    accelerate.cpu_offload(offloaded, execution_device="cpu")
+    assert samples(offloaded) == 40
+    exported = torch.export.export(network(), (X[:16],))
+    assert samples(torch.export.unflatten(exported), X[:16]) == 16
+    with pytest.raises(pc.ModelError, match=r"does not run on the data, torch.float32 \(8, 8\)"):
+        samples(torch.export.unflatten(exported), X[:24])
+    assert samples(nn.Sequential(nn.LazyLinear(8), nn.LazyLinear(6))) == 40
+    assert samples(network(), [X[:0], X[:15], X[:0], X[15:]]) == 40
+    for site in ("0", None):
+        with pytest.raises(pc.ModelError, match="TorchScript module"):
+            samples(torch.jit.trace(network(), X), site=site)
+    with pytest.raises(pc.DataError, match="meta device"):
+        samples(network().to("meta"))
+    with pytest.raises(pc.DataError, match="no row"):
+        samples(network(), [X[:0]])
+
+
 def test_empty_batches_and_other_numbers_of_calls():
     model = network()
     assert seen(model, "0", lambda: (model(X[:0]), model(X))) == 40

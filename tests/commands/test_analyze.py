@@ -10,7 +10,7 @@ import torch
 from command_line import SMALL, run
 
 import polycode_plugins as pc
-from polycode_plugins.commands import compare
+from polycode_plugins.commands import comparison_tables
 from polycode_plugins.commands.analyze import metrics_of
 from polycode_plugins.loading import embedded_model
 from polycode_plugins.metrics import Spectrum
@@ -71,7 +71,9 @@ def test_what_makes_the_numbers_doubtful_is_said_beside_the_table(capsys):
 
 
 def test_a_column_without_a_number_is_undefined_too(capsys):
-    compare._print(pd.DataFrame({"site": ["a", "b"], "low": [None, None], "x": [None, 0.25]}))
+    comparison_tables._print(
+        pd.DataFrame({"site": ["a", "b"], "low": [None, None], "x": [None, 0.25]})
+    )
     printed = capsys.readouterr().out
     assert printed.count("undefined") == 3
     assert "0.250" in printed
@@ -98,12 +100,15 @@ MISTAKES = {
     "empty file": (["--text", "{tmp}/empty.txt"], "empty"),
     "short text": (["--text", "{tmp}/short.txt"], "--context"),
     "no text in folder": (["--text", "{tmp}/folder"], "folder"),
-    "bad JSON": (["--text", "{tmp}/bad.jsonl"], "bad.jsonl:2 is not JSON"),
+    "bad JSON": (["--text", "{tmp}/bad.jsonl"], "bad.jsonl:2 cannot be read as JSON"),
     "missing field": (["--text", "{tmp}/other.jsonl"], "body"),
     "binary file": (["--text", "{tmp}/binary.txt"], "UTF-8"),
     "batch size": (["--batch-size", "0"], "batch_size must be"),
     "shard": (["--shard", "2/2"], "0 <= index < count"),
     "shard's form": (["--shard", "half"], "is not I/N"),
+    "shard's digits": (["--shard", "\u00b2/4"], "is not I/N"),
+    "shard's length": (["--shard", f"0/{'9' * 10_000}"], "is not I/N"),
+    "setting's depth": (["--set", "spectrum.fit=" + "[" * 100_000], "fit"),
     "few samples": (["--limit", "1", "--context", "2"], "sample"),
     "no window left": (["--shard", "7/9", "--limit", "3"], "no row to analyse"),
     "out is a file": (["--out", "{tmp}/short.txt"], "is a file"),

@@ -21,7 +21,7 @@ def test_compare_writes_a_run_a_report_and_an_export(tmp_path, capsys):
     arguments = ["compare", *SITE, "--n-units", "3", "--out", str(out), "--export", str(lines)]
     assert main(arguments) == 0
     printed, said = capsys.readouterr()
-    assert "Differences: neuron less projection" in printed
+    assert "Differences by correlation random: neuron less projection" in printed
     assert "nan" not in printed.lower()
     assert "report.html" in said
     assert (out / "report.html").is_file()

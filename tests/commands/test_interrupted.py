@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +32,21 @@ def test_a_closed_pipe_has_its_results_and_report(tmp_path: Path):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+def test_messages_that_nobody_reads_end_no_run(tmp_path: Path):
+    command = [sys.executable, "-m", "polycode_plugins", "analyze", *SITES[:-1]]  # with progress
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stderr.close()
+    printed = process.stdout.read().decode()
+    process.stdout.close()
+    assert process.wait() == 0
+    assert "blocks.0.hook_resid_post" in printed
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_a_stop_before_the_report_names_the_command_that_writes_it(
     tmp_path: Path, monkeypatch, capsys
 ):
@@ -50,6 +67,30 @@ def test_a_stop_before_the_report_names_the_command_that_writes_it(
     assert (tmp_path / "run" / "report.html").is_file()
     assert main.main(["analyze", *SITES, "--out", out]) == 2
     assert "polycode report" not in capsys.readouterr().err
+
+
+def test_a_second_interruption_ends_the_program_without_a_word(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+
+    def speaking() -> int:
+        raise KeyboardInterrupt
+
+    try:
+        for first in (speaking, lambda: 130):
+            signal.signal(signal.SIGINT, before)
+            monkeypatch.setattr(main, "main", first)
+            assert main.program() == 130
+            child = os.fork()
+            if not child:
+                os.kill(os.getpid(), signal.SIGINT)
+                os._exit(1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+        signal.signal(signal.SIGINT, before)
+        monkeypatch.setattr(main, "main", lambda: 0)
+        assert main.program() == 0
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupted_stream_says_to_repeat_the_command(tmp_path: Path, monkeypatch, capsys):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from polycode_plugins.data.pictures import image_pictures
 from polycode_plugins.errors import DataError
 
 pytest.importorskip("PIL")
-from PIL import Image
+from PIL import Image, ImageFile
 
 
 def plain(colour, size=(6, 4)):
@@ -143,6 +145,41 @@ def test_a_damaged_image_is_named(folder, damage):
         list(image_batches(folder))
     # The shard that has other rows does not decode it.
     assert [b.rows.tolist() for b in image_batches(folder, shard=(0, 2))] == [[0, 2]]
+
+
+def _png_of(width, height):
+    """A PNG of some bytes whose header promises so many pixels."""
+
+    def chunk(kind, content):
+        code = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", code)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [
+        chunk(b"IHDR", header),
+        chunk(b"IDAT", zlib.compress(b"\0" * 100)),
+        chunk(b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("shape", [(10_000, 10_000), (100_000, 100_000), (2**31 - 1, 3)])
+def test_a_bomb_is_refused_by_its_header(tmp_path, shape, monkeypatch):
+    (tmp_path / "a.png").write_bytes(_png_of(*shape))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match=r"a\.png cannot be decoded"):
+        list(image_batches(tmp_path))
+
+
+def test_what_a_program_would_be_run_for_is_not_read(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("it was run"))
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n%%EOF\n"
+    )
+    with pytest.raises(DataError, match=r"a\.png cannot be decoded"):
+        list(image_batches(tmp_path))
 
 
 def test_sixteen_bit_images_are_refused_since_their_conversion_would_clip(tmp_path):

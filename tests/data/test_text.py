@@ -112,6 +112,31 @@ def test_a_hub_name_is_split_into_name_configuration_and_split(monkeypatch):
     ]
 
 
+def test_a_script_of_a_data_set_is_not_run(monkeypatch):
+    said = {}
+
+    def load(path, config, *, data_files, split, streaming, trust_remote_code=None):
+        said["trust"] = trust_remote_code
+        raise ValueError("org/name contains custom code. Pass the argument trust_remote_code=True.")
+
+    stub = types.SimpleNamespace(load_dataset=load, exceptions=types.SimpleNamespace())
+    stub.exceptions.DatasetsError = RuntimeError
+    monkeypatch.setitem(sys.modules, "datasets", stub)
+    with pytest.raises(DataError, match="a script of its own, which is not run; read that script"):
+        texts("hf:org/name")
+    assert said == {"trust": False}
+
+
+def test_a_folder_with_a_script_is_refused_by_the_installed_library(tmp_path):
+    pytest.importorskip("datasets")
+    ran = tmp_path / "ran"
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "own.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    with pytest.raises(DataError, match="hf:"):
+        texts(f"hf:{tmp_path / 'own'}")
+    assert not ran.exists()
+
+
 @pytest.mark.slow
 def test_the_embedded_text_is_distinct_prose_and_its_splits_do_not_overlap():
     whole = list(text_documents(None))
@@ -209,7 +234,11 @@ def test_the_offset_of_a_bad_byte_counts_from_the_start_of_the_file(tmp_path, mo
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"text": "x"}\n{"text": \n', r":2 is not JSON .* one JSON object a line"),
+        (b'{"text": "x"}\n{"text": \n', r":2 cannot be read as JSON .* one JSON object a line"),
+        (b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", r":1 .*nested too deep"),
+        (b'{"x":' * 100_000 + b"1" + b"}" * 100_000, r":1 .*nested too deep"),
+        (b'{"text": "a", "n": ' + b"9" * 10_000 + b"}", r":1 .*a number .*thousands of digits"),
+        (b'{"text": "a", "n": [-' + b"9" * 10_000 + b"]}", r":1 .*a number .*thousands of digits"),
         (b'{"text": "x"}\n[1]\n', r":2 is a JSON list, not an object"),
         (b'{"txt": "x", "id": 1}\n', r":1 has no field 'text' \(fields: id, txt\).*'txt'\?"),
         (b'{"text": 3}\n', r"field 'text' of .*:1 is int, not a string"),

@@ -10,12 +10,14 @@ from places import ROOT
 
 from polycode_plugins.commands.main import _parser
 from polycode_plugins.data import text_documents
-from polycode_plugins.explainers.comparison import adjusting, resampling
+from polycode_plugins.explainers import base
+from polycode_plugins.explainers.comparison import decisions
 from polycode_plugins.explainers.comparison.outcome import Comparison
+from polycode_plugins.explainers.comparison.statistics import adjusting, resampling
 from polycode_plugins.explainers.language_model.judge import TOGETHER
-from polycode_plugins.explainers.records.component_fit import ICA_TEXTS
+from polycode_plugins.explainers.records.fits import POOLED_TEXTS
+from polycode_plugins.explainers.records.near_copies import SHARED, SHINGLE
 from polycode_plugins.explainers.records.one_pass import POOL
-from polycode_plugins.explainers.scoring import formulas
 from polycode_plugins.explainers.scoring.floors import FLOORS
 from polycode_plugins.loading import embedded_model
 
@@ -60,11 +62,14 @@ def test_the_commands_are_understood(words):
 def test_the_constants_are_those_of_the_code():
     said = " ".join(PAGE.split())
     assert all(f"| `{floor}` |" in said for floor in FLOORS)
-    assert f"level {formulas.FIRES} of 10" in said
+    assert f"level {base.FIRES} of 10" in said
     assert (
         f"{resampling.BOOTSTRAPS} (adjusted: {adjusting.BOOTSTRAPS}), "
         f"{resampling.PERMUTATIONS}" in said
     )
     assert f"kept at a layer | {POOL}," in said
-    assert f"of the tokens of {ICA_TEXTS} random texts" in said
+    assert f"the tokens of {POOLED_TEXTS} random texts" in said
+    assert f"{SHARED:.0%} of the runs of {SHINGLE} tokens" in said
+    assert f"at most {decisions.NEGLIGIBLE} from 0" in said
+    assert f"{decisions.FAR} or more from chance" in said
     assert f"judged in one request | {TOGETHER} texts" in said

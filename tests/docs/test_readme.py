@@ -20,8 +20,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_uses_run_in_order(elsewhere: Path, capsys: pytest.CaptureFixture[str]):
-    names = run("README.md", {"texts": TEXTS})
-    assert "blocks.5.hook_resid_post" in capsys.readouterr().out
+    names = run("README.md", {})
+    printed = capsys.readouterr().out
+    assert "blocks.5.hook_resid_post" in printed
+    assert "verdict" in printed
     analysis = names["analysis"]
     assert isinstance(analysis, pc.Analysis)
     frame = analysis.to_dataframe()
@@ -33,6 +35,18 @@ def test_the_uses_run_in_order(elsewhere: Path, capsys: pytest.CaptureFixture[st
         6,
     )
     assert "Neuron or projection?" in (elsewhere / "neurons.html").read_text(encoding="utf-8")
+
+
+def test_the_ways_from_elsewhere_run():
+    names = run("docs/from-hugging-face.md", {})
+    assert len(names["analysis"]) == 7
+    assert len(names["measured"]) == 7
+    mask = names["batch"]["attention_mask"]
+    assert set(names["probe"].n_samples.values()) == {int(mask.sum())}
+    assert mask.sum() < mask.numel()
+    names = run("docs/from-a-training-loop.md", {})
+    assert [len(frame) for frame in names["history"]] == [2, 2]
+    assert "spectrum.participation_ratio" in names["values"]
 
 
 def test_the_tour_runs_in_order(elsewhere: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -36,6 +37,21 @@ def test_a_reproduction_is_written_and_read_again(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["../made-up", "a/b", "/tmp/x", "..", ".hidden", "", "a\0", "x" * 200]
+)
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    made = dataclasses.replace(experiment(), name=name)
+    with pytest.raises(PolycodeError, match="which is no name of a file"):
+        experiments.reproduce(made, out=tmp_path / "out")
+    tables = dataclasses.replace(
+        experiment(), run=lambda settings, seed, folder: {name: pd.DataFrame({"x": [1.0]})}
+    )
+    with pytest.raises(PolycodeError, match=r"a table of made-up is called .*no name of a file"):
+        experiments.reproduce(tables, out=tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
     for folder in ("one", "two"):
         experiments.reproduce(experiment(), out=tmp_path / folder, seed=3)

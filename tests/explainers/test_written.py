@@ -120,9 +120,9 @@ def test_files_that_say_no_explanation(tmp_path, name, content, message):
 
 def test_tables_and_what_export_writes(tmp_path):
     with open(tmp_path / "x.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["unit", "explanation"], ["3", 'a, "b"'], ["5", "c"]])
+        csv.writer(file).writerows([["unit", "explanation"], ["3", 'a, "b"\nc'], ["5", "c"]])
     people = WrittenExplanations(tmp_path / "x.csv", by=scripted_explainer())
-    assert people.explain_many([unit()])[0].text == 'a, "b"'
+    assert people.explain_many([unit()])[0].text == 'a, "b" c'
     assert people.numbers() == [3, 5]
     path = toy().export(tmp_path / "x.jsonl")
     again = WrittenExplanations(path, by=scripted_explainer())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hostile_values import LETTERS, drawn
 from hypothesis import given
@@ -19,6 +21,25 @@ from polycode_plugins.files import guards
 @given(st.text(LETTERS.filter(lambda c: len(c) == 1)))
 def test_what_is_shown_is_one_printable_line(text):
     assert guards.shown(text).isprintable()
+
+
+def test_whole_numbers():
+    assert [guards.whole_number(t) for t in ("0", "12", "9" * 18)] == [0, 12, 10**18 - 1]
+    for text in ("", "-1", "1.0", "\u00b2", "\u0663", "9" * 10_000, "1 ", "1\n"):
+        assert guards.whole_number(text) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_of_a_full_disk_the_advice_is_room(error):
+    assert "free some space" in guards.reason_of(error)
+    assert "free" not in guards.reason_of(OSError(errno.EROFS, "Read-only file system"))
 
 
 @pytest.mark.parametrize(

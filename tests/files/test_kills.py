@@ -134,6 +134,16 @@ def test_a_lock_never_empties_what_a_link_points_to(tmp_path: Path, link):
     assert (folder / storage.LOCK).exists()
 
 
+def test_a_draft_is_never_written_through_a_link(tmp_path: Path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("do not lose this")
+    (tmp_path / f".report.html.{os.getpid()}.tmp").symlink_to(precious)
+    storage.write_text(tmp_path / "report.html", "whole")
+    assert precious.read_text() == "do not lose this"
+    assert (tmp_path / "report.html").read_text() == "whole"
+    assert not (tmp_path / "report.html").is_symlink()
+
+
 def test_a_lock_to_nowhere_makes_no_file_there(tmp_path: Path):
     (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StateError, match="is a link"), storage.locked(tmp_path):

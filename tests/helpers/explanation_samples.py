@@ -49,7 +49,7 @@ def _hostile(unit: pc.explainers.ComparedUnit, i: int) -> pc.explainers.Compared
         return RecordSet(
             *(
                 tuple(Record(tokens, values, attack, r.document, r.row) for r in group)
-                for group in (records.top, records.random, records.quantile)
+                for group in (records.top, records.random, records.quantile, records.negative)
             )
         )
 

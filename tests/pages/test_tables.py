@@ -33,6 +33,25 @@ def test_a_wide_table_is_cut_for_paper_and_nothing_is_lost():
     assert tables.Table("t", "all", columns[:11]).sheets == []
 
 
+def test_what_says_least_is_hidden_at_first_but_not_a_column_or_two():
+    columns = [tables.names("site", ["a", "b"])]
+    columns += [tables.column(f"c{i}", [i, i]) for i in range(9)]
+    assert tables.Table("t", "all", columns, leading=4).hidden == 6
+    assert tables.Table("t", "all", columns, leading=8).hidden == 0
+    assert tables.Table("t", "all", columns).hidden == 0
+
+
+def test_long_tables_are_searched_and_scroll():
+    def table(count):
+        return tables.Table("t", "all", [tables.names("site", [str(i) for i in range(count)])])
+
+    assert [(table(n).searched, table(n).tall) for n in (6, 20, 600)] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+
+
 def test_undefined_sorts_last_and_numbers_by_value():
     column = tables.column("x", [1e-3, None, 2.0])
     assert [c.sort for c in column.cells] == ["0.001", "", "2.0"]

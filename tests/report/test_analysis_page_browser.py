@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from browsing import A4, PHONE, Visit, too_wide, width
 from report_samples import HOSTILE
+
+from polycode_plugins.pages import Page, Section, render, tables
 
 pytestmark = pytest.mark.browser
 
@@ -92,6 +95,53 @@ def test_a_column_sorts_both_ways(desk, analysis):
     assert page.locator("#metric-0-table tbody th").all_text_contents() == list(
         analysis
     )  # 2 before 10
+
+
+def test_a_table_is_saved_with_its_numbers_in_full(desk, report, analysis, tmp_path):
+    page = desk.page
+    with page.expect_download() as waiting:
+        page.locator(".csv[data-table=metric-0-table]").click()
+    assert waiting.value.suggested_filename == "metric-0-table.csv"
+    waiting.value.save_as(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(encoding="utf-8-sig", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["site"] for line in lines] == list(analysis)
+    for line, site in zip(lines, analysis, strict=True):
+        result = analysis[site, "spectrum"]
+        assert float(line["exponent"]) == result.exponent
+        assert float(line["participation ratio"]) == result.participation_ratio
+        assert line["ranks"].startswith("11–")
+    assert desk.clean(report)
+
+
+def test_more_columns_come_on_demand_and_a_column_leads_to_what_it_means(desk, report):
+    page = desk.page
+    table = page.locator("#metric-0-table")
+    width_of_vectors = table.get_by_role("button", name="width")
+    assert not width_of_vectors.is_visible()
+    button = page.locator(".columns[data-table=metric-0-table]")
+    button.click()
+    assert width_of_vectors.is_visible()
+    button.click()
+    assert not width_of_vectors.is_visible()
+    table.get_by_label("What exponent means").click()
+    meaning = page.get_by_text("decay of the power law: eigenvalue in proportion")
+    assert meaning.first.is_visible()
+    assert desk.clean(report)
+
+
+def test_many_rows_are_filtered(browser, tmp_path):
+    sites = [f"blocks.{i}.{kind}" for i in range(10) for kind in ("attn", "mlp")]
+    columns = [tables.names("site", sites), tables.column("place", range(20))]
+    page_of = Page("p", "s", [Section("one", "One", [tables.Table("long", "All", columns)])])
+    path = tmp_path / "page.html"
+    path.write_text(render(page_of))
+    with Visit(browser, path) as visit:
+        visit.page.get_by_label("Filter the rows of: All").fill("MLP blocks.1")
+        shown = visit.page.locator("#long tbody tr:not([hidden]) th").all_text_contents()
+        assert shown == ["blocks.1.mlp"]
+        assert visit.page.get_by_role("status").text_content() == "1 of 20"
+        assert visit.clean(path)
 
 
 def test_a_chart_can_be_taken_away_and_a_record_copied(desk, report):

@@ -47,7 +47,10 @@ def test_an_explanation_unfolds_to_heat_whose_colour_is_its_level(desk, sample):
     details = page.locator("#cards details").first
     assert not details.locator(".heat").first.is_visible()
     details.locator("summary").click()
-    assert details.locator(".heat").first.is_visible()
+    heat = page.locator("#cards tr.opened .heat").first
+    heat.wait_for()  # in a row of its own, as wide as the table
+    table = page.locator("#cards").bounding_box()
+    assert heat.bounding_box()["width"] > 0.9 * table["width"]
     opacity = page.evaluate(
         """() => {
           const of = (level) => {
@@ -58,7 +61,30 @@ def test_an_explanation_unfolds_to_heat_whose_colour_is_its_level(desk, sample):
         }"""
     )
     assert opacity[0] != opacity[1]
+    details.locator("summary").click()
+    page.locator("#cards tr.opened").wait_for(state="detached")
+    assert details.locator(".heat").count() > 0
     assert width(page) <= 1280
+    assert desk.clean(sample)
+
+
+def test_units_are_searched_and_chosen_by_kind(desk, sample):
+    page = desk.page
+    rows = page.locator("#cards tbody tr:not([hidden])")
+    every = rows.count()
+    page.locator(".kinds").select_option("projection")
+    kinds = set(
+        page.locator("#cards tbody tr:not([hidden])").evaluate_all(
+            "all => all.map((row) => row.dataset.kind)"
+        )
+    )
+    assert kinds == {"projection"}
+    assert 0 < rows.count() < every
+    page.locator(".filter[data-table=cards]").fill("no such words")
+    assert rows.count() == 0
+    page.locator(".filter[data-table=cards]").fill("")
+    page.locator(".kinds").select_option("")
+    assert rows.count() == every
     assert desk.clean(sample)
 
 

@@ -69,7 +69,16 @@ def test_a_grave_doubt_hatches_the_first_number_alone_and_stands_first():
     assert other.doubtful == [True, False, False]
     assert isinstance(doubts, Doubts)
     assert [heading for heading, _ in doubts.groups] == ["Not to be read", "To be read with care"]
-    assert doubts.groups[0][1] == [("planted:", "At layer.0, layer.1: the height is none")]
+    assert doubts.groups[0][1] == [("Planted:", "At layer.0, layer.1: the height is none")]
+
+
+def test_a_first_number_that_is_nowhere_to_be_read_has_no_row():
+    class Both(Planted):
+        mapped: ClassVar[tuple[str, ...]] = ("height", "other")
+
+    grave = Grave("the height is none")
+    _, heat, _ = parts([Both(1, 1, (grave,)), Both(2, 2, (grave,))])
+    assert [row.name for row in heat.rows] == ["other"]
 
 
 def test_findings_that_fail_are_one_sentence_and_the_rest_stands():

@@ -76,7 +76,13 @@ def test_measure_chooses_sites_by_name_and_glob():
         "blocks.0.hook_resid_post",
         "blocks.2.hook_resid_post",
     ]
+    with pytest.warns(
+        UserWarning, match=r"left out, 1 of them: blocks.0.attn.hook_pattern .*sites="
+    ):
+        assert list(pc.measure(layers | weights, ["spectrum"])) == list(layers)
     with pytest.raises(pc.DataError, match=r"attention weights.*sites="):
-        pc.measure(layers | weights, ["spectrum"])
+        pc.measure(layers | weights, ["spectrum"], "**")
+    with pytest.raises(pc.DataError, match=r"attention weights.*sites="):
+        pc.measure(weights, ["spectrum"])
     with pytest.raises(pc.SiteError, match=r"'\*\.hook_resid_pre'"):
         pc.measure(layers, ["spectrum"], "*.hook_resid_pre")

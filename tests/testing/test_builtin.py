@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 
 import pytest
@@ -15,6 +16,8 @@ def all_checks() -> list[object]:
     found = []
     for kind in CHECKED:
         for plugin in plugins.find(kind):
+            if plugin.reference == "vllm" and importlib.util.find_spec("vllm") is None:
+                continue  # tests/engine checks it, in an environment of its own
             for check in testing.checks(find_case(plugin.reference, kind.removesuffix("s"))):
                 found.append(pytest.param(check, id=f"{plugin.reference}-{check}"))  # noqa: PERF401
     return found

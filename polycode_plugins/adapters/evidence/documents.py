@@ -20,6 +20,7 @@ from torch import Tensor
 
 from polycode_plugins.adapters.evidence.shadow import leaves
 from polycode_plugins.errors import SiteError
+from polycode_plugins.row_names import Repeats
 
 _JOINED = "joined through the cache"
 UNKNOWN = -1  # the document of rows of which it is not known which they belong to
@@ -69,6 +70,7 @@ class Documents:
         self._singles = 0  # passes of one token without a cache
         self.next_number = 0
         self._steps: list[_Steps] = []
+        self._texts = Repeats()
         self._prefix: tuple[Tensor, Tensor] | None = None  # tokens of the last pass, documents
 
     def begin(self, arguments: Mapping[str, Any], rows: int | None, length: int | None) -> None:
@@ -186,19 +188,27 @@ class Documents:
         return self._singles > 1
 
     def _new(self, arguments: Mapping[str, Any], rows: int, *, alike: bool) -> Tensor:
-        """New documents, one for each row; with `alike` rows that are called with the same are
-        one, as the beams of a prompt are."""
-        documents = torch.arange(rows)
-        if rows > 1 and alike:
-            seen: dict[int, int] = {}
-            digests = _content(leaf.values for leaf in leaves(arguments))
-            if digests is not None and len(digests) == rows:
-                documents = torch.tensor(
-                    [seen.setdefault(int(d), i) for i, d in enumerate(digests)]
-                )
-        documents = documents + self.next_number
+        """New documents, one for each row. A text that has come before is no new one; with `alike`
+        rows that are called with the same are one, as the beams of a prompt are."""
+        documents = self.next_number + torch.arange(rows)
         self.next_number += rows
-        return documents
+        candidates: tuple[Any, ...] = (_tokens(arguments), arguments.get("attention_mask"))
+        read: list[Tensor] = [value for value in candidates if _flat(value, rows)]
+        if alike and not read:
+            read = [leaf.values for leaf in leaves(arguments)]
+            seen = Repeats()  # of this pass: what is no text may be the same again and again
+        else:
+            seen = self._texts
+        digests = _content(read) if rows > 1 or seen is self._texts else None
+        if digests is None or len(digests) != rows:
+            return documents
+        again = seen.documents(digests, documents)
+        return documents if again is None else again
+
+
+def _flat(value: Any, rows: int) -> bool:
+    """Whether an argument holds numbers for each position of each row."""
+    return isinstance(value, Tensor) and value.dim() == 2 and len(value) == rows
 
 
 def _matched(steps: _Steps, digests: Tensor | None, rows: int) -> Tensor | None:

@@ -305,7 +305,8 @@ class Reader:
         if around is None or self._rows != len(batch):
             return None
         if "documents" not in around.notes:
-            known = batch.rows if batch.documents is None else batch.documents
+            known = batch.known_documents()
+            known = batch.rows if known is None else known
             around.notes["documents"] = packed_rows(
                 around.arguments, known, self._rows, self._length
             )

@@ -54,6 +54,7 @@ class NNsightAdapter(ModuleAdapter):
         device: where to load a model given by name or folder.
         dtype: of a model given by name or folder, as a name such as "float32" or "bfloat16".
         device_map: how to spread a model given by name or folder over devices ("auto", ...).
+        trust_remote_code: run code that comes with such a model, this once; the record says so.
         axes: as for the `module` adapter.
 
     A model that nnsight has not loaded yet is loaded, unless it runs on a server.
@@ -76,6 +77,7 @@ class NNsightAdapter(ModuleAdapter):
         device: str | None = None,
         dtype: str | None = None,
         device_map: Any = None,
+        trust_remote_code: bool = False,
         axes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
     ) -> None:
         self._remote = remote
@@ -85,11 +87,18 @@ class NNsightAdapter(ModuleAdapter):
         self._file: dict[str, Any] = {}
         if self._name is not None:
             model, self._file = load_model(
-                self._name, tokenizer, device, dtype, device_map, weights=not self._away
+                self._name,
+                tokenizer,
+                device,
+                dtype,
+                device_map,
+                weights=not self._away,
+                trust_remote_code=trust_remote_code,
             )
-        elif (device, dtype, device_map) != (None, None, None):
+        elif (device, dtype, device_map, trust_remote_code) != (None, None, None, False):
             raise ModelError(
-                "device=, dtype= and device_map= are for models given by name or folder"
+                "device=, dtype=, device_map= and trust_remote_code= are for models given by name "
+                "or folder"
             )
         elif isinstance(model, nn.Module):
             model = nnsight_library().NNsight(model)
@@ -200,11 +209,10 @@ class NNsightAdapter(ModuleAdapter):
     def _arguments(self, batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return _call_with(batch.inputs)
 
-    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> None:
+    def run(self, batch: Batch, sites: Sequence[Site], sink: Sink, *, seed: int = 0) -> Any:
         """One forward pass with every site captured, here or, with `remote`, in a cached trace."""
         if not self._remote:
-            super().run(batch, sites, sink, seed=seed)
-            return
+            return super().run(batch, sites, sink, seed=seed)
         if self._away and self._model.training:
             raise ModelError(
                 "a server runs its models in evaluation mode; leave train_mode out, or run the "
@@ -244,6 +252,7 @@ class NNsightAdapter(ModuleAdapter):
                 for index, seen in enumerate(visits.get(paths[one.site.name], [])):
                     reader.fire([one], index, seen[one.where])
         live.require_fired()
+        return live
 
     # -- data ------------------------------------------------------------------------------------
 
@@ -251,9 +260,9 @@ class NNsightAdapter(ModuleAdapter):
         """Windows of text and tokens, as the `transformer-lens` adapter reads them, or tensors.
 
         Args:
-            data: for a model with a tokenizer a file, a folder, JSON lines, `hf:name`, a list of
-                texts, None for the embedded corpus, or tokens int64 [rows, position]; for any other
-                model tensors or a DataLoader, as the `module` adapter reads them.
+            data: for a model with a tokenizer a file, a folder, JSON lines, `hf:name`, texts
+                however they are held, None for the embedded corpus, or tokens int64 [rows,
+                position]; for any other model what the `module` adapter reads.
         """
         if self._tokenizer is None and data is not None and not isinstance(data, str | Path):
             return tensor_batches(data, options)

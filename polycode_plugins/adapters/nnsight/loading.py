@@ -9,14 +9,18 @@ import torch
 
 from polycode_plugins.adapters.gguf import gguf_file, read_gguf
 from polycode_plugins.adapters.pretrained import (
+    CODE_NOTE,
     check_hub,
     check_pretrained,
     check_tokenizer,
     check_weights,
+    code_refused,
     device_named,
     dtype_named,
+    needs_code,
     quiet,
     short,
+    without_questions,
 )
 from polycode_plugins.errors import ModelError
 from polycode_plugins.plugins import cause, missing_extra
@@ -45,6 +49,7 @@ def load_model(
     device_map: Any = None,
     *,
     weights: bool,
+    trust_remote_code: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """nnsight's model for a hub name, a local folder or a GGUF file, with or without its weights.
 
@@ -72,23 +77,25 @@ def load_model(
 
             # Passed on, as nnsight does not find the tokenizer of a local folder without weights.
             if tokenizer is None:
-                tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+                tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
             model = nnsight.TransformersModel(
                 name,
                 task="text-generation",
                 tokenizer=tokenizer,
                 dispatch=weights,
-                trust_remote_code=False,
+                trust_remote_code=trust_remote_code,
                 **options,
             )
         except Exception as error:  # the hub, the file system and the parsers raise their own
+            if needs_code(error) and not trust_remote_code:
+                raise code_refused(name) from error
             raise ModelError(
                 f"the model {name!r} does not load ({short(cause(error))}); give the name of a "
                 "model on the Hugging Face hub, or a folder in its format"
             ) from error
     check_weights(name, reports)
     check_tokenizer(name, tokenizer)
-    return model, {}
+    return model, {"notes": [CODE_NOTE]} if trust_remote_code else {}
 
 
 def _from_gguf(
@@ -110,7 +117,8 @@ def load_weights(model: Any) -> None:
         ModelError: when they do not load.
     """
     try:
-        model.dispatch()
+        with without_questions():
+            model.dispatch()
     except Exception as error:  # the hub, the file system and the parsers raise their own
         raise ModelError(
             f"the weights of this {type(model).__name__} do not load ({short(cause(error))}); "

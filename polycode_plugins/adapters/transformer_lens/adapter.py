@@ -24,7 +24,7 @@ from polycode_plugins.activations import FEATURE_AXES, Site
 from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, match
 from polycode_plugins.adapters.evidence.documents import of_rows
 from polycode_plugins.adapters.evidence.masks import Mask, asked
-from polycode_plugins.adapters.evidence.points import hook_axes
+from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
 from polycode_plugins.adapters.hooks import StopForward, eager, observe, removed_after
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
 from polycode_plugins.adapters.text import check_tokens, language_batches, usual_frame
@@ -56,6 +56,7 @@ class TransformerLensAdapter(Adapter):
             (its weights are dequantised, which the record says).
         device: where to load a model given by name or folder; TransformerLens chooses by default.
         dtype: of a model given by name or folder: "float32" (the default), "bfloat16", ...
+        trust_remote_code: run code that comes with such a model, this once; the record says so.
         prepend_bos: put the beginning-of-text token before each window. When None the model's own
             default decides, and where the tokenizer ends a text too, or knows no such token, what
             the tokenizer does ([CLS] and [SEP] of encoders). None of it enters the statistics
@@ -81,6 +82,7 @@ class TransformerLensAdapter(Adapter):
         device: str | None = None,
         dtype: str | None = None,
         device_map: Any = None,
+        trust_remote_code: bool = False,
         prepend_bos: bool | None = None,
         include_special: bool = False,
     ) -> None:
@@ -88,23 +90,18 @@ class TransformerLensAdapter(Adapter):
         self._file: dict[str, Any] = {}
         if isinstance(model, str | Path):
             self._name = str(model)
-            model, self._file = load_model(model, device, dtype, device_map)
-        elif (device, dtype, device_map) != (None, None, None):
+            model, self._file = load_model(model, device, dtype, device_map, trust_remote_code)
+        elif (device, dtype, device_map, trust_remote_code) != (None, None, None, False):
             raise ModelError(
-                "device, dtype and device_map are for loading, and this model is live already; "
-                "move it with model.to(...) first"
+                "device, dtype, device_map and trust_remote_code are for loading, and this model "
+                "is live already; move it with model.to(...) first"
             )
         if not self.accepts(model):
             raise ModelError(
                 f"{type(model).__name__} is not a TransformerLens model (no hook_dict and "
                 "run_with_hooks); use the 'module' adapter for a plain nn.Module"
             )
-        if _has_decoder(model):
-            raise ModelError(
-                f"{self._name or type(model).__name__!r} has an encoder and a decoder, which read "
-                "different tokens, and this adapter does not keep them apart; use adapter='module' "
-                "on the Hugging Face model"
-            )
+        refuse_decoder("", model, self._name or "")
         self._model = model
         self._config = getattr(model, "cfg", None)
         # Keys and values of all layers would be kept for a next token that never comes.
@@ -166,7 +163,7 @@ class TransformerLensAdapter(Adapter):
 
         def note(source: str, values: Any) -> None:
             try:
-                axes = hook_axes(source, values, points[source])
+                axes = hook_axes(source, values, points[source], passes.shape, check=False)
                 passes.counted(source, values, axes)
                 passes.repeats(source, values)
             except SiteError as error:
@@ -235,6 +232,7 @@ class TransformerLensAdapter(Adapter):
             guard=partial(live.attempt, list(live.fired)),
         )
         live.unclear = passes.documents.reasons
+        live.when_closing(passes.flush)  # a pass that ended before the first block
         try:
             with eager():
                 for site in sites:
@@ -298,10 +296,11 @@ class TransformerLensAdapter(Adapter):
         """Windows of text, or tokens as they are.
 
         Args:
-            data: a file, a folder, JSON lines, `hf:name`, a list of texts, None for the embedded
-                corpus; or tokens int64 [rows, position] (or an iterable of such batches), in which
-                every special token of the tokenizer is left out of the statistics. For a model
-                that reads no tokens, tensors as its `forward` takes them.
+            data: a file, a folder, JSON lines, `hf:name`, None for the embedded corpus; texts or
+                conversations in a list, generator, data set, column, data frame or loader; or
+                tokens int64 [rows, position] (or rows or batches of such), in which every special
+                token of the tokenizer is left out of the statistics. For a model that reads no
+                tokens, tensors as its `forward` takes them.
         """
         if self._vocabulary is None:
             return tensor_batches(data, options)
@@ -351,7 +350,7 @@ class TransformerLensAdapter(Adapter):
 def _receive(
     live: Capture, passes: Passes, site: Site, point: Any, values: Any, asked_for: Mask
 ) -> None:
-    axes = hook_axes(site.name, values, point)
+    axes = hook_axes(site.name, values, point, passes.shape, check=False)
     if passes.repeats(site.name, values):
         return
     if values.numel() == 0:
@@ -414,12 +413,3 @@ def _corner(example: Batch) -> Batch:
     else:
         inputs = cut(inputs)
     return Batch(inputs, rows=example.rows[:1])
-
-
-def _has_decoder(model: Any) -> bool:
-    wrapped = getattr(model, "original_model", None)
-    if getattr(getattr(wrapped, "config", None), "is_encoder_decoder", False):
-        return True
-    return all(
-        isinstance(getattr(model, part, None), nn.ModuleList) for part in ("encoder", "decoder")
-    )

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from polycode_plugins.activations import Tokens
 from polycode_plugins.adapters.evidence.calls import named_arguments
 from polycode_plugins.adapters.evidence.documents import Documents
+from polycode_plugins.adapters.evidence.points import shapeless
 from polycode_plugins.adapters.hooks import in_backward, is_fake, uncompiled, without_values
 from polycode_plugins.adapters.text import padding, regular, special_ids, token_text
 from polycode_plugins.errors import SiteError
@@ -260,7 +261,7 @@ class Passes:
                 return values.narrow(at, n - shape[1], shape[1]), mask
             if n < shape[1] and "unembed" in name:  # some models unembed the last positions only
                 return values, None if mask is None else mask[:, -n:]
-        raise SiteError(_shapeless(name, values, shape))
+        raise SiteError(shapeless(name, values, shape))
 
     def tokens(self) -> Tokens | None:
         """What the pass reads; None where that is not seen."""
@@ -288,12 +289,3 @@ class Passes:
                 "model, which tells them apart as 'path:0', 'path:1'"
             )
         return True
-
-
-def _shapeless(name: str, values: Tensor, shape: tuple[int, int]) -> str:
-    given = f" for tokens of shape {shape}"
-    return (
-        f"{name!r} has shape {tuple(values.shape)}{given}, and the activations of units are "
-        "[batch, feature], [batch, position, feature] or [batch, position, head, feature]; "
-        "leave it out"
-    )

@@ -12,12 +12,15 @@ from typing import Any
 
 from polycode_plugins.adapters.gguf import gguf_file, read_gguf
 from polycode_plugins.adapters.pretrained import (
+    CODE_NOTE,
     check_hub,
     check_pretrained,
     check_tokenizer,
     check_weights,
+    code_refused,
     device_named,
     dtype_named,
+    needs_code,
     quiet,
     short,
 )
@@ -27,7 +30,11 @@ from polycode_plugins.plugins import cause, missing_extra
 
 
 def load_model(
-    model: str | Path, device: str | None, dtype: str | None, device_map: Any = None
+    model: str | Path,
+    device: str | None,
+    dtype: str | None,
+    device_map: Any = None,
+    trust_remote_code: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """A TransformerBridge (TransformerLens 3 and 4) or HookedTransformer (2) with its tokenizer.
 
@@ -39,6 +46,7 @@ def load_model(
         device: where to put it; TransformerLens chooses when None.
         dtype: "float32" (also when None), "bfloat16", ...
         device_map: how to spread it over devices, as transformers takes it.
+        trust_remote_code: run code that comes with it.
 
     Raises:
         ModelError: when it cannot be loaded, in one sentence.
@@ -52,8 +60,12 @@ def load_model(
     with quiet():
         boot = _boot()
     if "trust_remote_code" in signature(boot).parameters:
-        options["trust_remote_code"] = False
-    recorded: dict[str, Any] = {}
+        options["trust_remote_code"] = trust_remote_code
+    elif trust_remote_code:
+        options["trust_remote_code"] = True  # TransformerLens 2 passes it on
+    elif _runs_code(str(model)):
+        raise code_refused(str(model))
+    recorded: dict[str, Any] = {"notes": [CODE_NOTE]} if trust_remote_code else {}
     if file is not None:
         if "hf_model" not in signature(boot).parameters:
             raise ModelError(
@@ -80,6 +92,8 @@ def load_model(
         try:
             loaded = boot(str(model), **options)
         except Exception as error:  # the hub, the file system and the parsers raise their own
+            if needs_code(error) and not trust_remote_code:
+                raise code_refused(str(model)) from error
             raise ModelError(
                 f"the model {str(model)!r} does not load ({short(cause(error))}); give the name "
                 "of a model on the Hugging Face hub, or a folder in its format, and "
@@ -138,6 +152,19 @@ def _boot() -> Any:
     except ModuleNotFoundError:
         return transformer_lens.HookedTransformer.from_pretrained_no_processing
     return TransformerBridge.boot_transformers
+
+
+def _runs_code(name: str) -> bool:
+    """Whether TransformerLens 2 would run the code of that model without being told to."""
+    try:
+        from transformer_lens.loading_from_pretrained import (
+            NEED_REMOTE_CODE_MODELS,
+            get_official_model_name,
+        )
+
+        return str(get_official_model_name(name)).startswith(tuple(NEED_REMOTE_CODE_MODELS))
+    except Exception:  # another major, or a name that it does not know: loading says so
+        return False
 
 
 def _official(name: str) -> str:

@@ -36,6 +36,8 @@ from polycode_plugins.adapters.transformers.loading import (
     longest_of,
 )
 from polycode_plugins.data.images import image_batches
+from polycode_plugins.data.incoming import Incoming, incoming
+from polycode_plugins.data.picture_rows import pictures_of
 from polycode_plugins.data.pictures import PHOTOGRAPH, Pictures
 from polycode_plugins.data.windows import tokenizer_frame
 from polycode_plugins.data_options import DataOptions
@@ -60,6 +62,7 @@ class TransformersAdapter(ModuleAdapter):
         device: where to load a model given by name, folder or file.
         dtype: of such a model, by name: "float32" (the default), "bfloat16", ...
         device_map: how to spread such a model over devices ("auto", ...), as transformers takes it.
+        trust_remote_code: run code that comes with such a model, this once; the record says so.
         prepend_bos: put the beginning-of-text token before each window of text. When None what
             stands before and after a text is what the tokenizer puts there ([CLS] and [SEP] of
             BERT, nothing of GPT-2 and Qwen). None of it enters the statistics unless special tokens
@@ -85,6 +88,7 @@ class TransformersAdapter(ModuleAdapter):
         device: str | None = None,
         dtype: str | None = None,
         device_map: Any = None,
+        trust_remote_code: bool = False,
         prepend_bos: bool | None = None,
         include_special: bool = False,
         axes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
@@ -93,12 +97,13 @@ class TransformersAdapter(ModuleAdapter):
         self._record: dict[str, Any] = {}
         processor = None
         if self._name is not None:
-            loaded = load_model(self._name, tokenizer, device, dtype, device_map)
+            loaded = load_model(self._name, tokenizer, device, dtype, device_map, trust_remote_code)
             model, tokenizer, processor = loaded.model, loaded.tokenizer, loaded.processor
             self._record = loaded.record
-        elif (device, dtype, device_map) != (None, None, None):
+        elif (device, dtype, device_map, trust_remote_code) != (None, None, None, False):
             raise ModelError(
-                "device=, dtype= and device_map= are for models given by name or folder; move a "
+                "device=, dtype=, device_map= and trust_remote_code= are for models given by name "
+                "or folder; move a "
                 "live model with model.to(...)"
             )
         if not hasattr(model, "main_input_name"):
@@ -167,23 +172,29 @@ class TransformersAdapter(ModuleAdapter):
         """Windows of text, images, or tensors as they are, whichever the model reads.
 
         Args:
-            data: for a model of texts a file, a folder, JSON lines, `hf:name`, a list of texts or
-                conversations, None for the embedded corpus, or tokens int64 [rows, position]; for a
-                model of images what the `torchvision` adapter reads; for all others tensors or a
-                DataLoader, as the `module` adapter reads them.
+            data: for a model of texts a file, a folder, JSON lines, `hf:name`, texts or
+                conversations however they are held, None for the embedded corpus, or tokens int64
+                [rows, position]; for a model of images what the `torchvision` adapter reads; for
+                all others what the `module` adapter reads.
         """
+        given = data
+        if data is not None and not isinstance(data, str | Path | Pictures):
+            images = self._reads == IMAGES
+            given = incoming(data, text_field=options.text_field, images=images)
         if self._reads == TEXT and _translates(self._model):
-            if data is None or isinstance(data, str | Path) or _are_texts(data):
+            if not isinstance(given, Incoming) or given.kind == "texts":
                 raise DataError(
                     f"{type(self._model).__name__} has an encoder and a decoder, which read "
                     "different tokens; pass model.get_encoder(), or batches with the tokens of both"
                 )
-            return tensor_batches(data, options)
+            return tensor_batches(given, options)
         if self._reads == TEXT:
-            return self._texts(data, options)
-        if self._reads == IMAGES and (data is None or isinstance(data, str | Path | Pictures)):
-            return self._images(data, options)
-        return tensor_batches(data, options)
+            return self._texts(given, options)
+        if self._reads == IMAGES:
+            pictures = pictures_of(given) if isinstance(given, Incoming) else given
+            if pictures is not None or not isinstance(given, Incoming):
+                return self._images(pictures, options)
+        return tensor_batches(given, options)
 
     def _texts(self, data: Any, options: DataOptions) -> Iterator[Batch]:
         model: Any = self._model
@@ -263,10 +274,6 @@ class TransformersAdapter(ModuleAdapter):
 def _translates(model: Any) -> bool:
     """Whether this is an encoder together with its decoder."""
     return bool(model.config.is_encoder_decoder) and model.get_encoder() is not model
-
-
-def _are_texts(data: Any) -> bool:
-    return isinstance(data, list | tuple) and bool(data) and isinstance(data[0], str)
 
 
 def _corner(example: Batch) -> Batch:

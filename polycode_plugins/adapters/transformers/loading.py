@@ -7,29 +7,31 @@ gives them; of an encoder with a decoder the encoder is taken, which is what rea
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from polycode_plugins.adapters.gguf import gguf_file, read_gguf
 from polycode_plugins.adapters.pretrained import (
+    CODE_NOTE,
     TOKENIZER_FILES,
     check_folder,
     check_hub,
     check_tokenizer,
     check_weights,
+    code_refused,
     device_named,
     dtype_named,
+    needs_code,
     quiet,
     short,
 )
 from polycode_plugins.adapters.transformer_lens.loading import reads_architecture
 from polycode_plugins.errors import ModelError
+from polycode_plugins.files.guards import json_value
 from polycode_plugins.plugins import cause, missing_extra
 
 TEXT, IMAGES = "input_ids", "pixel_values"
-_LOCAL = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Loaded:
 def lens_reads(folder: Path) -> bool:
     """Whether TransformerLens reads the model in `folder`, to judge by its configuration."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json_value((folder / "config.json").read_text(encoding="utf-8"))
         named = list(config.get("architectures") or [])
     except (OSError, ValueError, AttributeError, TypeError):
         return True  # broken: loading says how
@@ -61,8 +63,9 @@ def load_model(
     device: str | None,
     dtype: str | None,
     device_map: Any,
+    trust_remote_code: bool = False,
 ) -> Loaded:
-    """The model in evaluation mode; nothing of its folder is run as code.
+    """The model in evaluation mode; nothing of its folder is run as code unless that is allowed.
 
     Raises:
         ModelError: when it cannot be loaded, in one sentence.
@@ -81,7 +84,7 @@ def load_model(
     else:
         if not check_folder(model):
             check_hub(name)
-        found = _from_pretrained(name, tokenizer, options)
+        found = _from_pretrained(name, tokenizer, options, trust_remote_code)
     if getattr(found.model, "main_input_name", TEXT) == TEXT:
         check_tokenizer(name, found.tokenizer)
     root, record = found.model, found.record
@@ -94,7 +97,8 @@ def load_model(
     return Loaded(root.eval(), found.tokenizer, found.processor, record)
 
 
-def _from_pretrained(name: str, tokenizer: Any, options: dict[str, Any]) -> Loaded:
+def _from_pretrained(name: str, tokenizer: Any, options: dict[str, Any], trusted: bool) -> Loaded:
+    code = {"trust_remote_code": trusted}
     with quiet() as reports:
         try:
             import transformers
@@ -104,33 +108,31 @@ def _from_pretrained(name: str, tokenizer: Any, options: dict[str, Any]) -> Load
             what = "loading a model of transformers"
             raise missing_extra("transformers", "transformer-lens", what) from error
         try:
-            model = _model(transformers, name, options, reports)
+            model = _model(transformers, name, options | code, reports)
             processor = None
             if model.main_input_name == IMAGES:
-                processor = _processor(transformers, name)
+                processor = _processor(transformers, name, trusted)
             elif tokenizer is None and model.main_input_name == TEXT and _may_have_one(name):
-                tokenizer = transformers.AutoTokenizer.from_pretrained(name, **_LOCAL)
+                tokenizer = transformers.AutoTokenizer.from_pretrained(name, **code)
         except Exception as error:  # the hub, the file system and the parsers raise their own
-            if "trust_remote_code" in str(error):
-                raise ModelError(
-                    f"{name!r} brings code of its own, which is not run; load the model yourself, "
-                    "if you trust it, and pass the live model"
-                ) from error
+            if needs_code(error) and not trusted:
+                raise code_refused(name) from error
             raise ModelError(
                 f"the model {name!r} does not load ({short(cause(error))}); give the name of a "
                 "model on the Hugging Face hub, a folder in its format, or a GGUF file"
             ) from error
     check_weights(name, reports)
-    return Loaded(model, tokenizer, processor)
+    return Loaded(model, tokenizer, processor, {"notes": [CODE_NOTE]} if trusted else {})
 
 
 def _model(transformers: Any, name: str, options: dict[str, Any], reports: list[str]) -> Any:
-    config = transformers.AutoConfig.from_pretrained(name, **_LOCAL)
+    code = {"trust_remote_code": options["trust_remote_code"]}
+    config = transformers.AutoConfig.from_pretrained(name, **code)
     kind = _class_of(transformers, config)
-    model = kind.from_pretrained(name, **_LOCAL, **options)
+    model = kind.from_pretrained(name, **options)
     if _lacks_pooler_alone(reports, kind):  # many encoders are saved without
         reports.clear()
-        model = kind.from_pretrained(name, add_pooling_layer=False, **_LOCAL, **options)
+        model = kind.from_pretrained(name, add_pooling_layer=False, **options)
     return model
 
 
@@ -144,7 +146,11 @@ def _class_of(transformers: Any, config: Any) -> Any:
     """The class that the checkpoint was saved from; the bare model where it names none."""
     named = list(getattr(config, "architectures", None) or [])
     kind = getattr(transformers, str(named[0]), None) if named else None
-    return kind if isinstance(kind, type) else transformers.AutoModel
+    if isinstance(kind, type):
+        return kind
+    own = getattr(config, "auto_map", None) or {}  # classes in code that comes with it
+    given = [n for n in own if n.startswith("AutoModel") and hasattr(transformers, n)]
+    return getattr(transformers, given[0]) if given else transformers.AutoModel
 
 
 def _lacks_pooler_alone(reports: list[str], kind: Any) -> bool:
@@ -154,10 +160,10 @@ def _lacks_pooler_alone(reports: list[str], kind: Any) -> bool:
     return takes and bool(lacking) and all(line.startswith("pooler.") for line in lacking)
 
 
-def _processor(transformers: Any, name: str) -> Any:
+def _processor(transformers: Any, name: str, trusted: bool) -> Any:
     """What makes a tensor of a picture; None for a model that was saved without it."""
     try:
-        return transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+        return transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=trusted)
     except (OSError, ValueError, KeyError, ImportError):
         return None
 

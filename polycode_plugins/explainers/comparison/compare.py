@@ -29,6 +29,7 @@ from polycode_plugins.files import guards, storage
 from polycode_plugins.files.provenance import environment
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
+from polycode_plugins.progress import bar
 
 #: Which sign of a unit is explained unless it is said: the paper takes units as they are.
 _SIGNS: dict[str, Signs] = {"marshall-kirchner": "positive"}
@@ -65,11 +66,13 @@ def compare(
         model: a live model, a name, a folder, an adapter, or None for the embedded tiny GPT-2.
         texts: what the adapter reads texts from; None is its embedded default.
         sites: names or globs; when None those of the autoencoders, else the adapter's default.
-        units: kinds ("neuron", "projection", "component", "independent") and directions of one's
-            own (`explainers.directions`), which are read at every site, and autoencoders
-            (`explainers.read_autoencoder`), which are read at their own.
-            "projection:rademacher" draws projections from that distribution, see
-            `explainers.projections`; two of one kind are two comparisons.
+        units: kinds ("neuron", "projection", "rotated", "matched", "covariance", "component",
+            "independent") and directions of one's own (`explainers.directions`), which are read at
+            every site, and autoencoders (`explainers.read_autoencoder`), which are read at their
+            own. "projection:rademacher" draws projections from that distribution, see
+            `explainers.projections`, and "covariance:whitened" those directions of that colouring,
+            see `explainers.covariance_directions`; two of one kind are two comparisons. "rotated"
+            and "matched" units belong to one neuron each and are compared with it.
         explainer: the name of a plugin or an Explainer.
         protocol: "openai" (5 top texts explain; 5 top and 5 random ones score) or
             "marshall-kirchner" (the 10 top texts, even ranks explain, odd ones score).
@@ -120,7 +123,7 @@ def compare(
             held.enter_context(locked(folder))
         source = load(model, adapter, **of_adapter)
         described = identified(source.describe(), source.model)
-        simulates = scoring.simulator or made.simulator()
+        simulates = scoring.simulator_of(made)
         found: list[ComparedUnit] = []
         directions: dict[tuple[str, str, str], Units] = {}
         warnings: list[str] = []
@@ -139,21 +142,26 @@ def compare(
                     tokenizer=tokenizer,
                     progress=progress,
                 )
+            notes = [note for at in gathered for note in at.notes]
+            warnings += [n if weights == TRAINED else f"{n} (random weights)" for n in notes]
             if isinstance(n_units, int):
                 warnings += [w for w in fewer(gathered, kinds, n_units) if w not in warnings]
             warnings += [w for at in gathered for w in at.doubts if w not in warnings]
-            for depth, at in enumerate(gathered):
-                evaluations = evaluate(
-                    [records for records, _ in at.records],
-                    made,
-                    replace(scoring, simulator=simulates),
-                    seed=seed,
-                )
-                found += [
-                    ComparedUnit(depth, weights, evaluation, shape)
-                    for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
-                ]
-                directions |= {(at.site.name, group.kind, weights): group for group in at.units}
+            total = sum(len(at.records) for at in gathered)
+            with bar("explaining", "unit", total, progress) as shown:
+                for depth, at in enumerate(gathered):
+                    evaluations = evaluate(
+                        [records for records, _ in at.records],
+                        made,
+                        replace(scoring, simulator=simulates),
+                        seed=seed,
+                    )
+                    found += [
+                        ComparedUnit(depth, weights, evaluation, shape)
+                        for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
+                    ]
+                    directions |= {(at.site.name, g.kind, weights): g for g in at.units}
+                    shown.update(len(at.records))
         run = {
             **environment(),
             "command": command,
@@ -167,6 +175,7 @@ def compare(
             "calibration": scoring.calibrate,
             "explainer": made.describe(),
             "simulator": simulates.describe(),
+            "explanations": scoring.explanations,
             "judge": (made.judge() or SimulatingJudge(simulates)).describe()
             if scoring.judge
             else None,
@@ -211,7 +220,8 @@ def make_explainer(
     known |= {} if folder is None else {"store": folder / storage.ANSWERS}
     usual = {name: value for name, value in known.items() if _takes(factory, name)}
     try:
-        made = factory(**{**usual, **(options or {})})
+        with plugins.contained(f"the explainer {explainer!r}"):
+            made = factory(**{**usual, **(options or {})})
     except PolycodeError:
         raise
     except Exception as error:  # a constructor may raise anything at values it does not expect

@@ -54,7 +54,9 @@ class DryRun(Explainer):
         return [
             known
             or Explanation(
-                unit.unit, self.name, f"{unit.site} {unit.unit} {unit.sign} ".ljust(_USUAL, "x")
+                unit.unit,
+                self.name,
+                f"{unit.site} {unit.unit} {unit.sign} {seed} ".ljust(_USUAL, "x"),
             )
             for unit, known in zip(units, answers, strict=True)
         ]

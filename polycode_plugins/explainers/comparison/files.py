@@ -24,7 +24,7 @@ from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.records.tensors import Packer, Unpacker
 from polycode_plugins.explainers.records.unit_records import Shape
 from polycode_plugins.explainers.scoring.calibration import Calibration
-from polycode_plugins.explainers.scoring.evaluation import Evaluation
+from polycode_plugins.explainers.scoring.evaluation import Draw, Evaluation
 from polycode_plugins.explainers.scoring.scores import Scores
 from polycode_plugins.explainers.units.autoencoder.features import Features
 from polycode_plugins.explainers.units.base import Units
@@ -199,6 +199,9 @@ def _described(number: int, unit: ComparedUnit, packer: Packer) -> dict[str, Any
             "knots": None if fitted.knots is None else [k.tolist() for k in fitted.knots],
         },
         "cost": dataclasses.asdict(made.cost),
+        "draws": [
+            [dataclasses.asdict(d.explanation), dataclasses.asdict(d.scores)] for d in made.draws
+        ],
     }
 
 
@@ -220,9 +223,7 @@ def _restored(number: int, fields: Mapping[str, Any], unpacker: Unpacker) -> Com
             unpacker.expected(number), fields["simulations"], strict=bool(fields["simulations"])
         )
     )
-    explanation = Explanation(
-        **{**fields["explanation"], "cost": Cost(**fields["explanation"]["cost"])}
-    )
+    explanation = _explanation(fields["explanation"])
     saved = fields["calibration"]
     knots = None if saved["knots"] is None else tuple(np.array(k) for k in saved["knots"])
     evaluation = Evaluation(
@@ -233,5 +234,10 @@ def _restored(number: int, fields: Mapping[str, Any], unpacker: Unpacker) -> Com
         {name: Scores(**floor) for name, floor in fields["floors"].items()},
         Calibration(**{**saved, "knots": knots}),
         Cost(**fields["cost"]),
+        tuple(Draw(_explanation(e), Scores(**s)) for e, s in fields.get("draws", ())),
     )
     return ComparedUnit(fields["depth"], fields["weights"], evaluation, Shape(**fields["shape"]))
+
+
+def _explanation(fields: Mapping[str, Any]) -> Explanation:
+    return Explanation(**{**fields, "cost": Cost(**fields["cost"])})

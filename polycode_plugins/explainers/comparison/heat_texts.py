@@ -28,7 +28,7 @@ class HeatText:
     """One text twice: with the true activations and with the simulated ones.
 
     Attributes:
-        kind: "top", "random" or "quantile".
+        kind: "top", "random", "quantile" or "negative".
         true, simulated: as runs; no simulated ones where the simulation failed.
         reason: why there is no simulation.
     """
@@ -57,6 +57,7 @@ def heat_texts(
         ("top", unit.score.top),
         ("random", unit.score.random),
         ("quantile", unit.score.quantile),
+        ("negative", unit.score.negative),
     ):
         for place, record in enumerate(records):
             simulation = simulations[at] if at < len(simulations) else None

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import direction_of
-from polycode_plugins.explainers.comparison.contrasts import Contrast, Sample, contrasts
+from polycode_plugins.explainers.comparison.contrasts import Contrast, contrasts
+from polycode_plugins.explainers.comparison.statistics.noise import Noise, noise_of
+from polycode_plugins.explainers.comparison.statistics.samples import Sample
 from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.records.unit_records import Shape
 from polycode_plugins.explainers.scoring.evaluation import Evaluation
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from polycode_plugins.explainers.comparison.decisions import Decision
     from polycode_plugins.runs.analysis import Analysis
 
 #: Of the network as it is, or of the control whose weights are in random order.
@@ -65,11 +69,20 @@ class ComparedUnit:
         """One of its scores."""
         return self.evaluation.scores.values[name]
 
+    def floor(self, name: str, score: str = "correlation") -> float | None:
+        """What a floor scores; None where the unit has no score: means are of the same units."""
+        found = self.evaluation.floors.get(name)
+        return None if found is None or self.score(score) is None else found.values.get(score)
+
     @property
     def no_score(self) -> str:
         """Why it has no explanation or no correlation; "" where it has both."""
+        return self.why("correlation")
+
+    def why(self, score: str) -> str:
+        """Why it has no explanation or no score of this name; "" where it has both."""
         made = self.evaluation
-        return made.explanation.reason or made.scores.reasons.get("correlation", "")
+        return made.explanation.reason or made.scores.reasons.get(score, "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +107,14 @@ class Comparison:
         return len(self.units)
 
     def __repr__(self) -> str:
-        return (
-            f"Comparison({len(self.units)} units of {len(self.sites)} sites, "
-            f"kinds: {', '.join(self.kinds)}, explainer: {self.run['explainer']['explainer']})"
-        )
+        from polycode_plugins.explainers.comparison.answer import card
+
+        return card(self, drawn=False).text()
+
+    def _repr_html_(self) -> str:
+        from polycode_plugins.explainers.comparison.answer import card
+
+        return card(self, drawn=True).html()
 
     @property
     def sites(self) -> list[str]:
@@ -113,6 +130,33 @@ class Comparison:
     def weights(self) -> list[str]:
         """ "trained", and "random" with the control."""
         return list(dict.fromkeys(u.weights for u in self.units))
+
+    @property
+    def floors(self) -> list[str]:
+        """Names of the floors, and the ceiling, beside the scores."""
+        return list(dict.fromkeys(name for u in self.units for name in u.evaluation.floors))
+
+    @property
+    def headline_scores(self) -> list[str]:
+        """The scores by which it is told which kind is explained better, the fairest first.
+
+        The correlation on random texts, where at least half of the units of every kind have one,
+        and the published one: top texts were chosen for being high, which flatters. Of units that
+        were judged alone, detection and fuzzing.
+        """
+        told = [u for u in self.units if u.weights == TRAINED]
+        groups = [[u for u in told if u.kind == kind] for kind in self.kinds]
+
+        def mostly(score: str) -> bool:
+            known = [[u.score(score) is not None for u in group] for group in groups]
+            return all(2 * sum(of) >= len(of) > 0 for of in known)
+
+        def ever(score: str) -> bool:
+            return any(u.score(score) is not None for u in told)
+
+        if not ever("correlation") and (ever("detection") or ever("fuzzing")):
+            return [score for score in ("detection", "fuzzing") if ever(score)]
+        return [*(["correlation_random"] if mostly("correlation_random") else []), "correlation"]
 
     @property
     def cost(self) -> Cost:
@@ -142,31 +186,78 @@ class Comparison:
         score: str = "correlation",
         *,
         weights: str = TRAINED,
+        floor: str | None = None,
     ) -> list[Contrast]:
         """How much higher one kind scores than another: one entry for each site, last over all.
 
-        The covariates of `adjusted` are log kurtosis and sparsity.
+        The covariates of `adjusted` are log kurtosis and sparsity. Kinds of which each unit was
+        made for one of the other ("rotated", "matched") are compared pair by pair.
+
+        Args:
+            first: a kind of units.
+            second: another.
+            score: one of `scoring.scores.SCORES`.
+            weights: "trained", or "random" for those of the control.
+            floor: of this floor's scores in place of the explanations', over the same units.
 
         Raises:
-            DataError: for a kind or score that is not there.
+            DataError: for a kind, score or floor that is not there.
         """
         for kind in (first, second):
             if kind not in self.kinds:
                 raise DataError(f"there are no {kind} units here, only {', '.join(self.kinds)}")
         check_score(score)
-        pairs = {
-            site: (
-                self._sample(site, first, score, weights),
-                self._sample(site, second, score, weights),
+        if floor is not None and floor not in self.floors:
+            raise DataError(
+                f"there is no floor {floor!r} here, only {', '.join(self.floors) or 'none'}"
             )
-            for site in self.sites
-        }
-        return contrasts(pairs, first, second, score, seed=int(self.run["seed"]))
+        key = (first, second, score, weights, floor)
+        if key in self._made:
+            return list(self._made[key])
+        samples = {}
+        for site in self.sites:
+            pairs = self._pairs(site, first, second, weights)
+            samples[site] = (
+                self._sample(site, first, score, weights, floor=floor, pairs=pairs),
+                self._sample(site, second, score, weights, floor=floor, pairs=pairs),
+            )
+        made = contrasts(samples, first, second, score, seed=int(self.run["seed"]))
+        self._made[key] = made
+        return list(made)
 
-    def _sample(self, site: str, kind: str, score: str, weights: str) -> Sample:
+    @cached_property
+    def _made(self) -> dict[tuple[str | None, ...], list[Contrast]]:
+        """Contrasts that were asked for: each takes thousands of draws."""
+        return {}
+
+    def _pairs(self, site: str, first: str, second: str, weights: str) -> Mapping[str, str]:
+        """{unit: the unit of the other kind that it was made for}; empty where there are none."""
+        names = {kind: set[str]() for kind in (first, second)}
+        for unit in self.units:
+            if unit.site == site and unit.kind in names and unit.weights == weights:
+                names[unit.kind].add(direction_of(unit.evaluation.records))
+        for made, of in ((first, second), (second, first)):
+            group = self.directions.get((site, made, weights))
+            pairs = {} if group is None else group.origin.get("pairs", {})
+            pairs = {unit: mate for unit, mate in pairs.items() if mate in names[of]}
+            if pairs:
+                return pairs
+        return {}
+
+    def _sample(
+        self,
+        site: str,
+        kind: str,
+        score: str,
+        weights: str,
+        *,
+        floor: str | None = None,
+        pairs: Mapping[str, str] = MappingProxyType({}),
+    ) -> Sample:
         units = [u for u in self.units if (u.site, u.kind, u.weights) == (site, kind, weights)]
-        scores = [u.score(score) for u in units]
+        scores = [u.score(score) if floor is None else u.floor(floor, score) for u in units]
         kurtosis = [u.shape.kurtosis for u in units]
+        names = tuple(direction_of(u.evaluation.records) for u in units)
         return Sample(
             np.array([math.nan if s is None else s for s in scores]),
             np.array(
@@ -175,7 +266,33 @@ class Comparison:
                     for k, u in zip(kurtosis, units, strict=True)
                 ]
             ).reshape(len(units), 2),
-            tuple(direction_of(u.evaluation.records) for u in units),
+            names,
+            tuple(pairs.get(name, name) for name in names) if pairs else (),
+        )
+
+    def decisions(self, score: str = "correlation") -> list[Decision]:
+        """Basis or distribution: what each control among the kinds says, by site, last over all.
+
+        Raises:
+            DataError: for a score that is not there.
+        """
+        from polycode_plugins.explainers.comparison.decisions import decisions
+
+        check_score(score)
+        return decisions(self, score)
+
+    def noise(self, kind: str, score: str = "correlation") -> Noise | None:
+        """How much a unit's score depends on the draw of its explanation; see `Noise`.
+
+        None where fewer than two units have several explanations with a score.
+        """
+        check_score(score)
+        return noise_of(
+            [
+                [v for d in u.evaluation.draws if (v := d.scores.values.get(score)) is not None]
+                for u in self.units
+                if u.kind == kind and u.weights == TRAINED
+            ]
         )
 
     def relation(self, analysis: Analysis, score: str = "correlation") -> pd.DataFrame:

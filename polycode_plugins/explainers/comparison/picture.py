@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polycode_plugins.activations import Site
-from polycode_plugins.explainers.comparison import adjusting
-from polycode_plugins.explainers.comparison.answer import answers
-from polycode_plugins.explainers.comparison.outcome import TRAINED
+from polycode_plugins.explainers.comparison.answer import WORDS, answers
+from polycode_plugins.explainers.comparison.decisions import NEGLIGIBLE, Decision, untold
+from polycode_plugins.explainers.comparison.outcome import RANDOM, TRAINED
 from polycode_plugins.explainers.comparison.plot import NAMES, interval_of_mean
+from polycode_plugins.explainers.comparison.statistics import adjusting
 from polycode_plugins.pages.charts import PALETTE, Axis, Chart, Series
 from polycode_plugins.pages.depth_charts import Quantity, by_depth
 from polycode_plugins.pages.pages import Part, Prose
@@ -29,22 +30,43 @@ _INTERVAL = "95% interval, symmetric bootstrap-t over units"
 
 
 def picture(comparison: Comparison, analysis: Analysis | None = None) -> list[Part]:
-    """The answer in a sentence, in a picture, and as tables.
+    """The answer in sentences, in a picture of scores and one of differences, and as tables.
+
+    By the fairest score first, see `Comparison.headline_scores`. A difference whose floors are far
+    from chance is in no picture and no table.
 
     Args:
         comparison: with the names of its sites as they are to be shown.
         analysis: of the same model, to whose exponents and actions the scores are related.
     """
-    parts: list[Part] = [_chart(comparison), _score_table(comparison)]
-    if comparison.contrasts:
-        said = Prose(answers(comparison))
-        parts = [said, parts[0], _contrast_table(comparison.contrasts), parts[1]]
+    score = comparison.headline_scores[0]
+    parts: list[Part] = [_chart(comparison, score), _score_table(comparison)]
+    if len(comparison.kinds) > 1:
+        first, *others = comparison.kinds
+        told = [k for k in others if not untold(comparison, first, k, score)]
+        differences: list[Part] = []
+        if told:
+            differences = [_difference_chart(comparison, told, score)]
+        tables: list[Part] = []
+        rows = [
+            contrast
+            for of in comparison.headline_scores
+            for kind in others
+            if not untold(comparison, first, kind, of)
+            for contrast in comparison.contrast(first, kind, of)
+        ]
+        if rows:
+            tables.append(_contrast_table(rows))
+        decided = comparison.decisions(score)
+        if decided:
+            tables.append(_decision_table(decided))
+        parts = [Prose(answers(comparison)), parts[0], *differences, *tables, parts[1]]
     if analysis is not None:
         parts += _relation(comparison, analysis)
     return parts
 
 
-def _chart(comparison: Comparison) -> Chart:
+def _chart(comparison: Comparison, score: str) -> Chart:
     sites = [Site(name) for name in comparison.sites]
     seed = int(comparison.run["seed"])
     groups = [(k, w) for w in comparison.weights for k in comparison.kinds]
@@ -55,18 +77,17 @@ def _chart(comparison: Comparison) -> Chart:
             for site in sites
         ]
         name = NAMES.get(kind, kind) + ("" if weights == TRAINED else ", random weights")
-        quantities.append(_quantity(name, [_scores(of_site) for of_site in units], seed))
+        quantities.append(_quantity(name, [_scores(of, score) for of in units], seed, score))
         if weights == TRAINED:
             for floor in (_FLOOR, _CEILING):
-                means = [_mean(_floors(of_site, floor)) for of_site in units]
+                means = [_mean(_floors(of_site, floor, score)) for of_site in units]
                 lines.append(_line(f"{floor} of {name}", sites, means, f"c{number % PALETTE}"))
-    chance = [_mean(_floors([u for u in comparison if u.site == s.name], _CHANCE)) for s in sites]
+    at = [[u for u in comparison if u.site == site.name] for site in sites]
+    chance = [_mean(_floors(of, _CHANCE, score)) for of in at]
     lines.append(_line(_CHANCE, sites, chance, "ink"))
     drawn = [line for line in lines if any(y is not None for y in line.y)]
-    caption = (
-        "Mean correlation of the simulated with the true activations; bars are 95% intervals, "
-        "bootstrapped over units."
-    )
+    word = WORDS.get(score, score.replace("_", " "))
+    caption = f"Mean {word}; bars are 95% intervals, bootstrapped over units."
     beside = [n for n in (_FLOOR, _CEILING) if any(line.name.startswith(n) for line in drawn)]
     if beside == [_FLOOR, _CEILING]:
         caption += (
@@ -80,10 +101,48 @@ def _chart(comparison: Comparison) -> Chart:
         "scores",
         "Explanation scores by depth",
         caption,
-        Axis("correlation score"),
+        Axis(word),
         sites,
         quantities,
         notes=[("ink", "dash", "explanations of other units")] if chance_drawn else (),
+    )
+    return replace(chart, series=[*drawn, *chart.series])
+
+
+def _difference_chart(comparison: Comparison, others: Sequence[str], score: str) -> Chart:
+    """The difference of the first kind to others by depth, with those of floors and control."""
+    first = comparison.kinds[0]
+    sites = [Site(name) for name in comparison.sites]
+    quantities, lines = [], []
+    for number, kind in enumerate(others):
+        name = f"{NAMES.get(first, first)} less {NAMES.get(kind, kind)}"
+        contrasts = comparison.contrast(first, kind, score)[:-1]
+        texts = [[f"{name} {_shown(c.difference)}"] for c in contrasts]
+        low, high = (
+            [None if c.interval is None else c.interval[end] for c in contrasts] for end in (0, 1)
+        )
+        values = [c.difference for c in contrasts]
+        quantities.append(Quantity(name, values, texts, low, high))
+        colour = f"c{number % PALETTE}"
+        for floor in (_FLOOR, _CHANCE):
+            if floor in comparison.floors:
+                of = comparison.contrast(first, kind, score, floor=floor)[:-1]
+                means = [c.difference for c in of]
+                lines.append(_line(f"{floor}: {name}", sites, means, colour))
+        if RANDOM in comparison.weights:
+            of = comparison.contrast(first, kind, score, weights=RANDOM)[:-1]
+            means = [c.difference for c in of]
+            lines.append(_line(f"random weights: {name}", sites, means, colour))
+    drawn = [line for line in lines if any(y is not None for y in line.y)]
+    caption = "Difference of the mean scores; bars are 95% intervals, bootstrapped over units."
+    if drawn:
+        caption += (
+            " Dashed lines of the same colour are the differences of floors and of the control: "
+            "what a look-up of tokens, explanations of other units, and the network with its "
+            "weights in random order differ by; each says which at its points."
+        )
+    chart = by_depth(
+        "differences", "Differences by depth", caption, Axis("difference"), sites, quantities
     )
     return replace(chart, series=[*drawn, *chart.series])
 
@@ -93,15 +152,13 @@ def _line(name: str, sites: Sequence[Site], means: list[float | None], colour: s
     return Series(name, range(len(sites)), means, colour, "dash", hover=hover, legend=False)
 
 
-def _scores(units: Sequence[ComparedUnit]) -> list[float]:
-    return [s for u in units if (s := u.score("correlation")) is not None]
+def _scores(units: Sequence[ComparedUnit], score: str) -> list[float]:
+    return [s for u in units if (s := u.score(score)) is not None]
 
 
-def _floors(units: Sequence[ComparedUnit], floor: str) -> list[float]:
+def _floors(units: Sequence[ComparedUnit], floor: str, score: str) -> list[float]:
     """The values of a floor of those units that have a score: both means are of the same units."""
-    scored = [u.evaluation.floors for u in units if u.score("correlation") is not None]
-    held = [floors[floor] for floors in scored if floor in floors]
-    return [v for scores in held if (v := scores.values["correlation"]) is not None]
+    return [v for u in units if (v := u.floor(floor, score)) is not None]
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -112,9 +169,9 @@ def _shown(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.3f}"
 
 
-def _quantity(name: str, held: Sequence[Sequence[float]], seed: int) -> Quantity:
+def _quantity(name: str, held: Sequence[Sequence[float]], seed: int, score: str) -> Quantity:
     means = [_mean(scores) for scores in held]
-    bars = [interval_of_mean(list(scores), seed) for scores in held]
+    bars = [interval_of_mean(list(scores), seed, score) for scores in held]
     texts = [
         [f"{name} {_shown(m)}, {len(scores)} units"] for m, scores in zip(means, held, strict=True)
     ]
@@ -134,12 +191,16 @@ def _contrast_table(contrasts: Sequence[Contrast]) -> Table:
     if len({(c.first, c.second) for c in contrasts}) == 1:
         first, second = (column.cells[0].text for column in kinds)
         kinds, caption = [], f"Differences: {first} less {second}"
+    scores = [column("score", [c.score.replace("_", " ") for c in contrasts])]
+    if len({c.score for c in contrasts}) == 1:
+        scores, caption = [], f"{caption}, by {contrasts[0].score.replace('_', ' ')}"
     return Table(
         "contrasts",
         caption,
         [
             names("site", [c.site or "all sites" for c in contrasts]),
             *kinds,
+            *scores,
             column(
                 "difference",
                 [c.difference for c in contrasts],
@@ -175,6 +236,53 @@ def _contrast_table(contrasts: Sequence[Contrast]) -> Table:
                 help="share of a kind's units whose kurtosis and sparsity are among those of the "
                 f"other kind; nothing is adjusted below {adjusting.COMMON}",
             ),
+            column(
+                "units",
+                [f"{a} and {b}" for a, b in (c.n for c in contrasts)],
+                help="of each kind with a score; where each was made for one of the other, pairs",
+            ),
+            column(
+                "adjusted units",
+                [f"{a} and {b}" for a, b in (c.adjusted_n for c in contrasts)],
+                help="of each kind with a score and a kurtosis: overlap and adjusted are of these",
+            ),
+            *_disagreements(contrasts),
+        ],
+    )
+
+
+def _disagreements(contrasts: Sequence[Contrast]) -> list[Column]:
+    values = [c.disagreement for c in contrasts]
+    if all(v is None for v in values):
+        return []
+    said = "p-value of the test that the difference is one at all sites; below 0.05 their mean is "
+    return [column("sites disagree", values, digits=4, help=f"{said}that of no site")]
+
+
+def _decision_table(decisions: Sequence[Decision]) -> Table:
+    intervals = [d.contrast.interval or (None, None) for d in decisions]
+    return Table(
+        "decisions",
+        "Basis or distribution",
+        [
+            names("site", [d.site or "all sites" for d in decisions]),
+            column("control", [NAMES.get(d.control, d.control) for d in decisions]),
+            column(
+                "belongs to",
+                [d.belongs for d in decisions],
+                help="basis: neurons are explained better than the control; distribution: no "
+                f"difference beyond {NEGLIGIBLE}; opposite: the control is explained better; "
+                "incomparable: too little kurtosis and sparsity in common",
+            ),
+            column("difference", [d.contrast.difference for d in decisions], digits=3),
+            column("low", [i[0] for i in intervals], digits=3, help=_INTERVAL),
+            column("high", [i[1] for i in intervals], digits=3),
+            column(
+                "overlap",
+                [d.contrast.overlap for d in decisions],
+                digits=2,
+                help="of the kurtosis and sparsity of neurons and control",
+            ),
         ],
     )
 
@@ -188,7 +296,9 @@ def _score_table(comparison: Comparison) -> Table:
         for kind in comparison.kinds
     ]
     held = [[u for u in comparison if (u.site, u.kind, u.weights) == group] for group in groups]
-    floors = list(dict.fromkeys(f for u in comparison for f in u.evaluation.floors))
+    floors = comparison.floors
+    main = comparison.headline_scores[0]
+    word = WORDS.get(main, main)
     columns = [
         names("site", [site for site, _, _ in groups]),
         column(
@@ -200,15 +310,23 @@ def _score_table(comparison: Comparison) -> Table:
         ),
         column(
             "scored",
-            [len(_scores(units)) for units in held],
-            help="units that have a correlation; the others are in no mean",
+            [len(_scores(units, main)) for units in held],
+            help=f"units that have a {word}; the others are in no mean",
         ),
-        column("score", [_mean(_scores(units)) for units in held], digits=3, help="correlation"),
+        *(
+            column(
+                score.replace("_", " "),
+                [_mean(_scores(units, score)) for units in held],
+                digits=3,
+                help=WORDS.get(score, score),
+            )
+            for score in comparison.headline_scores
+        ),
     ]
     for floor in floors:
-        means = [_mean(_floors(units, floor)) for units in held]
+        means = [_mean(_floors(units, floor, main)) for units in held]
         columns.append(column(floor, means, digits=3, help=FLOOR_MEANINGS.get(floor, "")))
-    return Table("beside", "Scores beside their floors and ceiling", columns)
+    return Table("beside", f"Scores beside their floors and ceiling ({word})", columns)
 
 
 FLOOR_MEANINGS = {

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polycode_plugins.explainers.comparison.resampling import clusters_of, interval
+from polycode_plugins.explainers.comparison.statistics.resampling import (
+    clusters_of,
+    interval,
+    within,
+)
+from polycode_plugins.explainers.scoring.formulas import bounds_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +23,9 @@ COLOURS = {
     "projection": "#b65200",
     "component": "#007f5f",
     "independent": "#a9507f",
+    "rotated": "#7a5cc0",
+    "matched": "#3a7ca5",
+    "covariance": "#8a6d3b",
     "feature": "#6a4fb3",
 }
 NAMES = {
@@ -26,6 +34,9 @@ NAMES = {
     "component": "principal components",
     "independent": "independent components",
     "direction": "directions",
+    "rotated": "rotated neurons",
+    "matched": "matched directions",
+    "covariance": "directions of the covariance",
     "feature": "features",
 }
 _OTHER = "#7a6a00"
@@ -33,14 +44,19 @@ _BY_KIND = ("token-lookup", "oracle")  # what a score of that kind lies between
 _INK = "#1d2430"
 
 
-def interval_of_mean(scores: list[float], seed: int) -> tuple[float, float] | None:
-    """95% symmetric bootstrap-t of a mean over units; None for too few to tell."""
+def interval_of_mean(
+    scores: list[float], seed: int, score: str = "correlation"
+) -> tuple[float, float] | None:
+    """95% symmetric bootstrap-t of a mean over units, within what `score` can be.
+
+    None for too few units to tell.
+    """
     if len(scores) < 2:
         return None
     units, _ = clusters_of(
         [([str(i) for i in range(len(scores))], np.asarray(scores))], [([], np.empty(0))]
     )
-    return interval(units, None, np.random.default_rng([seed, 4]))
+    return within(bounds_of(score), interval(units, None, np.random.default_rng([seed, 4])))
 
 
 def plot(comparison: Comparison, ax: Axes | None, score: str) -> Axes:
@@ -69,7 +85,7 @@ def plot(comparison: Comparison, ax: Axes | None, score: str) -> Axes:
                 alpha=0.25, ms=4, mew=0,
             )  # fmt: skip
             mean = float(np.mean(scores))
-            bars = interval_of_mean(scores, int(comparison.run["seed"]))
+            bars = interval_of_mean(scores, int(comparison.run["seed"]), score)
             error = None if bars is None else [[mean - bars[0]], [bars[1] - mean]]
             ax.errorbar(
                 [x], [mean], error, fmt="o" if weights == "trained" else "s", color=colour,

@@ -47,7 +47,14 @@ def compare_records(
     Args:
         files: a file, a folder (all .json in it, however deep), a pattern of such, or a list of
             these; or {kind: the same} for several kinds of units, {"neuron": .., "projection": ..}.
-        explainer, protocol, seed, explainer_options, out, fresh, progress, command: see `compare`.
+        explainer: see `compare`.
+        protocol: see `compare`.
+        seed: see `compare`.
+        explainer_options: see `compare`.
+        out: see `compare`.
+        fresh: see `compare`.
+        progress: see `compare`.
+        command: see `compare`.
         options: fields of `explainers.Scoring`.
 
     Raises:

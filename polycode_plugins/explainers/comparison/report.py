@@ -11,7 +11,7 @@ from polycode_plugins.explainers.comparison.heat_texts import HeatText, heat_tex
 from polycode_plugins.explainers.comparison.picture import picture
 from polycode_plugins.explainers.comparison.plot import NAMES
 from polycode_plugins.explainers.comparison.spending import spending_text
-from polycode_plugins.explainers.scoring.scores import SCORES
+from polycode_plugins.explainers.scoring.scores import NOT_SIMULATED, SCORES
 from polycode_plugins.pages.pages import Copyable, Facts, Part, Prose, Section, Warnings
 from polycode_plugins.pages.tables import UNDEFINED, Cell, Column, shared
 from polycode_plugins.runs.description import (
@@ -32,8 +32,9 @@ EXPLANATION_CHARACTERS = 30  # of a line of an explanation on paper
 
 @dataclass(frozen=True)
 class UnitCard:
-    """One row of the units: its cells, the explanation, and the texts that unfold."""
+    """One row of the units: its kind and cells, the explanation, and the texts that unfold."""
 
+    kind: str
     cells: Sequence[Cell]
     explanation: str
     failed: bool
@@ -51,6 +52,11 @@ class UnitCards:
     columns: Sequence[tuple[str, bool]]
     rows: Sequence[UnitCard]
     levels: ClassVar[Sequence[int]] = range(1, LEVELS + 1)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of units, to choose from."""
+        return list(dict.fromkeys(row.kind for row in self.rows))
 
     @property
     def shares(self) -> list[int]:
@@ -149,7 +155,9 @@ def _warnings(comparison: Comparison) -> list[str]:
             "correlation is changed."
         )
     undefined = sum(
-        u.score("correlation") is None and u.evaluation.explanation.state == "ok"
+        u.score("correlation") is None
+        and u.evaluation.explanation.state == "ok"
+        and u.why("correlation") != NOT_SIMULATED
         for u in comparison
     )
     if undefined:
@@ -204,6 +212,7 @@ def _card(unit: ComparedUnit, floors: Sequence[str], comparison: Comparison) -> 
         facts.append(("calibration", made.calibration.warning))
     failed = made.explanation.state != "ok"
     return UnitCard(
+        kind,
         cells,
         visible(f"no explanation: {made.explanation.reason}" if failed else made.explanation.text),
         failed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polycode_plugins.explainers.scoring.scores import SCORES
+from polycode_plugins.explainers.scoring.scores import NOT_SIMULATED, SCORES
 from polycode_plugins.pages.escaping import printable
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def frame_of(comparison: Comparison) -> pd.DataFrame:
 def row_of(unit: ComparedUnit) -> dict[str, Any]:
     """A unit as one row of scalars."""
     made = unit.evaluation
+    main = "detection" if made.scores.reasons.get("correlation") == NOT_SIMULATED else "correlation"
     return {
         "site": unit.site,
         "depth": unit.depth,
@@ -35,8 +36,9 @@ def row_of(unit: ComparedUnit) -> dict[str, Any]:
         "state": made.explanation.state,
         "explanation": printable(made.explanation.text),
         **made.scores.values,
-        **{f"floor.{name}": floor.values["correlation"] for name, floor in made.floors.items()},
-        "reason": unit.no_score,
+        **{f"floor.{name}": floor.values[main] for name, floor in made.floors.items()},
+        "reason": unit.why(main),
+        "explanations": max(1, len(made.draws)),
         "warning": made.calibration.warning,
         "kurtosis": unit.shape.kurtosis,
         "sparsity": unit.shape.sparsity,

@@ -9,7 +9,8 @@ from polycode_plugins.explainers.base import Judge, JudgeTask, Verdict
 from polycode_plugins.explainers.costs import FREE, Cost
 from polycode_plugins.explainers.language_model import prompts
 from polycode_plugins.explainers.language_model.answers import tables
-from polycode_plugins.explainers.language_model.answers.message import text_of
+from polycode_plugins.explainers.language_model.answers.expectations import yes_probabilities
+from polycode_plugins.explainers.language_model.answers.message import positions_of, text_of
 from polycode_plugins.explainers.language_model.model import Model
 from polycode_plugins.explainers.language_model.restrictions import list_shape
 from polycode_plugins.explainers.language_model.transport.request import Request
@@ -20,6 +21,8 @@ TOGETHER = 5  # texts judged in one request
 
 class ChatJudge(Judge):
     """Judges several texts in one request, at temperature 0.
+
+    Where the server gives log-probabilities, a verdict has the probability of yes beside no.
 
     Args:
         model: that judges, with what it is known to give; it must answer chat.
@@ -79,14 +82,24 @@ class ChatJudge(Judge):
         messages, count = prompts.judge_chat(explanation, task, texts), len(texts)
         asked = prompts.task_id(messages)
 
-        def read(raw: Mapping[str, Any]) -> list[bool]:
-            return tables.verdicts(text_of(raw), asked, count)
+        caps = self.model.capabilities
+        top = caps.top if caps.generated_logprobs == "true" and caps.chat else 0
+
+        def read(raw: Mapping[str, Any]) -> list[tuple[bool, float | None]]:
+            answers = tables.verdicts(text_of(raw), asked, count)
+            chances: list[float | None] = [None] * count
+            if top:
+                chances = yes_probabilities(positions_of(raw), text_of(raw), count)
+            return list(zip(answers, chances, strict=True))
 
         shape = list_shape(asked, count)
-        return self.model.chat(messages, 64 + 8 * count, "judge", read, shape=shape)
+        return self.model.chat(messages, 64 + 8 * count, "judge", read, shape=shape, top=top)
 
 
 def _verdicts(reply: Reply, count: int) -> list[Verdict]:
-    answers = [None] * count if reply.raw is None else reply.value
+    answers = [(None, None)] * count if reply.raw is None else reply.value
     costs = [reply.cost, *[FREE] * (count - 1)]
-    return [Verdict(a, reply.reason, cost) for a, cost in zip(answers, costs, strict=True)]
+    return [
+        Verdict(answer, reply.reason, cost, chance)
+        for (answer, chance), cost in zip(answers, costs, strict=True)
+    ]

@@ -17,8 +17,10 @@ from polycode_plugins.adapters.pretrained import (
     check_pretrained,
     check_tokenizer,
     check_weights,
+    code_refused,
     device_named,
     dtype_named,
+    needs_code,
     quiet,
 )
 from polycode_plugins.errors import ModelError
@@ -79,11 +81,8 @@ class LocalModel:
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(str(model), **options)
                 self._model: Any = AutoModelForCausalLM.from_pretrained(str(model), **options)
             except Exception as error:  # transformers raises whatever its parts raise
-                if "trust_remote_code" in str(error):
-                    raise ModelError(
-                        f"{str(model)!r} needs code that comes with it, which is not run unless "
-                        "you give trust_remote_code=True; read that code first"
-                    ) from error
+                if not trust_remote_code and needs_code(error):
+                    raise code_refused(str(model), "--set trust_remote_code=true") from error
                 raise ModelError(
                     f"{str(model)!r} cannot be loaded as a causal language model: {cause(error)}"
                 ) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
+
+from torch import Tensor
 
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Adapter, Batch
@@ -13,24 +14,39 @@ from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import UnitRecords
 from polycode_plugins.explainers.records import autoencoders
-from polycode_plugins.explainers.records.component_fit import fit_components
-from polycode_plugins.explainers.records.one_pass import Signs, UnitsOf, run_pass
+from polycode_plugins.explainers.records.fits import FITTED, Fit, fit_sites
+from polycode_plugins.explainers.records.one_pass import Derived, Signs, UnitsOf, run_pass
 from polycode_plugins.explainers.records.protocols import Protocol
 from polycode_plugins.explainers.records.unit_records import Shape, records_of
 from polycode_plugins.explainers.units.autoencoder.features import Features
 from polycode_plugins.explainers.units.base import Units
+from polycode_plugins.explainers.units.components import independent, principal
+from polycode_plugins.explainers.units.covariances import (
+    COLOURINGS,
+    Colouring,
+    covariance_directions,
+)
 from polycode_plugins.explainers.units.drawing import draw
+from polycode_plugins.explainers.units.matches import matches
 from polycode_plugins.explainers.units.neurons import neurons
 from polycode_plugins.explainers.units.projections import (
     DISTRIBUTIONS,
     Distribution,
     projections,
 )
+from polycode_plugins.explainers.units.rotations import Rotations, rotations
 from polycode_plugins.files.provenance import Rows
+from polycode_plugins.progress import bar
 
-KINDS = ("neuron", "projection", "component", "independent")
-_FITTED = frozenset({"component", "independent"})
-_AT_MOST_WIDTH = frozenset({"neuron", *_FITTED})  # of which a site has as many as it is wide
+KINDS = (
+    "neuron", "projection", "rotated", "matched", "covariance", "component", "independent",
+)  # fmt: skip
+#: Top texts that are kept beyond those that are needed, in place of near copies.
+SPARE = 5
+#: Of which a site has as many as it is wide.
+_AT_MOST_WIDTH = frozenset({"neuron", "rotated", "matched", "component", "independent"})
+#: What may stand behind a kind and a colon.
+_VARIANTS = {"projection": ("distribution", DISTRIBUTIONS), "covariance": ("colouring", COLOURINGS)}
 
 
 @dataclass(frozen=True)
@@ -38,12 +54,16 @@ class GatheredSite:
     """The units of one site, and the records and shape of each (of each sign, where both).
 
     Attributes:
+        width: features of the site.
+        notes: what was asked for and is not among the units, in sentences.
         doubts: sentences on what would make their numbers wrong.
     """
 
     site: Site
+    width: int
     units: Sequence[Units]
     records: Sequence[tuple[UnitRecords, Shape]]
+    notes: Sequence[str] = ()
     doubts: Sequence[str] = ()
 
 
@@ -63,7 +83,8 @@ def gather(
 ) -> tuple[list[GatheredSite], Rows]:
     """The records of units of several kinds at every site, and which rows of the data were read.
 
-    Components take a pass of their own first, over the same texts.
+    Kinds that are made by what a site's activations are like take a pass of their own first, over
+    the same texts.
 
     Args:
         kinds: out of `KINDS` (see `check_kinds`), and directions of one's own; features of an
@@ -73,56 +94,141 @@ def gather(
             all there is.
 
     Raises:
-        DataError: see `run_pass` and `records_of`.
+        DataError: see `fit_sites`, `run_pass` and `records_of`.
     """
     sites, homes = autoencoders.homes(adapter, texts, options, kinds, sites)
-    fitted: Mapping[str, Sequence[Units]] = {}
-    names = {k for k in kinds if isinstance(k, str)}
-    count = n_units if isinstance(n_units, int) else len(n_units)
-    if names & _FITTED:
-        fitted = fit_components(
-            adapter, texts, sites, names & _FITTED, count, options=options, seed=seed
-        )
-
-    def units_of(site: Site, width: int) -> list[Units]:
-        made: list[Units] = []
-        for at, kind in enumerate(kinds):
-            if isinstance(kind, Units):
-                if at not in homes or site.source == homes[at].source:
-                    n = budget(kinds, count, width)
-                    made.append(draw(kind, n if isinstance(n_units, int) else n_units, seed))
-                continue
-            base, _, drawn = kind.partition(":")
-            if base == "neuron":
-                made.append(neurons(width, n_units, seed=seed))
-            elif base == "projection":
-                n, distribution = budget(kinds, count, width), cast(Distribution, drawn)
-                made.append(
-                    projections(width, n, seed=seed, distribution=distribution or "gaussian")
-                )
-            else:
-                made += [u for u in fitted[site.name] if u.kind == kind]
-        return made
-
-    watch = _Watch(progress)
+    fits: Mapping[str, Fit] = {}
+    names = {k.partition(":")[0] for k in kinds if isinstance(k, str)}
+    if names & FITTED:
+        fits = fit_sites(adapter, texts, sites, names & FITTED, options=options, seed=seed)
+    maker = _Maker(kinds, n_units, fits, signs, seed, homes)
+    watch = _Watch(progress, options.limit)
     collectors, kept, strings = run_pass(
         adapter,
         texts,
         sites,
-        _checked(units_of),
+        _checked(maker.units_of),
+        derived=maker.derived() if "rotated" in names else {},
         options=options,
-        n_top=protocol.n_top,
+        n_top=protocol.n_top + SPARE,
         signs=signs,
         seed=seed,
         tokenizer=tokenizer,
         watch=watch,
     )
-    found = []
+    found: dict[str, GatheredSite] = {}
     for c in collectors:
-        units, doubts = autoencoders.reconstructed(c)
-        records = list(records_of(c, kept, strings, protocol, signs=signs, seed=seed))
-        found.append(GatheredSite(c.site, units, records, doubts))
-    return found, watch.rows
+        made = list(records_of(c, kept, strings, protocol, signs=signs, seed=seed))
+        before = found.get(c.site.name)
+        if before is None:
+            units, doubts = autoencoders.reconstructed(c)
+            notes = maker.notes(c.site.name)
+            found[c.site.name] = GatheredSite(c.site, c.width, units, made, notes, doubts)
+        else:
+            units = [maker.described(c.site.name, of) for of in c.units]
+            found[c.site.name] = replace(
+                before, units=[*before.units, *units], records=[*before.records, *made]
+            )
+    return [maker.ordered(at) for at in found.values()], watch.rows
+
+
+class _Maker:
+    """Makes the units of each site, in the order of kinds."""
+
+    def __init__(
+        self,
+        kinds: Sequence[str | Units],
+        n_units: int | Sequence[int],
+        fits: Mapping[str, Fit],
+        signs: Signs,
+        seed: int,
+        homes: Mapping[int, Site],
+    ) -> None:
+        self._homes = homes
+        self._kinds, self._n_units, self._seed = kinds, n_units, seed
+        self._count = n_units if isinstance(n_units, int) else len(n_units)
+        self._fits, self._signed = fits, signs != "positive"
+        self._rotations: dict[str, Rotations] = {}
+        self._notes: dict[str, list[str]] = {}
+
+    def units_of(self, site: Site, width: int) -> list[Units]:
+        """All kinds but those that read elsewhere."""
+        made: list[Units] = []
+        for at, kind in enumerate(self._kinds):
+            if isinstance(kind, str):
+                made += self._of(*kind.partition(":")[::2], site, width)
+            elif at not in self._homes or site.source == self._homes[at].source:
+                n = budget(self._kinds, self._count, width)
+                drawn = n if isinstance(self._n_units, int) else self._n_units
+                made.append(draw(kind, drawn, self._seed))
+        return made
+
+    def _of(self, kind: str, variant: str, site: Site, width: int) -> list[Units]:
+        seed, count = self._seed, self._count
+        fit = self._fits.get(site.name, Fit())
+        if kind == "neuron":
+            return [neurons(width, self._n_units, seed=seed)]
+        if kind == "projection":
+            n, drawn = budget(self._kinds, count, width), cast(Distribution, variant or "gaussian")
+            return [projections(width, n, seed=seed, distribution=drawn)]
+        if kind == "component" and fit.covariance is not None:
+            return [principal(fit.covariance, count)]
+        if kind == "covariance" and fit.covariance is not None:
+            n, of = budget(self._kinds, count, width), cast(Colouring, variant or "coloured")
+            return [covariance_directions(fit.covariance, n, seed=seed, colouring=of)]
+        if kind == "independent" and fit.tokens is not None:
+            return [independent(fit.tokens, count, seed=seed)]
+        if kind == "matched" and fit.tokens is not None:
+            return self._matched(fit.tokens, site, width)
+        return []  # rotated units are derived
+
+    def _matched(self, tokens: Tensor, site: Site, width: int) -> list[Units]:
+        wanted = neurons(width, self._n_units, seed=self._seed)
+        made = matches(tokens, wanted, site.name, seed=self._seed, signed=self._signed)
+        have = 0 if made is None else len(made)
+        if have < len(wanted):
+            self._notes.setdefault(site.name, []).append(
+                f"{len(wanted) - have} of {len(wanted)} neurons of {site.name} have no match: no "
+                "random direction that was tried is as heavy-tailed and as sparse"
+            )
+        return [] if made is None else [made]
+
+    def derived(self) -> dict[str, Derived]:
+        """The rotated units of each site, which read the inputs of its nonlinearity."""
+        made = {}
+        for name, fit in self._fits.items():
+            assert fit.layer is not None
+            wanted = neurons(fit.moments[0].width or 0, self._n_units, seed=self._seed)
+            rotated = rotations(fit.layer, fit.moments, wanted, name, seed=self._seed)
+            self._rotations[name] = rotated
+            made[name] = Derived(fit.inputs, rotated.read, rotated.index())
+        return made
+
+    def described(self, site: str, units: Units) -> Units:
+        """As they are to be kept with results."""
+        return self._rotations[site].described() if units.kind == "rotated" else units
+
+    def notes(self, site: str) -> list[str]:
+        """What was asked for and is not among a site's units."""
+        return self._notes.get(site, [])
+
+    def ordered(self, at: GatheredSite) -> GatheredSite:
+        """With its kinds in the order in which they were asked for."""
+        labels = [label_of(kind) for kind in self._kinds]
+
+        def place(kind: str) -> int:
+            return labels.index(kind)
+
+        return replace(
+            at,
+            units=sorted(at.units, key=lambda units: place(units.kind)),
+            records=sorted(at.records, key=lambda made: place(made[0].kind)),
+        )
+
+
+def label_of(kind: str | Units) -> str:
+    """What units of a kind are called."""
+    return kind.partition(":")[0] if isinstance(kind, str) else kind.kind
 
 
 def budget(kinds: Sequence[str | Units], n: int, width: int) -> int:
@@ -138,9 +244,8 @@ def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int
     """A sentence for each number of units that sites gave in place of `n`."""
     capped: dict[int, list[str]] = {}
     for at in gathered:
-        width = at.units[0].width
-        if budget(kinds, n, width) < n:
-            capped.setdefault(width, []).append(at.site.name)
+        if budget(kinds, n, at.width) < n:
+            capped.setdefault(at.width, []).append(at.site.name)
     said = []
     for units in (k for k in kinds if isinstance(k, Units)):
         taken = max(
@@ -164,10 +269,11 @@ def fewer(gathered: Sequence[GatheredSite], kinds: Sequence[str | Units], n: int
 def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]:
     """The kinds asked for, as a list.
 
-    "projection:sphere" is the kind "projection", drawn from that distribution.
+    "projection:sphere" is the kind "projection", drawn from that distribution, and
+    "covariance:whitened" the kind "covariance" of that colouring.
 
     Raises:
-        DataError: for an unknown kind or distribution, no kind, or one twice.
+        DataError: for an unknown kind or variant, no kind, or one twice.
     """
     kinds = [units] if isinstance(units, str | Units) else list(units)
     for kind in kinds:
@@ -175,8 +281,7 @@ def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]
             _check_name(kind)
     # Autoencoders of several sites share a kind; which site each reads is known with the model.
     features = list(dict.fromkeys(k.kind for k in kinds if isinstance(k, Features)))
-    others = [k for k in kinds if not isinstance(k, Features)]
-    labels = [k.partition(":")[0] if isinstance(k, str) else k.kind for k in others] + features
+    labels = [label_of(k) for k in kinds if not isinstance(k, Features)] + features
     if not kinds or len(set(labels)) < len(labels):
         raise DataError(
             "units names no kind, or one kind twice; give directions of your own a kind= of their "
@@ -186,18 +291,22 @@ def check_kinds(units: Sequence[str | Units] | str | Units) -> list[str | Units]
 
 
 def _check_name(kind: str) -> None:
-    base, colon, distribution = kind.partition(":")
+    base, colon, variant = kind.partition(":")
     if base not in KINDS:
         raise DataError(
             f"there is no kind of units called {base!r}{near(base, KINDS)} "
             f"(known: {', '.join(KINDS)})"
         )
-    if colon and base != "projection":
-        raise DataError(f"{kind!r} is no kind of units: a distribution is of projections alone")
-    if colon and distribution not in DISTRIBUTIONS:
+    if not colon:
+        return
+    if base not in _VARIANTS:
+        known = "; ".join(f"{k} by {what}" for k, (what, _) in _VARIANTS.items())
+        raise DataError(f"{kind!r} is no kind of units; kinds with variants are {known}")
+    what, variants = _VARIANTS[base]
+    if variant not in variants:
         raise DataError(
-            f"projections have no distribution {distribution!r}{near(distribution, DISTRIBUTIONS)} "
-            f"(known: {', '.join(DISTRIBUTIONS)})"
+            f"{base} units have no {what} {variant!r}{near(variant, variants)} "
+            f"(known: {', '.join(variants)})"
         )
 
 
@@ -221,15 +330,14 @@ def _checked(units_of: UnitsOf) -> UnitsOf:
 class _Watch:
     """Sees the batches go by: shows progress, keeps what was read."""
 
-    def __init__(self, progress: bool | None) -> None:
+    def __init__(self, progress: bool | None, total: int | None) -> None:
+        self._total = total
         self.rows = Rows()
-        self._show = sys.stderr.isatty() if progress is None else progress
+        self._progress = progress
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        from tqdm import tqdm
-
-        with tqdm(desc="reading", unit="row", disable=not self._show, file=sys.stderr) as bar:
+        with bar("reading", "row", self._total, self._progress, most=True) as shown:
             for batch in batches:
                 yield batch
                 self.rows = self.rows.extended(batch.rows, batch.inputs)
-                bar.update(len(batch))
+                shown.update(len(batch))

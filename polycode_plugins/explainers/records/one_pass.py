@@ -8,6 +8,8 @@ for (`unit_records.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,6 +21,7 @@ from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError
+from polycode_plugins.explainers.records.moments import Moments
 from polycode_plugins.explainers.records.random_texts import RandomTexts
 from polycode_plugins.explainers.records.repeats import Repeats
 from polycode_plugins.explainers.records.token_strings import TokenStrings
@@ -33,6 +36,21 @@ UnitsOf = Callable[[Site, int], Sequence[Units]]
 #: Random texts kept at each site: for random records, quantiles and moments.
 POOL = 128
 _VALUES_AT_ONCE = 2**23  # of a projected batch: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """Units that read other sites than theirs, through more than a product.
+
+    Attributes:
+        inputs: the sites that they read.
+        read: gives their values [batch, position, units] of the inputs' [batch, position, width].
+        units: the units, as single features of what `read` gives.
+    """
+
+    inputs: tuple[Site, ...]
+    read: Callable[[Sequence[Tensor]], Tensor]
+    units: Units
 
 
 class Texts:
@@ -72,7 +90,9 @@ class SiteCollector:
         self.site = site
         self.units: list[Units] = []
         self.tops: list[dict[int, TopTexts]] = []
+        self.moments: list[Moments] = []
         self.pool = RandomTexts(pool, seed)
+        self.width = 0
         self._units_of = units_of
         self._n_top = n_top
         self._signs = (1,) if signs == "positive" else (1, -1)
@@ -94,33 +114,28 @@ class SiteCollector:
             if not len(rows):
                 return
         self.pool.update(values, mask, rows, documents)
-        if not bool(mask.all()):
+        whole = bool(mask.all())
+        if not whole:
             # A position that does not count reads what the first one does: no maximum changes.
-            first = values[torch.arange(len(rows)), mask.long().argmax(dim=1)]
-            values = torch.where(mask[:, :, None], values, first[:, None, :])
-        for units, tops in zip(self.units, self.tops, strict=True):
+            counting = values[torch.arange(len(rows)), mask.long().argmax(dim=1)]
+            values = torch.where(mask[:, :, None], values, counting[:, None, :])
+        for units, tops, moments in zip(self.units, self.tops, self.moments, strict=True):
+            moments.count(mask)
             step = max(1, _VALUES_AT_ONCE // (values.shape[1] * len(units)))
             for i in range(0, len(rows), step):
                 part = slice(i, i + step)
-                self._update(units, tops, values[part], rows[part], documents[part])
-
-    def _update(
-        self,
-        units: Units,
-        tops: Mapping[int, TopTexts],
-        values: Tensor,
-        rows: Tensor,
-        documents: Tensor,
-    ) -> None:
-        for first, read in units.by_unit(values):
-            tops[1].look(first, read.amax(dim=2), read, rows, documents)
-            if -1 in tops:  # two reductions: torch's aminmax takes longer than both
-                tops[-1].look(first, -read.amin(dim=2), read, rows, documents)
-        for top in tops.values():
-            top.settle(at_least=WAITING * len(units))
+                counts = None if whole else mask[part]
+                for first, read in units.by_unit(values[part]):
+                    moments.update(first, read, counts)
+                    tops[1].look(first, read.amax(dim=2), read, rows[part], documents[part])
+                    if -1 in tops:  # two reductions: torch's aminmax takes longer than both
+                        low = -read.amin(dim=2)
+                        tops[-1].look(first, low, read, rows[part], documents[part])
+                for top in tops.values():
+                    top.settle(at_least=WAITING * len(units))
 
     def _begin(self, values: Tensor) -> None:
-        width = values.shape[-1]
+        width = self.width = values.shape[-1]
         self.units = list(self._units_of(self.site, width))
         for units in self.units:
             if units.width != width:
@@ -128,6 +143,7 @@ class SiteCollector:
                     f"site {self.site.name!r} is {width} wide and the {units.kind} units read "
                     f"{units.width} features; make them for this site"
                 )
+        self.moments = [Moments(len(units), values.device) for units in self.units]
         self.tops = [
             {
                 sign: TopTexts(len(units), self._n_top, values.device)
@@ -145,12 +161,36 @@ class SiteCollector:
         return rows
 
 
+class _DerivedCollector:
+    """Puts together what a derived site needs of each batch, and collects what comes of it."""
+
+    def __init__(self, derived: Derived, collector: SiteCollector) -> None:
+        self.collector = collector
+        self._derived = derived
+        self._held: dict[str, Activations] = {}
+
+    def offer(self, name: str, values: Activations, repeated: Tensor) -> None:
+        """Take in one of the inputs; what must wait for another is copied."""
+        names = [site.name for site in self._derived.inputs]
+        last = len(self._held) == len(names) - 1
+        self._held[name] = values if last else values.clone()
+        if not last:
+            return
+        held, self._held = [self._held[n] for n in names], {}
+        flat = [rearrange(h.values, "batch position ... -> batch position (...)") for h in held]
+        made = replace(
+            values, values=self._derived.read(flat), axes=("batch", "position", "feature")
+        )
+        self.collector.receive(made, repeated)
+
+
 def run_pass(
     adapter: Adapter,
     data: Any,
     sites: Sequence[str] | str | None,
     units_of: UnitsOf,
     *,
+    derived: Mapping[str, Derived] | None = None,
     options: DataOptions,
     n_top: int = 20,
     signs: Signs = "fixed",
@@ -169,6 +209,7 @@ def run_pass(
         data: texts or tokens, as the adapter reads them.
         sites: names or globs; the adapter's default when None.
         units_of: gives the units of a site, told the site and its width.
+        derived: by site those of its units that read other sites; each is collected beside it.
         options: how the data is read.
         n_top: documents kept for each unit and sign.
         signs: see `Signs`.
@@ -181,13 +222,27 @@ def run_pass(
         DataError: for a site without positions, inputs without tokens, or no data.
     """
     collectors: dict[str, SiteCollector] = {}
+    beside: list[_DerivedCollector] = []
+    readers: dict[str, list[_DerivedCollector]] = {}
+    captured: list[Site] = []
     texts, repeats = Texts(), Repeats()
     with undisturbed(adapter.model):
         for batch in watch(adapter.batches(data, options)):
             if not collectors:
-                for site in adapter.resolve(sites, batch):
+                captured = adapter.resolve(sites, batch)
+                for site in captured:
                     made = SiteCollector(site, units_of, n_top, signs, pool, seed)
                     collectors[site.name] = made
+                    if of := (derived or {}).get(site.name):
+                        own = SiteCollector(
+                            site, partial(_given, [of.units]), n_top, signs, pool, seed
+                        )
+                        beside.append(_DerivedCollector(of, own))
+                        for read in of.inputs:
+                            readers.setdefault(read.name, []).append(beside[-1])
+                also = {s.name: s for of in (derived or {}).values() for s in of.inputs}
+                every = {site.name: site for site in captured} | also
+                captured = sorted(every.values(), key=lambda site: site.depth)
             tokens = tokens_of(batch)
             mask = batch.mask if batch.mask is not None else torch.ones_like(tokens).bool()
             documents = batch.documents if batch.documents is not None else batch.rows
@@ -195,14 +250,25 @@ def run_pass(
             again = repeats.among(batch.rows, tokens, mask.cpu())
 
             def receive(name: str, values: Activations, again: Tensor = again) -> None:
-                collectors[name].receive(values, again)
+                if name in collectors:
+                    collectors[name].receive(values, again)
+                for reader in readers.get(name, ()):
+                    reader.offer(name, values, again)
 
-            adapter.run(batch, [c.site for c in collectors.values()], receive, seed=options.seed)
-            texts.forget(lambda: set().union(*(c.rows_in_use() for c in collectors.values())))
+            adapter.run(batch, captured, receive, seed=options.seed)
+            texts.forget(partial(_in_use, [*collectors.values(), *(b.collector for b in beside)]))
     if not collectors:
         raise DataError("the data holds no text; check the path and the limit")
     tokenizer = tokenizer if tokenizer is not None else getattr(adapter, "tokenizer", None)
-    return list(collectors.values()), texts, TokenStrings(tokenizer)
+    return [*collectors.values(), *(b.collector for b in beside)], texts, TokenStrings(tokenizer)
+
+
+def _given(units: Sequence[Units], site: Site, width: int) -> Sequence[Units]:
+    return units
+
+
+def _in_use(collectors: Sequence[SiteCollector]) -> set[int]:
+    return set().union(*(c.rows_in_use() for c in collectors))
 
 
 def tokens_of(batch: Batch) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import Record, RecordSet, UnitRecords
+from polycode_plugins.explainers.records.near_copies import NearCopies
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Protocol:
         n_random: records drawn at random, a multiple of `random_stride`; may be 0.
         n_quantile: records by quantile of the maxima, split like the random ones but with every
             third for explaining.
+        n_negative: hard negatives at most, split like the random ones; see `RecordSet`.
         top_stride: every top_stride-th of the ranking goes to one split.
         top: places within the stride of the (explain, calibration, score) split; None: no such.
         random_stride, random: the same for random records.
@@ -32,6 +34,7 @@ class Protocol:
     top: tuple[int, int | None, int]
     random_stride: int = 1
     random: tuple[int | None, int | None, int | None] = (None, None, None)
+    n_negative: int = 0
 
     @property
     def calibrated(self) -> bool:
@@ -45,9 +48,12 @@ OPENAI = Protocol("openai", 20, 15, 0, 4, (0, 1, 2), 3, (None, 0, 1))
 #: The ten texts with the highest maxima: even ranks explain, odd ranks score; top-only
 #: (Marshall & Kirchner 2024).
 MARSHALL_KIRCHNER = Protocol("marshall-kirchner", 10, 0, 0, 2, (0, None, 1))
+#: As OpenAI's, and beside them texts by quantile, for explaining too, and hard negatives: scored on
+#: 5 of each. What a unit does in between is seen, and what merely looks like its texts.
+FAIR = Protocol("fair", 20, 15, 15, 4, (0, 1, 2), 3, (None, 0, 1), 15)
 #: OpenAI's, and texts by quantile beside: a unit is shown and scored over all of its range.
 QUANTILES = Protocol("quantiles", 20, 15, 15, 4, (0, 1, 2), 3, (None, 0, 1))
-PROTOCOLS = {p.name: p for p in (OPENAI, MARSHALL_KIRCHNER, QUANTILES)}
+PROTOCOLS = {p.name: p for p in (OPENAI, MARSHALL_KIRCHNER, QUANTILES, FAIR)}
 
 
 def protocol_named(protocol: str | Protocol) -> Protocol:
@@ -76,16 +82,19 @@ def split(
     top: Sequence[Record],
     random: Sequence[Record] = (),
     quantile: Sequence[Record] = (),
+    negative: Sequence[Record] = (),
 ) -> UnitRecords:
     """The records of a unit, split by `protocol` and checked.
 
-    A text that occurs in two documents is one text: it counts where it comes first, so what was
-    shown is never scored. Where no others are given in its place, there are fewer records.
+    A text that occurs in two documents is one text, and so is a near copy of it: it counts where it
+    comes first, so what was shown is never scored. Where no others are given in its place, there
+    are fewer records.
 
     Args:
         unit, site, kind, sign: see `UnitRecords`.
         top: at least `protocol.n_top` records, highest maximum first; more are left out.
         random, quantile: likewise.
+        negative: any number.
 
     Raises:
         DataError: for too few records, a document in two splits, or no two texts to split.
@@ -100,38 +109,48 @@ def split(
                 f"{unit} of {site!r} has {len(found)} {what} records of different documents, and "
                 f"the protocol {protocol.name!r} needs {needed}; give more or shorter documents"
             )
-    seen: set[tuple[str, ...]] = set()
-    tops = _new(top, protocol.n_top, seen)
-    randoms = _new(random, protocol.n_random, seen)
-    quantiles = _new(quantile, protocol.n_quantile, seen)
+    seen = NearCopies()
+    return parted(
+        UnitRecords(unit, site, kind, sign, protocol.name, RecordSet(), RecordSet(), RecordSet()),
+        protocol,
+        RecordSet(
+            *(
+                tuple(seen.first(records, n))
+                for records, n in (
+                    (top, protocol.n_top),
+                    (random, protocol.n_random),
+                    (quantile, protocol.n_quantile),
+                    (negative, protocol.n_negative),
+                )
+            )
+        ),
+    )
 
+
+def parted(unit: UnitRecords, protocol: Protocol, records: RecordSet) -> UnitRecords:
+    """The unit with records of texts that are unlike each other in the splits of a protocol.
+
+    Raises:
+        DataError: for a document in two splits, or no two texts to split.
+    """
     spread = ((3, 0), (3, 1), (3, 2)) if protocol.calibrated else ((2, 0), (2, None), (2, 1))
 
     def part(which: int) -> RecordSet:
         return RecordSet(
-            _every(tops, protocol.top_stride, protocol.top[which]),
-            _every(randoms, protocol.random_stride, protocol.random[which]),
-            _every(quantiles, *spread[which]),
+            _every(records.top, protocol.top_stride, protocol.top[which]),
+            _every(records.random, protocol.random_stride, protocol.random[which]),
+            _every(records.quantile, *spread[which]),
+            _every(records.negative, protocol.random_stride, protocol.random[which]),
         )
 
-    made = UnitRecords(unit, site, kind, sign, protocol.name, part(0), part(1), part(2))
+    made = replace(unit, explain=part(0), calibration=part(1), score=part(2))
     if not (made.explain.all() and made.score.all()):
         raise DataError(
-            f"the texts on which {unit} of {site!r} is highest are one text over and over, so none "
-            "is left to score on; remove repeated texts from the data"
+            f"the texts on which {unit.unit} of {unit.site!r} is highest are one text over and "
+            "over, or almost, so none is left to score on; remove repeated texts from the data"
         )
     check_disjoint(made)
     return made
-
-
-def _new(records: Sequence[Record], n: int, seen: set[tuple[str, ...]]) -> list[Record]:
-    """The first `n` of those whose text is not among the seen ones; each text once."""
-    kept: list[Record] = []
-    for record in records:
-        if len(kept) < n and record.tokens not in seen:
-            seen.add(record.tokens)
-            kept.append(record)
-    return kept
 
 
 def _every(records: Sequence[Record], stride: int, place: int | None) -> tuple[Record, ...]:

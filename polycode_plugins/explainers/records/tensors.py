@@ -13,7 +13,7 @@ from torch import Tensor
 from polycode_plugins.explainers.base import Record, RecordSet, Simulation, UnitRecords
 
 SPLITS = ("explain", "calibration", "score")
-KINDS = ("top", "random", "quantile")
+KINDS = ("top", "random", "quantile", "negative")
 
 
 class Packer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.explainers.base import LEVELS, Record, UnitRecords
+from polycode_plugins.explainers.base import (
+    FIRES,
+    LEVELS,
+    Record,
+    RecordSet,
+    UnitRecords,
+    levels_of,
+)
+from polycode_plugins.explainers.records.moments import UnitMoments
+from polycode_plugins.explainers.records.near_copies import NearCopies
 from polycode_plugins.explainers.records.one_pass import Signs, SiteCollector, Texts
-from polycode_plugins.explainers.records.protocols import Protocol, split
+from polycode_plugins.explainers.records.protocols import Protocol, parted
 from polycode_plugins.explainers.records.token_strings import TokenStrings
 from polycode_plugins.explainers.records.top_texts import TopTexts, maxima_of, rows_of
 from polycode_plugins.explainers.units.base import Units
@@ -24,13 +33,14 @@ _UNITS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Shape:
-    """How a unit's activations are distributed, on the random texts of the pass.
+    """How a unit's activations are distributed over the texts.
 
     Attributes:
         kurtosis: fourth standardised moment (3 for a Gaussian); None for a constant unit.
-        sparsity: share of tokens on which the unit is at level 0 of 10, see `levels_of`.
+        sparsity: share of the tokens of random texts on which the unit is at level 0 of 10, see
+            `levels_of`.
         mean, sd: of the activations.
-        n_tokens: tokens these are taken from.
+        n_tokens: tokens that all but the sparsity are taken from: every one that was read.
     """
 
     kurtosis: float | None
@@ -60,7 +70,8 @@ def records_of(
     """
     pooled, lengths = collector.pool.stacked()
     shown = _Shown(texts, strings)
-    for units, tops in zip(collector.units, collector.tops, strict=True):
+    groups = zip(collector.units, collector.tops, collector.moments, strict=True)
+    for units, tops, moments in groups:
         ranked = {sign: top.ranked() for sign, top in tops.items()}
         for start in range(0, len(units), _UNITS_AT_ONCE):
             chunk = list(range(start, min(start + _UNITS_AT_ONCE, len(units))))
@@ -70,16 +81,27 @@ def records_of(
                 maker.both = signs == "both"
                 made = {s: maker.make(s, tops[s], ranked[s][i]) for s in tops}
                 for sign in _chosen(made, signs):
-                    yield made[sign], shape_of(sign * read[:, column], made[sign].maximum)
+                    values, of = sign * read[:, column], moments.of(i, sign)
+                    yield made[sign], shape_of(values, made[sign].maximum, of)
 
 
-def shape_of(activations: NDArray[np.float32], maximum: float) -> Shape:
-    """The moments of a unit's activations [tokens] and its sparsity on the 0-10 scale."""
+def shape_of(
+    activations: NDArray[np.float32], maximum: float, moments: UnitMoments | None = None
+) -> Shape:
+    """The moments of a unit and its sparsity on the 0-10 scale.
+
+    Args:
+        activations: [tokens], what the sparsity is taken from.
+        maximum: of the scale.
+        moments: over all that was read; those of `activations` where there is no more.
+    """
     values = activations.astype(np.float64)
-    mean, sd = float(values.mean()), float(values.std())
-    kurtosis = float((((values - mean) / sd) ** 4).mean()) if sd > 0 else None
     sparsity = float((values * LEVELS < maximum).mean()) if maximum > 0 else 1.0
-    return Shape(kurtosis, sparsity, mean, sd, len(values))
+    if moments is None:
+        mean, sd = float(values.mean()), float(values.std())
+        kurtosis = float((((values - mean) / sd) ** 4).mean()) if sd > 0 else None
+        moments = UnitMoments(mean, sd, kurtosis, len(values))
+    return Shape(moments.kurtosis, sparsity, moments.mean, moments.sd, moments.n_tokens)
 
 
 def _chosen(made: dict[int, UnitRecords], signs: Signs) -> list[int]:
@@ -131,47 +153,97 @@ class _Maker:
         if self.both and sign < 0:
             name = f"{name} (-)"
         kept = torch.isfinite(maxima_of(top.ranks[self.unit, order]))
-        keep = order[kept][: self.protocol.n_top]
+        keep = order[kept]
         if len(keep) < self.protocol.n_top:
             raise DataError(
                 f"the texts hold {len(keep)} documents, and the protocol {self.protocol.name!r} "
                 f"needs {self.protocol.n_top} top and {self.protocol.n_random} random ones; give "
                 "more documents, or cut long ones into several"
             )
-        rows = rows_of(top.ranks[self.unit, keep]).tolist()
-        documents = top.documents[self.unit, keep]
-        held = sign * top.activations[self.unit, keep].cpu()
-        tops = []
-        for place, (row, document) in enumerate(zip(rows, documents.tolist(), strict=True)):
-            tokens, mask = self.shown[row]
-            values = held[place, : len(mask)][mask].numpy()
-            tops.append(Record(tokens, values, name, document, row))
-        random, quantile = self._others(sign, name, {r.document for r in tops})
-        return split(
+        seen = NearCopies()
+        tops = seen.first(self._tops(sign, name, top, keep), self.protocol.n_top)
+        random, quantile, negative = self._others(sign, name, tops, seen)
+        unit = UnitRecords(
             name,
             self.collector.site.name,
             self.units.kind,
             sign,
-            self.protocol,
-            top=tops,
-            random=random,
-            quantile=quantile,
+            self.protocol.name,
+            RecordSet(),
+            RecordSet(),
+            RecordSet(),
         )
+        records = RecordSet(tuple(tops), tuple(random), tuple(quantile), tuple(negative))
+        return parted(unit, self.protocol, records)
 
-    def _others(self, sign: int, name: str, taken: set[int]) -> tuple[list[Record], list[Record]]:
-        """Random records, and one record at each quantile of the maxima, of documents not taken."""
+    def _tops(self, sign: int, name: str, top: TopTexts, keep: Tensor) -> Iterator[Record]:
+        rows = rows_of(top.ranks[self.unit, keep]).tolist()
+        documents = top.documents[self.unit, keep].tolist()
+        held = sign * top.activations[self.unit, keep].cpu()
+        for place, (row, document) in enumerate(zip(rows, documents, strict=True)):
+            tokens, mask = self.shown[row]
+            values = held[place, : len(mask)][mask].numpy()
+            yield Record(tokens, values, name, document, row)
+
+    def _others(
+        self, sign: int, name: str, tops: Sequence[Record], seen: NearCopies
+    ) -> tuple[list[Record], list[Record], list[Record]]:
+        """Random records, one at each quantile of the maxima, and hard negatives.
+
+        All of other documents than the top ones, and unlike them and each other.
+        """
         pool, rng = self.collector.pool, np.random.default_rng(self.rng_seed)
+        taken = {record.document for record in tops}
         free = [i for i, document in enumerate(pool.documents) if document not in taken]
-        drawn = [free[i] for i in rng.permutation(len(free))]
-        random, rest = drawn[: self.protocol.n_random], drawn[self.protocol.n_random :]
-        n = self.protocol.n_quantile
-        rest.sort(key=lambda i: float((sign * self.pooled[i]).max()))
-        parts = np.array_split(np.asarray(rest, dtype=np.int64), n) if n else []
-        chosen = [int(part[rng.integers(len(part))]) for part in parts if len(part)]
-        return (
-            [self._record(i, sign, name) for i in random],
-            [self._record(i, sign, name) for i in chosen],
-        )
+        order = [self._record(free[i], sign, name) for i in rng.permutation(len(free))]
+        wanted = self.protocol
+        if len(order) < wanted.n_random:
+            raise DataError(
+                f"{name} of {self.collector.site.name!r} has {len(order)} random records of "
+                f"different documents, and the protocol {wanted.name!r} needs {wanted.n_random}; "
+                "give more or shorter documents"
+            )
+        random = seen.first(order, wanted.n_random)
+        used = {record.document for record in random}
+        rest = [r for r in order if r.document not in used]
+        alike = self._lookalikes(tops, rest) if wanted.n_negative else []
+        negative = seen.first(alike, wanted.n_negative)
+        used |= {record.document for record in negative}
+        rest = [r for r in rest if r.document not in used]
+        rest.sort(key=lambda r: float(r.activations.max()))
+        if len(rest) < wanted.n_quantile:
+            raise DataError(
+                f"{name} of {self.collector.site.name!r} has {len(rest)} records left by quantile, "
+                f"and the protocol {wanted.name!r} needs {wanted.n_quantile}; give more documents"
+            )
+        cuts = np.array_split(np.arange(len(rest)), wanted.n_quantile) if wanted.n_quantile else []
+        quantile = []
+        for part in cuts:  # of each quantile the first in a random order that is no near copy
+            quantile += seen.first((rest[i] for i in rng.permutation(part)), 1)
+        return random, quantile, negative
+
+    def _lookalikes(self, tops: Sequence[Record], others: Sequence[Record]) -> list[Record]:
+        """Texts on which the unit does not fire, by the level that their tokens had in top ones.
+
+        By the explaining texts alone: what is looked for is what an explanation might take for the
+        unit's.
+        """
+        place = self.protocol.top[0]
+        shown = tops[place :: self.protocol.top_stride] if place is not None else tops
+        maximum = max((float(r.activations.max()) for r in shown), default=0.0)
+        levels: dict[str, list[int]] = {}
+        for record in shown:
+            found = levels_of(record.activations, maximum).tolist()
+            for token, level in zip(record.tokens, found, strict=True):
+                levels.setdefault(token, []).append(level)
+        mean = {token: float(np.mean(of)) for token, of in levels.items()}
+
+        def likeness(record: Record) -> tuple[float, float]:
+            expected = [mean.get(token, 0.0) for token in record.tokens]
+            return -max(expected), -float(np.mean(expected))
+
+        silent = [r for r in others if levels_of(r.activations, maximum).max() < FIRES]
+        return sorted((r for r in silent if likeness(r)[0] < 0), key=likeness)
 
     def _record(self, i: int, sign: int, name: str) -> Record:
         pool = self.collector.pool

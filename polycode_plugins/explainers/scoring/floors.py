@@ -19,6 +19,7 @@ from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.base import (
     LEVELS,
     Explanation,
+    Judge,
     Simulation,
     SimulationTask,
     Simulator,
@@ -27,7 +28,17 @@ from polycode_plugins.explainers.base import (
 )
 from polycode_plugins.explainers.lookup import TokenLookupExplainer
 from polycode_plugins.explainers.scoring.calibration import Calibration
-from polycode_plugins.explainers.scoring.scores import Scores, scores_of
+from polycode_plugins.explainers.scoring.judging import (
+    SimulatingJudge,
+    cases_of,
+    judged_scores,
+)
+from polycode_plugins.explainers.scoring.scores import (
+    NOT_SIMULATED,
+    Scores,
+    scores_of,
+    with_judgements,
+)
 
 FLOORS = ("shuffled", "empty", "constant", "token-lookup", "oracle")
 #: Floors that ask the simulator again, which costs requests where it is a remote one.
@@ -91,6 +102,52 @@ def floors_of(
                 made[i][floor] = Scores.undefined(reason or "failed", n)
                 continue
             made[i][floor] = scores_of(unit, simulations, Calibration("none"))
+    return made
+
+
+def judged_floors(
+    units: Sequence[UnitRecords],
+    explanations: Sequence[Explanation],
+    judge: Judge,
+    floors: Sequence[str],
+    *,
+    seed: int = 0,
+) -> list[dict[str, Scores]]:
+    """For each unit the floors of detection and fuzzing, where nothing is simulated.
+
+    One level throughout (constant) tells nothing apart, 0.5, and the truth (oracle) everything, 1.
+
+    Raises:
+        DataError: for an unknown floor.
+    """
+    made: list[dict[str, Scores]] = [{} for _ in units]
+    for floor in check_floors(floors):
+        stand_ins = _stand_ins(floor, units, explanations, seed)
+        looked_up = SimulatingJudge(TokenLookupExplainer().simulator())
+        by = looked_up if floor == "token-lookup" else judge
+        known = {"constant": 0.5, "oracle": 1.0}.get(floor)
+        asked = [i for i, e in enumerate(stand_ins) if e is not None and e.state == "ok"]
+        whose = range(len(units)) if known is not None else asked
+        nothing = Explanation("", floor, "")
+        cases = {i: cases_of(units[i], stand_ins[i] or nothing, seed) for i in whose}
+        tasks = [task for case in cases.values() for task in case.tasks]
+        verdicts = iter(by.judge_many(tasks) if known is None else ())
+        for i, unit in enumerate(units):
+            n = len(unit.score.all())
+            scores = Scores.undefined(NOT_SIMULATED, n)
+            found: dict[str, tuple[float | None, str]] = {}
+            case = cases.get(i)
+            for task, truth in zip(case.tasks, case.truth, strict=True) if case else ():
+                if known is None:
+                    found |= judged_scores(task.task, truth, next(verdicts))
+                else:
+                    one = len(set(truth)) < 2
+                    value = (None, "the texts are all of one kind") if one else (known, "")
+                    found |= {task.task: value, f"{task.task}_auc": value}
+            if case is None:
+                reason = (stand_ins[i] or nothing).reason or "there is no other unit's"
+                scores = Scores.undefined(reason, n)
+            made[i][floor] = with_judgements(scores, found, 0)
     return made
 
 

@@ -6,6 +6,7 @@ a unit that is silent has no deviation to explain. `why_undefined` says it in wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polycode_plugins.errors import DataError
-
-#: A unit fires where it reaches this level of 10: what AUPRC, detection and fuzzing ask for.
-FIRES = 5
 
 Floats = NDArray[np.float64]
 
@@ -86,6 +84,33 @@ def balanced_accuracy(truth: Sequence[bool], answers: Sequence[bool | None]) -> 
     if len({t for t, _ in given}) < 2:
         return None
     return float(balanced_accuracy_score(*zip(*given, strict=True)))
+
+
+def ranking_score(truth: Sequence[bool], probabilities: Sequence[float | None]) -> float | None:
+    """Area under the ROC curve: how often a true case has the higher probability; chance is 0.5.
+
+    Cases without a probability are left out. None where one kind of case is not left.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    given = [(t, p) for t, p in zip(truth, probabilities, strict=True) if p is not None]
+    if len({t for t, _ in given}) < 2:
+        return None
+    return float(roc_auc_score(*zip(*given, strict=True)))
+
+
+def bounds_of(score: str) -> tuple[float, float]:
+    """The least and the greatest that a score of this name can be."""
+    if score.startswith("correlation"):
+        return -1.0, 1.0
+    return (-math.inf, 1.0) if score in ("r_squared", "absolute_deviation") else (0.0, 1.0)
+
+
+def chance_of(score: str) -> float | None:
+    """What a score of this name is where nothing is known; None where it depends on the unit."""
+    if score.startswith("correlation"):
+        return 0.0
+    return 0.5 if score.startswith(("detection", "fuzzing")) else None
 
 
 def why_undefined(true: ArrayLike, simulated: ArrayLike) -> str:

@@ -13,15 +13,18 @@ from typing import ClassVar
 import numpy as np
 
 from polycode_plugins.explainers.base import (
+    FIRES,
+    LEVELS,
     Explanation,
     Judge,
     JudgeTask,
+    Simulation,
     SimulationTask,
     Simulator,
     UnitRecords,
     Verdict,
 )
-from polycode_plugins.explainers.scoring.formulas import FIRES, balanced_accuracy
+from polycode_plugins.explainers.scoring.formulas import balanced_accuracy, ranking_score
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,16 @@ def cases_of(unit: UnitRecords, explanation: Explanation, seed: int) -> Cases:
     return Cases((detection, fuzzing), (fires_in, tuple(truth)))
 
 
+def judged_scores(
+    task: str, truth: Sequence[bool], verdicts: Sequence[Verdict]
+) -> dict[str, tuple[float | None, str]]:
+    """The scores that verdicts on one task give, each with why it is undefined where it is."""
+    value, reason = verdict_score(truth, verdicts)
+    ranked = ranking_score(truth, [v.probability for v in verdicts])
+    unknown = reason or "the judge gives no probability of yes"
+    return {task: (value, reason), f"{task}_auc": (ranked, "" if ranked is not None else unknown)}
+
+
 def verdict_score(truth: Sequence[bool], verdicts: Sequence[Verdict]) -> tuple[float | None, str]:
     """Balanced accuracy, and why it is undefined where it is."""
     value = balanced_accuracy(truth, [v.answer for v in verdicts])
@@ -69,8 +82,22 @@ def verdict_score(truth: Sequence[bool], verdicts: Sequence[Verdict]) -> tuple[f
     return None, failed or "the texts are all of one kind"
 
 
+class NoSimulator(Simulator):
+    """Stands where a judge alone is asked, so that no simulator need be found."""
+
+    name: ClassVar[str] = "none"
+
+    def simulate_many(self, tasks: Sequence[SimulationTask]) -> list[list[Simulation]]:
+        """Nothing: every simulation has failed."""
+        reason = "nothing is simulated: units are judged alone"
+        return [[Simulation.failed(reason) for _ in task.texts] for task in tasks]
+
+
 class SimulatingJudge(Judge):
-    """Answers by what a simulator expects: the unit fires where that reaches level 5 of 10."""
+    """Answers by what a simulator expects: the unit fires where that reaches level 5 of 10.
+
+    As the probability of yes it gives the highest level, of 10.
+    """
 
     name: ClassVar[str] = "simulating"
 
@@ -92,6 +119,8 @@ class SimulatingJudge(Judge):
                 at = simulation.expected
                 if task.task == "fuzzing":
                     at = at[list(task.marked[i])]
-                answers.append(Verdict(bool((at >= FIRES).any()), cost=simulation.cost))
+                highest = float(at.max()) if len(at) else 0.0
+                share = min(1.0, max(0.0, highest / LEVELS))
+                answers.append(Verdict(highest >= FIRES, "", simulation.cost, share))
             verdicts.append(answers)
         return verdicts

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polycode_plugins.explainers.base import LEVELS, Record, Simulation, UnitRecords
+from polycode_plugins.explainers.base import FIRES, LEVELS, Record, Simulation, UnitRecords
 from polycode_plugins.explainers.scoring.calibration import Calibration
 from polycode_plugins.explainers.scoring.formulas import (
-    FIRES,
     Floats,
     absolute_deviation_score,
     auprc_score,
@@ -30,7 +29,14 @@ SCORES = {
     "auprc": "average precision of finding the tokens where the unit fires",
     "detection": "balanced accuracy of telling texts in which the unit fires",
     "fuzzing": "balanced accuracy of telling rightly marked tokens",
+    "detection_auc": "area under the ROC curve of detection, by the judge's probability of yes",
+    "fuzzing_auc": "area under the ROC curve of fuzzing, by the judge's probability of yes",
 }
+
+
+#: Those that a judge gives.
+JUDGED = ("detection", "fuzzing", "detection_auc", "fuzzing_auc")
+NOT_SIMULATED = "nothing was simulated: units were judged alone"
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ def scores_of(
         which
         for which, group in (("top", unit.score.top), ("random", unit.score.random))
         for _ in group
-    ] + ["quantile"] * len(unit.score.quantile)
+    ]
+    kinds += ["quantile"] * len(unit.score.quantile) + ["negative"] * len(unit.score.negative)
     kept = [k for k, s in zip(kinds, simulations, strict=True) if s.expected is not None]
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
@@ -123,7 +130,7 @@ def scores_of(
         ("auprc", auprc_score, fires),
     ):
         values[name] = _said(score(truth, x), name, truth, x, reasons)
-    for name in ("detection", "fuzzing"):
+    for name in JUDGED:
         values[name], reasons[name] = None, "no judge was asked"
     return Scores(values, reasons, len(records), len(failed))
 

@@ -63,7 +63,7 @@ def read_directions(source: str) -> Units:
 def _npy(path: Path) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise DataError(f"{str(path)!r} cannot be read as .npy: {error}") from error
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -73,8 +73,6 @@ class Action(Metric):
                 raise DataError(
                     f"{name} must be a whole number from {least} to {most}, not {value!r}"
                 )
-        if self.kind not in get_args(Kind):
-            raise DataError(f"kind is 'path' or 'static', not {self.kind!r}")
         if self.kind == "static" and self.path is not None:
             raise DataError("the static action has no path; leave path out, or use kind='path'")
         self.accumulators()  # they check the rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +13,8 @@ from polycode_plugins.metrics.base import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from polycode_plugins.metrics.chapter import View
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +59,7 @@ class ActionResult(Result):
         "below 2 means a smooth code, in which neighbouring inputs have neighbouring codes, and "
         "2 a code in which the order of the inputs cannot be seen."
     )
+    documentation: ClassVar[str] = "metrics.html#action"
     headline: ClassVar[tuple[str, ...]] = (
         "von_neumann_ratio",
         "normalised",
@@ -71,8 +74,12 @@ class ActionResult(Result):
         "normalised": "action / total variance",
         "von_neumann_ratio": "von Neumann ratio",
         "monte_carlo": "Monte Carlo",
-        "monte_carlo_sd": "Monte Carlo sd",
-        "monte_carlo_se": "Monte Carlo se",
+        "monte_carlo_sd": "Monte Carlo standard deviation",
+        "monte_carlo_se": "Monte Carlo standard error",
+        "sd": "standard deviation",
+        "n_samples": "samples",
+        "n_steps": "steps",
+        "n_paths": "paths",
     }
     picture: ClassVar[str] = (
         "The beginning of a path in the random projection, of eight, in which it moves least; its "
@@ -166,6 +173,23 @@ class ActionResult(Result):
         low, high = self.interval if self.interval is not None else (None, None)
         first |= {"interval_low": low, "interval_high": high}
         return {**first, **values, "projections": self.actions.size}
+
+    @classmethod
+    def findings(cls, view: View) -> Sequence[str]:
+        """Where the code is smooth, and how well the action is known."""
+        from polycode_plugins.metrics.chapter import generic_findings
+
+        said = list(generic_findings(view))
+        known = [
+            max(high - r.expected, r.expected - low) / r.expected
+            for r in view.results
+            if r.interval is not None and r.expected > 0
+            for low, high in [r.interval]
+        ]
+        if said and len(known) == len(view.results):
+            each = "at every site" if len(known) > 1 else "there"
+            said[0] += f" The action is known to within ±{max(known):.1%} {each} (95%)."
+        return said
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The trajectory of smallest action among those kept, coloured by time.

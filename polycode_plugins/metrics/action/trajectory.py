@@ -159,6 +159,8 @@ class Trajectories:
             EOFError,
             TypeError,
             AttributeError,
+            MemoryError,
+            RecursionError,
         ) as error:
             raise StateError(f"{str(path)!r} holds no trajectories: {error}") from error
 

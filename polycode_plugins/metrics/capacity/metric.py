@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar, cast, get_args
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polycode_plugins.activations import Positions, Site
-from polycode_plugins.errors import DataError, near
+from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
 from polycode_plugins.metrics.capacity.code_entropy import Code
@@ -104,12 +104,6 @@ class Capacity(Metric):
         _check("dropout", self.dropout, most=1)
         if self.ranks is not None:
             checked_ranks(self.ranks)
-        if self.fit not in get_args(FitName):
-            known = get_args(FitName)
-            raise DataError(
-                f"there is no fit {self.fit!r}{near(str(self.fit), known)}; the fits are "
-                f"{', '.join(known)}"
-            )
 
     def accumulators(self) -> Mapping[str, Accumulator]:
         """A covariance, and what tells how dependent the samples are; `Spectrum` has the same."""

@@ -105,6 +105,7 @@ class CapacityResult(Result):
         "code it says the same thing over and over. All bits hold for Gaussian activations read "
         "to the stated step."
     )
+    documentation: ClassVar[str] = "metrics.html#capacity"
     headline: ClassVar[tuple[str, ...]] = (
         "redundancy",
         "redundancy_low",
@@ -114,12 +115,20 @@ class CapacityResult(Result):
         "n_samples",
     )
     picture: ClassVar[str] = (
-        "Bits in the leading components, summed: the further the measured curve stays below the "
-        "flat one, the more redundant the code. The dot is the entropy corrected for the number of "
-        "samples, and the third curve that of the fitted power law."
+        "Bits in the leading components, summed, of three codes of one total variance. The "
+        "measured curve rises above the flat one where a few components hold much of the variance, "
+        "and ends lower: what it lacks at its end is the redundancy. The dot there is the entropy "
+        "corrected for the number of samples; the third curve is that of the fitted power law."
     )
     related: ClassVar[tuple[str, ...]] = ("redundancy_fraction",)
     mapped: ClassVar[tuple[str, ...]] = ("redundancy_fraction",)
+    names: ClassVar[Mapping[str, str]] = {
+        "redundancy_fraction": "share of the bits that is redundant",
+        "redundancy_low": "95% interval, low",
+        "redundancy_high": "95% interval, high",
+        "snr": "signal-to-noise ratio",
+        "n_samples": "samples",
+    }
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (
             *("redundancy", "redundancy_low", "redundancy_high", "entropy", "flat_entropy"),
@@ -159,6 +168,14 @@ class CapacityResult(Result):
     def redundancy_fraction(self) -> float | None:
         """Redundancy as a share of the flat code's entropy; None where that is 0 bits, or 1e-9."""
         return self.redundancy / self.flat_entropy if self.flat_entropy > 1e-9 else None
+
+    def intervals(self) -> Mapping[str, tuple[float, float]]:
+        """Of the redundancy, and of its share of the flat code's bits, these taken as they are."""
+        found = dict(super().intervals())
+        if self.interval is not None and self.redundancy_fraction is not None:
+            low, high = self.interval
+            found["redundancy_fraction"] = (low / self.flat_entropy, high / self.flat_entropy)
+        return found
 
     @property
     def lost_to_unequal_units(self) -> float:

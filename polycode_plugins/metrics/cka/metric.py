@@ -126,15 +126,15 @@ class CKA(PairMetric):
 
     def working_memory(self, batches: Mapping[str, Activations], rows: int | None) -> int:
         """Centred copies of all samples, and products of one group with all others."""
-        kept, widths = self.samples, 0
+        kept, widths = self.samples, [0]
         for batch in batches.values():
             samples, width = batch.matrix("samples").shape
             if rows is not None:
                 kept = min(kept, rows * samples // max(len(batch.values), 1))
-            widths += width
+            widths.append(width)
         group = -(-kept // min(GROUPS, max(kept, 1)))
         products = len(batches) * kept * (2 * group * 4 + 2 * GROUPS * 8)
-        return kept * (widths * 4 + 2 * 8 * max(1, widths // max(len(batches), 1))) + products
+        return kept * (4 * sum(widths) + 3 * 8 * max(widths)) + products
 
     @staticmethod
     def _of(kept: Sequence[KeptSite]) -> dict[str, CKAResult]:

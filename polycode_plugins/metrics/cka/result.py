@@ -109,6 +109,17 @@ class CKAResult(Result):
         low, high = (_defined(end, self.at - 1) for end in (self.low, self.high))
         return None if low is None or high is None else (low, high)
 
+    def intervals(self) -> Mapping[str, tuple[float, float]]:
+        """Of CKA with the site before, the first and the last one."""
+        last = len(self.sites) - 1
+        places = {
+            "to_previous": self.at - 1,
+            "to_first": 0 if self.at else -1,
+            "to_last": last if self.at < last else -1,
+        }
+        ends = {n: (_defined(self.low, at), _defined(self.high, at)) for n, at in places.items()}
+        return {n: (a, b) for n, (a, b) in ends.items() if a is not None and b is not None}
+
     @classmethod
     def of(cls, table: PairTable, sites: Sequence[str], at: int) -> Self:
         """The result for one line of the table of all pairs of `sites`."""

@@ -27,7 +27,7 @@ from polycode_plugins.metrics.cka.alignment import (
     align,
     deal,
 )
-from polycode_plugins.metrics.reservoir import OWN_ROW, Reservoir
+from polycode_plugins.metrics.reservoir import OWN_ROW, Reservoir, in_both
 
 Unit = Literal["documents", "rows", "samples"]
 
@@ -148,7 +148,7 @@ def _fill(table: PairTable, sites: Sequence[KeptSite], one: list[int], other: li
     """Enter the pairs of two classes, or of one."""
     held = [sites[i] for i in one]
     if one is not other:
-        at, beside = _shared(sites[one[0]].keys, sites[other[0]].keys)
+        at, beside = in_both(sites[one[0]].keys, sites[other[0]].keys)
         pair = sites[one[0]].lines(at), sites[other[0]].lines(beside)
         places = [site.places for site in pair]
         if places[0] is not None and places[1] is not None and (places[0] != places[1]).any():
@@ -171,14 +171,6 @@ def _fill(table: PairTable, sites: Sequence[KeptSite], one: list[int], other: li
         table.groups[np.ix_(a, b)] = found.groups
         table.worth[np.ix_(a, b)] = found.worth
         table.units[np.ix_(a, b)] = unit
-
-
-def _shared(one: Integers, other: Integers) -> tuple[Integers, Integers]:
-    """Where keys [samples, 2] that are in both are in each."""
-    names = np.unique(np.concatenate([one, other]), axis=0, return_inverse=True)[1].reshape(-1)
-    split = len(one)
-    _, i, j = np.intersect1d(names[:split], names[split:], True, return_indices=True)
-    return i, j
 
 
 def independent(site: KeptSite) -> tuple[Unit, Integers]:

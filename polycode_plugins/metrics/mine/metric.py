@@ -74,15 +74,13 @@ class MINE(PairMetric):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        known = ("auto", "gaussian", "quantisation", "dropout", None)
-        if self.channel not in known:
+        if self.channel is not None and not isinstance(self.channel, str):
             raise DataError(
-                f"channel is one of {', '.join(map(repr, known))}, not {self.channel!r}; pass a "
-                "channel of polycode_plugins.information to measure(x, y, channel=...) instead"
+                f"channel is one of 'auto', 'gaussian', 'quantisation', 'dropout', None, not "
+                f"{self.channel!r}; pass a channel of polycode_plugins.information to "
+                "measure(x, y, channel=...) instead"
             )
-        if self.mode not in ("corrected", "as_published"):
-            raise DataError(f"mode is 'corrected' or 'as_published', not {self.mode!r}")
+        super().__post_init__()
         if not self.noise > 0 or min(self.bits, self.dims, self.partner_dims, self.samples) < 1:
             raise DataError("noise, bits, dims, partner_dims and samples must be above 0")
         checked_names(self.estimators)  # now, and not at the end of the pass

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from polycode_plugins.information import MutualInformation
+from polycode_plugins.information import NAMES, MutualInformation
 from polycode_plugins.information.samples import Floats
 from polycode_plugins.metrics.base import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from polycode_plugins.metrics.chapter import View
+    from polycode_plugins.pages.pages import Part
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,7 +46,15 @@ class MINEResult(Result):
     """
 
     title: ClassVar[str] = "Mutual information"
-    names: ClassVar[Mapping[str, str]] = {"nats": "mutual information"}
+    names: ClassVar[Mapping[str, str]] = {
+        "nats": "mutual information",
+        "spread": "spread of the estimators",
+        "n_samples": "samples",
+        "n_rows": "rows",
+        "dims_partner": "components of the partner",
+        "dims": "components of the site",
+    }
+    documentation: ClassVar[str] = "metrics.html#mutual-information"
     picture: ClassVar[str] = (
         "What each estimator says: critics by their bounds on held-out data while they train, of "
         "which the best counts, the others as dots. Where they agree with the red line, the "
@@ -171,6 +182,13 @@ class MINEResult(Result):
             "dims": self.dims[1],
         }
 
+    @classmethod
+    def chapter(cls, view: View) -> Sequence[Part]:
+        """What every metric has, with the spread of the estimators and what each of them says."""
+        from polycode_plugins.metrics.mine.chapter import mine_parts
+
+        return mine_parts(view)
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Held-out bounds against training steps, with the recommended value and its interval."""
         if ax is None:
@@ -179,11 +197,11 @@ class MINEResult(Result):
             _, ax = plt.subplots(layout="constrained")
         longest = max((float(c[-1, 0]) for c in self.curves.values()), default=0.0)
         for name, curve in self.curves.items():
-            ax.plot(curve[:, 0], curve[:, 2], lw=1, label=name)
+            ax.plot(curve[:, 0], curve[:, 2], lw=1, label=NAMES[name])
         untrained = [name for name in self.estimates if name not in self.curves]
         for place, name in enumerate(untrained):
             at = longest if self.curves else place
-            ax.plot([at], [self.estimates[name]], "o", ms=4, label=name)
+            ax.plot([at], [self.estimates[name]], "o", ms=4, label=NAMES[name])
         if math.isfinite(self.nats):
             ax.axhspan(*self.interval, color="#c44e52", alpha=0.2, lw=0)
             ax.axhline(self.nats, color="#c44e52", lw=1, label=f"recommended {self.nats:.2f}")
@@ -191,7 +209,7 @@ class MINEResult(Result):
         if self.curves:
             ax.set_xlabel("training step")
         else:
-            ax.set_xticks(range(len(untrained)), untrained)
+            ax.set_xticks(range(len(untrained)), [NAMES[name] for name in untrained])
             ax.set_xlim(-0.5, len(untrained) - 0.5)
         ax.set_ylabel("mutual information (nats)")
         return ax

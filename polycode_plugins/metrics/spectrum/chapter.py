@@ -37,15 +37,31 @@ def spectrum_parts(view: View) -> list[Part]:
             ]
         )
     ]
+    drawn = (view.id, view.sites, results)
+    broken = sum(r.power_law.broken for r in results)
+    # A chart of numbers that are not to be read comes after what can be read, or not at all.
+    exponents: list[Part] = [exponent_chart(*drawn)] if broken < len(results) else []
+    begin, end = (exponents, []) if 2 * broken <= len(results) else ([], exponents)
+    theory = action_chart(*drawn)
+    if not exponents:
+        parts.append(
+            Prose(
+                [
+                    "No site's spectrum follows one power law, so there is no chart of exponents; "
+                    "the curves say how the eigenvalues fall, and the tables have all numbers."
+                ]
+            )
+        )
     parts += [
-        exponent_chart(view.id, view.sites, results),
-        spectra_chart(view.id, view.sites, results),
-        dimensions_chart(view.id, view.sites, results),
-        action_chart(view.id, view.sites, results),
-        spectrum_table(view.id, view.sites, results),
-        measures_table(view.id, view.sites, results),
-        directions_table(view.id, view.sites, results),
-        action_table(view.id, view.sites, results),
+        *begin,
+        spectra_chart(*drawn),
+        dimensions_chart(*drawn),
+        *end,
+        *([theory] if theory is not None else []),
+        spectrum_table(*drawn),
+        measures_table(*drawn),
+        directions_table(*drawn),
+        action_table(*drawn),
     ]
     return parts
 
@@ -54,7 +70,7 @@ def findings(sites: Sequence[Site], results: Sequence[SpectrumResult]) -> str:
     """The main numbers in one sentence."""
     if len(results) == 1:
         return (
-            f"The exponent of {sites[0].name} is {results[0].exponent:.2f}, and its code has "
+            f"The exponent of {sites[0].name} is {_exponent(results[0])}, and its code has "
             f"about as many dimensions as {results[0].participation_ratio:,.1f} equal directions "
             f"out of {results[0].width:,} would."
         )
@@ -69,8 +85,17 @@ def findings(sites: Sequence[Site], results: Sequence[SpectrumResult]) -> str:
     high = max(whole, key=lambda i: results[i].exponent)
     over = f"{len(whole)} of {len(results)}" if len(whole) < len(results) else f"{len(results)}"
     return (
-        f"The exponent runs from {results[low].exponent:.2f} ({sites[low].name}) to "
-        f"{results[high].exponent:.2f} ({sites[high].name}), with a median of "
+        f"The exponent runs from {_exponent(results[low])} at {sites[low].name} to "
+        f"{_exponent(results[high])} at {sites[high].name}, with a median of "
         f"{median(results[i].exponent for i in whole):.2f} over {over} sites"
         f"{' (those that follow one power law)' if len(whole) < len(results) else ''}. {dimensions}"
     )
+
+
+def _exponent(result: SpectrumResult) -> str:
+    """The exponent with its interval, and whether it is to be read at all."""
+    low_high = result.interval
+    said = f"{result.exponent:.2f}"
+    if low_high is not None:
+        said += f" ({low_high[0]:.2f} to {low_high[1]:.2f})"
+    return f"{said}, which is not to be read" if result.power_law.broken else said

@@ -129,18 +129,6 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
             help="decay of the power law: eigenvalue in proportion to 1 / rank^exponent",
         ),
         _intervals(results),
-        column(
-            "R²",
-            [p.r_squared for p in laws],
-            digits=3,
-            help="share of the variance of the log eigenvalues that the fit explains",
-        ),
-        Column(
-            "ranks",
-            [Cell(f"{p.ranks[0]:,}–{p.ranks[1]:,}", repr(float(p.ranks[1]))) for p in laws],
-            numeric=True,
-            help="first and last rank that was fitted",
-        ),
         Column(
             "power law",
             [_verdict(result) for result in results],
@@ -166,9 +154,21 @@ def spectrum_table(id: str, sites: Sequence[Site], results: Sequence[SpectrumRes
             help="vectors the covariance is of and, since tokens of one text are correlated, how "
             "many independent ones they are worth; the exponent is corrected for that number",
         ),
+        column(
+            "R²",
+            [p.r_squared for p in laws],
+            digits=3,
+            help="share of the variance of the log eigenvalues that the fit explains",
+        ),
+        Column(
+            "ranks",
+            [Cell(f"{p.ranks[0]:,}–{p.ranks[1]:,}", repr(float(p.ranks[1]))) for p in laws],
+            numeric=True,
+            help="first and last rank that was fitted",
+        ),
         column("width", [r.width for r in results], help="length of these vectors"),
     ]
-    return Table(f"{id}-table", "All sites", columns)
+    return Table(f"{id}-table", "All sites", columns, leading=8)
 
 
 def _intervals(results: Sequence[SpectrumResult]) -> Column:

@@ -85,6 +85,7 @@ class SpectrumResult(Result):
         "A steep decay (exponent well above 1) means that a few directions carry the code: it is "
         "redundant and smooth; an exponent below 1 means an efficient, high-dimensional code."
     )
+    documentation: ClassVar[str] = "metrics.html#spectrum-the-exponent"
     headline: ClassVar[tuple[str, ...]] = (
         "exponent",
         "interval_low",
@@ -259,6 +260,14 @@ class SpectrumResult(Result):
             "effective_samples": self.effective_samples,
             "width": self.width,
         }
+
+    def intervals(self) -> Mapping[str, tuple[float, float]]:
+        """Of the exponent, and of the measures of the spectrum that have one."""
+        found = {n: one.interval for n, one in self.dimensions.named().items() if one.interval}
+        if self.interval is not None:
+            low, high = self.interval
+            found = {"exponent": (low, high), "slope": (-high, -low), **found}
+        return found
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Eigenvalues against rank on log axes, with the fitted line over its range of ranks."""

@@ -104,7 +104,10 @@
       drawOrExplain(target);
     }
   }, { rootMargin: "400px" });
-  for (const chart of charts) seen.observe(chart);
+  // Without plotly in the page, the pictures stay.
+  const drawable = document.getElementById("plotly").textContent !== "";
+  document.documentElement.classList.toggle("pictured", !drawable);
+  if (drawable) for (const chart of charts) seen.observe(chart);
 
   function paint() {
     for (const swatch of document.querySelectorAll("[data-colour]")) {
@@ -151,6 +154,10 @@
 
   // -- tables -------------------------------------------------------------------------------------
 
+  const opened = new Map(); // a row, and the one below it that holds what was opened
+
+  const rowsOf = (table) => [...table.tBodies[0].rows].filter((row) => !row.classList.contains("opened"));
+
   function sort(table, index, heading) {
     const descending = heading.getAttribute("aria-sort") === "ascending";
     for (const other of table.querySelectorAll("thead th")) other.removeAttribute("aria-sort");
@@ -158,18 +165,101 @@
     const numeric = heading.classList.contains("number");
     const order = new Intl.Collator("en", { numeric: true });
     const value = (row) => row.cells[index].dataset.sort;
-    const rows = [...table.tBodies[0].rows].sort((a, b) => {
+    const rows = rowsOf(table).sort((a, b) => {
       const [x, y] = [value(a), value(b)];
       if (x === "" || y === "") return (x === "") - (y === ""); // undefined comes last either way
       const difference = numeric ? Number(x) - Number(y) : order.compare(x, y);
       return descending ? -difference : difference;
     });
-    table.tBodies[0].append(...rows);
+    table.tBodies[0].append(...rows.flatMap((row) => opened.has(row) ? [row, opened.get(row)] : [row]));
   }
 
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((heading, index) => {
       heading.querySelector("button").addEventListener("click", () => sort(table, index, heading));
+    });
+  }
+
+  // What is opened in a cell takes the width of the table, in a row of its own.
+  function unfold(details) {
+    const row = details.closest("tr"), body = details.querySelector(".body");
+    if (details.open && body) {
+      const below = document.createElement("tr"), cell = document.createElement("td");
+      below.className = "opened";
+      cell.colSpan = row.cells.length;
+      cell.append(body);
+      below.append(cell);
+      row.after(below);
+      opened.set(row, below);
+    } else if (!details.open && opened.has(row)) {
+      const below = opened.get(row);
+      details.append(below.querySelector(".body"));
+      below.remove();
+      opened.delete(row);
+    }
+  }
+
+  for (const details of document.querySelectorAll("td.said > details")) {
+    details.addEventListener("toggle", () => unfold(details));
+  }
+
+  // -- filtering, columns, files ------------------------------------------------------------------
+
+  const tools = (kind) => document.querySelectorAll(`.tools [data-table].${kind}`);
+  const tableOf = (tool) => document.getElementById(tool.dataset.table);
+
+  // A row stays that holds every word, and the kind that is chosen.
+  function filter(tool) {
+    const bar = tool.closest(".tools"), table = tableOf(tool);
+    const words = bar.querySelector(".filter").value.trim().toLowerCase().split(/\s+/);
+    const kind = bar.querySelector("select")?.value ?? "";
+    const rows = rowsOf(table);
+    for (const row of rows) {
+      // Soft breaks in names are no part of them.
+      const text = row.textContent.replaceAll(/[\u200b\u00ad]/g, "").toLowerCase();
+      row.hidden = !(words.every((word) => text.includes(word)) && (!kind || row.dataset.kind === kind));
+      if (opened.has(row)) opened.get(row).hidden = row.hidden;
+    }
+    const left = rows.filter((row) => !row.hidden).length;
+    bar.querySelector(".tally").textContent = left < rows.length ? `${left} of ${rows.length}` : "";
+  }
+
+  for (const kind of ["filter", "kinds"]) {
+    for (const tool of tools(kind)) tool.addEventListener("input", () => filter(tool));
+  }
+
+  for (const button of tools("columns")) {
+    const more = button.textContent;
+    button.addEventListener("click", () => {
+      const all = tableOf(button).closest(".scroll").classList.toggle("all");
+      button.setAttribute("aria-pressed", String(all));
+      button.textContent = all ? button.dataset.fewer : more;
+    });
+  }
+
+  // Numbers in full, the rest as it is shown; the rows that the filter left, in their order.
+  function csv(table) {
+    const heads = [...table.tHead.rows[0].cells];
+    const plain = (cell) => cell.textContent.replaceAll(/[\u200b\u00ad]/g, "").trim();
+    const value = (cell, i) => heads[i].classList.contains("exact") ? cell.dataset.sort
+      : cell.querySelector("summary")?.textContent ?? plain(cell);
+    const quoted = (text) => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    const lines = [
+      heads.map((head) => quoted(head.querySelector("button").textContent)),
+      ...rowsOf(table).filter((row) => !row.hidden)
+        .map((row) => [...row.cells].map((cell, i) => quoted(value(cell, i)))),
+    ];
+    return lines.map((line) => line.join(",") + "\r\n").join("");
+  }
+
+  for (const button of tools("csv")) {
+    button.addEventListener("click", () => {
+      const link = document.createElement("a");
+      // The mark in front tells spreadsheets that it is UTF-8.
+      link.href = URL.createObjectURL(new Blob(["\ufeff", csv(tableOf(button))], { type: "text/csv" }));
+      link.download = `${button.dataset.table}.csv`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
     });
   }
 

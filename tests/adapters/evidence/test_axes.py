@@ -337,9 +337,12 @@ class Drawn(nn.Module):
         self.attention = nn.MultiheadAttention(width, heads, batch_first=not second)
         self.mlp, self.split = nn.Linear(width, 2 * width), nn.Identity()
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, src_key_padding_mask: Tensor | None = None) -> Tensor:
         x = self.embed(tokens)
-        x = x + (self.rnn(x)[0] if self.kind == "rnn" else self.attention(x, x, x)[0])
+        if self.kind == "rnn":
+            x = x + self.rnn(x)[0]
+        else:
+            x = x + self.attention(x, x, x, key_padding_mask=src_key_padding_mask)[0]
         y = x.flatten(0, 1) if self.fold else x
         self.split(y.unflatten(-1, (self.heads, -1)))
         return self.mlp(y)
@@ -352,19 +355,21 @@ class Drawn(nn.Module):
     heads=st.sampled_from([1, 2, 3]),
     fold=st.booleans(),
     rows=st.integers(2, 5),
-    calls=st.lists(st.integers(2, 6), min_size=1, max_size=3),
+    calls=st.lists(st.tuples(st.integers(2, 6), st.booleans()), min_size=1, max_size=3),
     seed=st.integers(0, 99),
 )
 def test_drawn_models_are_read_as_a_reference_reads_them(
     kind, second, heads, fold, rows, calls, seed
 ):
+    """Calls of several lengths, with padding and without, at every site and in every layout."""
     torch.manual_seed(seed)
     width = 6 * heads
     model = Drawn(kind, second, width, heads, fold).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
-    inputs = [torch.randint(0, 30, (n, rows) if second else (rows, n)) for n in calls]
+    inputs = [torch.randint(0, 30, (n, rows) if second else (rows, n)) for n, _ in calls]
+    padded = [padding(rows, n) if has_mask else None for n, has_mask in calls]
     sites = ["embed", "mlp", "split", "mlp:in"]
     kept: dict[str, list[Tensor]] = {site: [] for site in sites}
     handles = [
@@ -382,19 +387,33 @@ def test_drawn_models_are_read_as_a_reference_reads_them(
             sink(name, activations)
 
         probe._capture.sink = keep
-        for tokens in inputs:
-            model(tokens)
+        for tokens, mask in zip(inputs, padded, strict=True):
+            model(tokens, mask) if seed % 2 else model(tokens, src_key_padding_mask=mask)
     for handle in handles:
         handle.remove()
     analysis = probe.compute()
     for site in sites:
-        rows_of = [v.reshape(-1, width * (2 if site == "mlp" else 1)) for v in kept[site]]
-        expected = torch.cat(rows_of).double()
-        result = analysis[site, "mean"]
-        assert result.n_samples == len(expected)
-        torch.testing.assert_close(result.mean, expected.mean(dim=0), rtol=1e-6, atol=1e-6)
-        for tokens, whole, activations in zip(inputs, kept[site], got[site], strict=True):
+        width_here = width * (2 if site == "mlp" else 1)
+        expected = []
+        for tokens, mask, whole, activations in zip(
+            inputs, padded, kept[site], got[site], strict=True
+        ):
             assert activations.axes[:2] == ("batch", "position")
             places = whole if whole.shape[:2] == tokens.shape else whole.unflatten(0, tokens.shape)
             places = places.transpose(0, 1) if second else places
             assert torch.equal(activations.values, places)
+            places = places.flatten(2) if places.dim() > 3 else places
+            counts = torch.ones(places.shape[:2]).bool() if mask is None else ~mask
+            expected.append(places[counts].reshape(-1, width_here))
+        total = torch.cat(expected).double()
+        result = analysis[site, "mean"]
+        assert result.n_samples == len(total)
+        torch.testing.assert_close(result.mean, total.mean(dim=0), rtol=1e-6, atol=1e-6)
+    missing = sum(int(mask.sum()) for mask in padded if mask is not None)
+    assert sum(probe.left_out.get("mlp", {}).values()) == missing
+
+
+def padding(rows: int, length: int) -> Tensor:
+    """bool [rows, length], True on padding: at the right, at least one position of each row not."""
+    lengths = torch.randint(1, length + 1, (rows, 1))
+    return torch.arange(length) >= lengths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -344,24 +345,67 @@ def test_weights_that_are_missing_are_no_random_numbers(tmp_path):
         pc.load(folder)
 
 
-def test_code_in_a_folder_is_not_run(tmp_path, capfd):
+OWN = """
+from transformers import BertConfig, BertModel
+open({ran!r}, "a").write("x")
+class OwnConfig(BertConfig):
+    model_type = "own"
+class OwnModel(BertModel):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def own_code(tmp_path, monkeypatch):
+    """A folder whose model needs code that lies in it, and the file that this code writes."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "m"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
     folder, _ = saved("bert", tmp_path)
-    ran = folder / "ran"
-    (folder / "configuration_own.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    ran = tmp_path / "ran"
+    (folder / "own.py").write_text(OWN.format(ran=str(ran)))
     config = json.loads((folder / "config.json").read_text())
     config |= {
         "model_type": "own",
         "architectures": ["OwnModel"],
-        "auto_map": {"AutoConfig": "configuration_own.OwnConfig"},
+        "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    for adapter in (None, "transformer-lens", "nnsight"):
-        with pytest.raises(pc.ModelError):
-            pc.load(folder, adapter)
-    with pytest.raises(pc.ModelError, match="brings code of its own, which is not run"):
-        pc.load(folder, "transformers")
+    return folder, ran
+
+
+@pytest.mark.parametrize("adapter", [None, "transformers", "transformer-lens", "nnsight"])
+def test_code_in_a_folder_is_not_run_and_the_flag_is_named(own_code, adapter, capfd):
+    folder, ran = own_code
+    with pytest.raises(pc.ModelError, match=r"not run unasked; .* trust_remote_code=True"):
+        pc.load(folder, adapter)
     assert not ran.exists()
-    assert capfd.readouterr().out == ""  # nobody was asked
+    assert capfd.readouterr().out == ""
+
+
+def test_code_in_a_folder_is_run_on_purpose_and_recorded(own_code):
+    folder, ran = own_code
+    found = pc.load(folder, trust_remote_code=True)
+    assert ran.exists()
+    assert type(found.model).__name__ == "OwnModel"
+    assert any("Code that came with the model was run" in n for n in found.describe()["notes"])
+    with pytest.raises(pc.ModelError, match="not run unasked"):
+        pc.load(folder)  # the last time counts for nothing
+    with pytest.raises(pc.ModelError, match=r"trust_remote_code=? .*(given by name|loading)"):
+        pc.load(found.model, trust_remote_code=True)
+
+
+def test_nobody_is_asked_where_nothing_was_said(own_code):
+    import transformers
+
+    from polycode_plugins.adapters.pretrained import needs_code, quiet
+
+    folder, ran = own_code
+    with quiet(), pytest.raises(ValueError, match="trust_remote_code") as caught:
+        transformers.AutoModel.from_pretrained(folder)
+    assert needs_code(caught.value)
+    assert transformers.dynamic_module_utils.TIME_OUT_REMOTE_CODE > 0
+    assert not ran.exists()
 
 
 def test_wrong_models(tmp_path):

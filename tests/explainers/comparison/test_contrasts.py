@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 from planted import planted_comparison
 
-from polycode_plugins.explainers.comparison import adjusting, resampling
-from polycode_plugins.explainers.comparison.contrasts import Sample, contrasts
+from polycode_plugins.explainers.comparison.contrasts import contrasts
 from polycode_plugins.explainers.comparison.plot import interval_of_mean
+from polycode_plugins.explainers.comparison.statistics import adjusting, agreement, resampling
+from polycode_plugins.explainers.comparison.statistics.samples import Sample
 
 
 @pytest.fixture
@@ -244,3 +246,125 @@ def test_undefined_scores_are_left_out_and_counted_and_nothing_stays_nothing():
     assert made[0].undefined == (1, 1)
     assert made[0].difference is None
     assert made[-1].means == (0.5, None)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_interval_ends_where_a_difference_of_scores_does():
+    # Five equal scores and one far off: few draws have a spread, and theirs is tiny.
+    a, b = np.array([1, 1, 1, 1, 1 - 1e-9, 0.2]), 1 - np.arange(6) * 1e-9
+    for score, bound in (("correlation", 2), ("auprc", 1)):
+        made = contrasts({"s": (kind(a, "a"), kind(b, "b"))}, "a", "b", score)[-1]
+        assert made.interval is None or -bound <= made.interval[0] <= made.interval[1] <= bound
+    pair = kind([1, 0, 0.9], "a"), kind([0, 1, 0.1], "b")
+    assert contrasts({"s": pair}, "a", "b", "auprc")[-1].interval is None  # it would be everything
+    low, high = interval_of_mean([1.0, 0.99, 0.98, 0.9], 0)
+    assert low < 0.96 < high == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_site_is_all_sites_where_no_other_has_both_kinds():
+    rng = np.random.default_rng(1)
+    pair = (
+        kind(rng.normal(0.6, 0.2, 10), "a", rng.normal(size=(10, 2))),
+        kind(rng.normal(0.5, 0.2, 10), "b", rng.normal(size=(10, 2))),
+    )
+    alone = contrasts({"s": pair}, "a", "b", "correlation")
+    assert dataclasses.replace(alone[-1], site="s") == alone[0]
+    other = kind(rng.normal(size=4), "a"), kind(np.full(4, np.nan), "b")
+    for pairs in ({"s": pair, "t": other}, {"t": other, "s": pair}):
+        made = {c.site: c for c in contrasts(pairs, "a", "b", "correlation")}
+        for field in ("difference", "interval", "p_value", "effect", "adjusted_interval"):
+            assert getattr(made["s"], field) == getattr(made[""], field)
+        assert made[""].n == (14, 10)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_units_that_an_adjusted_difference_is_about_are_counted_and_others_named():
+    rng = np.random.default_rng(0)
+    for missing, told in ((0, True), (6, True), (10, True), (11, False), (15, False)):
+        scores = np.r_[np.full(missing, 0.9), rng.normal(0.3, 0.1, 20 - missing)]
+        known = rng.normal(size=(20, 2))
+        known[:missing, 0] = np.nan
+        others = kind(rng.normal(0.3, 0.1, 20), "b", rng.normal(size=(20, 2)))
+        made = over_all({"s": (kind(scores, "a", known), others)})
+        assert made.n == (20, 20)
+        assert made.adjusted_n == (20 - missing, 20)
+        assert made.uncovered == tuple(f"s: a {i}" for i in range(missing))
+        assert (made.adjusted is not None) == told
+
+
+def paired(rng, n, true):
+    """Units of which each pair shares most of its score."""
+    shared = rng.normal(0, 0.3, n)
+    pairs = tuple(f"pair {i}" for i in range(n))
+    return tuple(
+        dataclasses.replace(kind(shared + extra + rng.normal(0, 0.05, n), name), pairs=pairs)
+        for name, extra in (("a", true), ("b", 0.0))
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_pairs_are_compared_within_them():
+    covered = rejected = false = blind = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        pair = paired(rng, 15, 0.05)
+        made = over_all({"s": pair}, seed)
+        covered += made.interval[0] <= 0.05 <= made.interval[1]
+        rejected += made.p_value < 0.05
+        loose = tuple(dataclasses.replace(x, pairs=()) for x in pair)
+        blind += over_all({"s": loose}, seed).p_value < 0.05
+        false += over_all({"s": paired(rng, 15, 0.0)}, seed).p_value < 0.05
+    assert covered >= 53
+    assert rejected >= 35
+    assert blind <= 8  # without the pairing the units' own spread hides it
+    assert false <= 7
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_pair_of_which_one_has_no_score_is_left_out_whole():
+    a, b = paired(np.random.default_rng(0), 8, 0.1)
+    b = dataclasses.replace(b, scores=np.r_[np.nan, b.scores[1:]])
+    a = Sample(
+        np.r_[a.scores, 9.0],
+        np.full((9, 2), np.nan),
+        (*a.names, "a 99"),
+        (*a.pairs, "pair 99"),
+    )
+    made = over_all({"s": (a, b)})
+    assert made.pairs == 7
+    assert made.n == (7, 7)
+    assert made.undefined == (2, 1)
+    assert made.difference == pytest.approx(float((a.scores[1:8] - b.scores[1:]).mean()))
+    # Both signs of a unit are one of its pair.
+    twice = Sample(np.tile(a.scores, 2), np.tile(a.covariates, (2, 1)), a.names * 2, a.pairs * 2)
+    assert over_all({"s": (twice, b)}).difference == pytest.approx(made.difference)
+    assert over_all({"s": (twice, b)}).pairs == 7
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_sites_that_disagree_are_told_from_those_that_do_not(monkeypatch):
+    monkeypatch.setattr(agreement, "BOOTSTRAPS", 300)
+
+    def sites(rng, apart, own=0.0):
+        shared = own * rng.normal(size=(2, 15))
+        return {
+            f"s{i}": (
+                kind(rng.normal(0.5 + apart * (i - 1), 0.1, 15) + shared[0], "a"),
+                kind(rng.normal(0.4, 0.1, 15) + shared[1], "b"),
+            )
+            for i in range(3)
+        }
+
+    false = found = dependent = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        false += over_all(sites(rng, 0.0), seed).disagreement < 0.05
+        dependent += over_all(sites(rng, 0.0, 0.2), seed).disagreement < 0.05
+        found += over_all(sites(rng, 0.1), seed).disagreement < 0.05
+    assert false <= 7
+    assert dependent <= 7
+    assert found >= 45
+    assert over_all({"s0": sites(rng, 0.1)["s0"]}).disagreement is None

@@ -44,7 +44,7 @@ def test_every_unit_is_there_with_its_scores_floors_and_texts(page):
     assert "seed 0, distribution gaussian, norm 1.0" in reading.one("section", id="compared").text
     beside = reading.one("table", id="beside").text
     assert beside.count("undefined") >= 4  # the correlation of a constant, for each kind and site
-    assert set(reading.figures()) == {"scores"}
+    assert set(reading.figures()) == {"scores", "differences"}
     assert faults(page) == []
 
 
@@ -84,8 +84,9 @@ def test_each_kind_is_drawn_between_its_own_floor_and_ceiling(page):
             drawn = traces[f"{floor} of {name}"]["y"]
             for site, y in zip(comparison.sites, drawn, strict=True):
                 held = [
-                    u.evaluation.floors[floor].values["correlation"]
+                    value
                     for u in comparison
                     if (u.site, u.kind) == (site, kind)
+                    if (value := u.floor(floor, comparison.headline_scores[0])) is not None
                 ]
                 assert y == pytest.approx(np.mean(held), rel=1e-5)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
+import zlib
 
 import pytest
 from places import HELPERS
@@ -12,6 +14,7 @@ from places import HELPERS
 from polycode_plugins.errors import StateError
 from polycode_plugins.explainers.costs import Cost
 from polycode_plugins.explainers.language_model import Store
+from polycode_plugins.explainers.language_model.transport import answer_store
 from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
 
 ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain", "v1")
@@ -100,6 +103,53 @@ def test_files_that_are_no_store(tmp_path):
     db.close()
     with pytest.raises(StateError, match="is not a store of answers"):
         Store(tmp_path / "others")
+
+
+def _packed(value: object) -> bytes:
+    return zlib.compress(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("answers SET answer=?", b"garbage"),
+        ("answers SET answer=?", "a text"),
+        ("answers SET answer=?", None),
+        ("answers SET answer=?", _packed({"a": 1})[:-6]),
+        ("answers SET answer=?", _packed([1, 2])),
+        ("answers SET answer=?", zlib.compress(b"[" * 100_000)),
+        ("answers SET answer=?", zlib.compress(b"\xff")),
+        ("answers SET tokens_in=?", "many"),
+        ("answers SET answer=?", zlib.compress(b" " * (1 << 20))),
+        ("facts SET value=?", "[" * 100_000),
+        ("facts SET value=?", b"\xff"),
+    ],
+)
+def test_a_store_that_somebody_changed_is_one_sentence(tmp_path, change, monkeypatch):
+    monkeypatch.setattr(answer_store, "MOST_BYTES", 1 << 19)
+    store = Store(tmp_path / "s.sqlite")
+    store.begin("k", "explain", 0.0)
+    store.finish("k", "b", ASKED, {"text": "x"}, usage=(1, 1, False), dollars=0.0)
+    store.remember("f", [1])
+    assert store.answers(["k"])["k"][0] == {"text": "x"}
+    store._db.execute(f"UPDATE {change[0]}", (change[1],))
+    with pytest.raises(StateError, match=r"s\.sqlite' is damaged .*give another file"):
+        store.fact("f") if change[0].startswith("facts") else store.answers(["k"])
+    store.close()
+
+
+def test_pages_that_were_overwritten(tmp_path):
+    store = Store(tmp_path / "s.sqlite")
+    for name in range(200):
+        store.begin(f"k{name}", "explain", 0.0)
+        raw = {"text": f"{name}" * 300}
+        store.finish(f"k{name}", "b", ASKED, raw, usage=(1, 1, False), dollars=0.0)
+    store.close()
+    content = bytearray((tmp_path / "s.sqlite").read_bytes())
+    content[4096:] = b"\x5a" * (len(content) - 4096)
+    (tmp_path / "s.sqlite").write_bytes(content)
+    with pytest.raises(StateError, match=r"s\.sqlite'"):
+        Store(tmp_path / "s.sqlite").answers([f"k{name}" for name in range(200)])
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):

@@ -83,3 +83,28 @@ def test_expected_values_of_a_table_come_from_its_own_numbers():
     digits = [Position(p, -0.1, {p: 0.0}) for p in text]  # 10 as two tokens
     with pytest.raises(Unreadable, match="10 as two"):
         expectations.table_expected(digits, text, "q", TOKENS)
+
+
+def judged(*pieces):
+    """Positions of an answer: a token, or a token with the probability of 1 beside 0."""
+    made = []
+    for piece in pieces:
+        token, p = piece if isinstance(piece, tuple) else (piece, None)
+        top = {token: 0.0} if p is None else {"1": math.log(p), "0": math.log(0.9 - p), "x": -3.0}
+        made.append(Position(token, top[token], top))
+    return made
+
+
+def test_the_probability_of_yes_is_read_at_each_answer_of_a_judge():
+    text = '{"id": "10", "answers": [0, 1]}'
+    found = judged('{"id": "10", ', '"answers": [', ("0", 0.3), ", ", ("1", 0.6), "]}")
+    assert expectations.yes_probabilities(found, text, 2) == pytest.approx([1 / 3, 2 / 3])
+    begin = ('{"id": "10", ', '"answers": [')
+    thought = judged("is it [1, 0]? ", *begin, ("0", 0.09), ", ", ("1", 0.45), "]}")
+    assert expectations.yes_probabilities(thought, text, 2) == pytest.approx([0.1, 0.5])
+    joined = judged('{"id": "10", ', '"answers": [', "0, 1", "]}")
+    assert expectations.yes_probabilities(joined, text, 2) == [None, None]  # one token for both
+    assert expectations.yes_probabilities(found, text, 3) == [None] * 3  # another number of answers
+    assert expectations.yes_probabilities([], text, 2) == [None, None]
+    other = '{"id": "10", "answers": [1, 0]}'
+    assert expectations.yes_probabilities(found, other, 2) == [None, None]

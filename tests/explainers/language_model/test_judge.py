@@ -43,3 +43,20 @@ def test_a_judge_that_does_not_answer_gives_no_verdict(explainer, server, fault)
     assert {v.answer for v in verdicts} == {None}
     assert len(verdicts) == len(texts)
     assert all(v.reason for v in verdicts)
+
+
+def test_a_server_with_log_probabilities_gives_the_probability_of_yes(explainer):
+    one = explainer("generated")
+    judge, unit = one.judge(), UNITS[0]
+    texts = tuple(r.tokens for r in unit.score.all())
+    (verdicts,) = judge.judge_many([JudgeTask(one.explain(unit), "detection", texts)])
+    assert {v.answer for v in verdicts} == {True, False}
+    for verdict in verdicts:
+        assert verdict.probability is not None
+        assert (verdict.probability > 0.5) == verdict.answer
+    (silent,) = (
+        explainer("text")
+        .judge()
+        .judge_many([JudgeTask(explainer("text").explain(unit), "detection", texts)])
+    )
+    assert {v.probability for v in silent} == {None}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import socketserver
 import sqlite3
+import threading
 import time
 import zlib
 
@@ -13,6 +15,7 @@ import pytest
 from canned_server import CannedServer, chat, error
 from openai_server import KEY
 
+from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.language_model import OpenAIServer, RemoteError, Store
 from polycode_plugins.explainers.language_model.answers.message import text_of
 from polycode_plugins.explainers.language_model.transport import server, session
@@ -239,3 +242,48 @@ def test_retry_after_is_seconds_or_a_date():
     assert retry_after({}, "Please try again in 1m2.5s. Visit us.") == 62.5
     assert retry_after({}, "Please retry in 120ms") == 0.12
     assert retry_after({}, "try again later") is None
+
+
+@pytest.fixture
+def locked_proxy():
+    """A proxy that wants a password, as host:port."""
+
+    class Locked(socketserver.StreamRequestHandler):
+        def handle(self):
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 407 Password\r\nContent-Length: 0\r\n\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Locked) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_password_of_a_proxy_is_shown_nowhere(scheme, locked_proxy, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def said(proxy: str) -> str:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy)
+        backend = OpenAIServer(f"{scheme}://example.invalid/v1", plain_http=True)
+        one = Session(backend, Store(tmp_path / "answers.sqlite"), attempts=1)
+        try:
+            with pytest.raises(RemoteError) as caught:
+                one.ask([asked()])
+        finally:
+            one.close()
+        return str(caught.value)
+
+    texts = [said(f"http://me:hunter2@{place}") for place in (locked_proxy, "127.0.0.1:9")]
+    assert (
+        f"the proxy http://{locked_proxy} on the way to {scheme}://example.invalid/v1" in texts[0]
+    )
+    assert "cannot be reached through the proxy http://127.0.0.1:9 (" in texts[1]
+    with pytest.raises(DataError, match=r"is socks5://host:1, and only HTTP proxies") as caught:
+        said("socks5://me:hunter2@host:1")
+    assert "hunter2" not in "".join([*texts, str(caught.value), kept(tmp_path / "answers.sqlite")])

@@ -7,9 +7,10 @@ import pytest
 import torch
 from one_pass_records import collect
 from planted import NEURONS, Reader, planted_texts
+from scipy.stats import kurtosis
 
 from polycode_plugins.explainers.records.protocols import OPENAI
-from polycode_plugins.explainers.records.unit_records import records_of, shape_of
+from polycode_plugins.explainers.records.unit_records import records_of
 from polycode_plugins.explainers.units.directions import directions
 
 
@@ -35,9 +36,13 @@ def test_the_sign_is_fixed_by_explaining_records_and_both_signs_can_be_had():
     assert len({r.unit for r, _ in both}) == 2 * NEURONS
 
 
-def test_moments_are_those_of_the_activations():
-    rng = np.random.default_rng(0)
-    shape = shape_of(rng.normal(2, 3, 200_000).astype(np.float32), 10.0)
-    assert shape.kurtosis == pytest.approx(3, abs=0.05)
-    assert (shape.mean, shape.sd) == pytest.approx((2, 3), abs=0.02)
-    assert shape_of(np.ones(5, dtype=np.float32), 1.0).kurtosis is None
+def test_the_shape_of_a_unit_is_taken_over_every_text():
+    (collector,), texts, strings = collect(16)
+    tokens, table = planted_texts(), Reader().read.weight.detach().numpy().astype(np.float64)
+    for unit, (records, shape) in enumerate(records_of(collector, texts, strings, OPENAI)):
+        true = table[tokens.flatten().numpy(), unit]
+        assert shape.n_tokens == len(true)
+        assert shape.kurtosis == pytest.approx(kurtosis(true, fisher=False), rel=1e-4)
+        assert (shape.mean, shape.sd) == pytest.approx((true.mean(), true.std()), rel=1e-4)
+        pooled = collector.pool.stacked()[0][:, unit].numpy()
+        assert shape.sparsity == np.mean(pooled * 10 < records.maximum)

@@ -275,7 +275,7 @@ def test_a_partner_by_name() -> None:
 def test_settings_survive_their_json_and_mistakes_are_told() -> None:
     metric = MINE(partner="1", channel=None, estimators=("ksg",), noise=0.1)
     assert MINE.from_options(json.loads(json.dumps(metric.options()))) == metric
-    with pytest.raises(DataError, match="channel is one of"):
+    with pytest.raises(DataError, match="there is no channel 'noise'"):
         MINE(channel="noise")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="above 0"):
         MINE(noise=0.0)

@@ -98,16 +98,9 @@ def table_expected(
     values = table(text, task, tokens, highest)
     if not positions:
         raise Unreadable("there are no log-probabilities of the answer")
-    written = "".join(position.token for position in positions)
-    begin = written.rfind(text.strip())
+    starts, begin = _starts(positions, text)
     if begin < 0:
         raise Unreadable(MISALIGNED)
-    starts: dict[int, Position] = {}
-    offset = 0
-    for position in positions:
-        blanks = len(position.token) - len(position.token.lstrip())
-        starts[offset + blanks] = position
-        offset += len(position.token)
     # A row ends with its number: the digits before each bracket that closes a row.
     ends = [begin + m.start(1) for m in re.finditer(r",\s*\"?(\d+)(?:\.0+)?\"?\s*\]", text.strip())]
     if len(ends) != len(tokens):
@@ -122,6 +115,51 @@ def table_expected(
         blanks = len(at.token) - len(at.token.lstrip())
         found.append(expected_value(at.top, highest, at.token[:blanks]))
     return np.array(found, dtype=np.float64)
+
+
+def yes_probabilities(positions: Sequence[Position], text: str, count: int) -> list[float | None]:
+    """p(1) / (p(0) + p(1)) at each 0 or 1 of a judge's list [count]; None where it is not known.
+
+    Args:
+        positions: of all that was generated.
+        text: the answer, with the list at its end.
+        count: answers.
+    """
+    unknown: list[float | None] = [None] * count
+    starts, begin = _starts(positions, text)
+    rows = re.findall(r"\[([^\[\]]*)\][^\[\]]*$", text.strip())
+    if begin < 0 or not rows:
+        return unknown
+    places = [m.start() for m in re.finditer(r"[01]", rows[-1])]
+    if len(places) != count:
+        return unknown
+    at = begin + text.strip().rfind(f"[{rows[-1]}]") + 1
+    found: list[float | None] = []
+    for place in places:
+        position = starts.get(at + place)
+        top = {} if position is None or position.top is None else position.top
+        p = {"0": 0.0, "1": 0.0}
+        for token, logprob in top.items():
+            if token.strip() in p:
+                p[token.strip()] += math.exp(logprob)
+        total = p["0"] + p["1"]
+        found.append(p["1"] / total if total > 0 else None)
+    return found
+
+
+def _starts(positions: Sequence[Position], text: str) -> tuple[dict[int, Position], int]:
+    """Where tokens begin in what was written, blanks before them left out, and where `text` does.
+
+    -1 where the tokens are not those of the text.
+    """
+    written = "".join(position.token for position in positions)
+    starts: dict[int, Position] = {}
+    offset = 0
+    for position in positions:
+        blanks = len(position.token) - len(position.token.lstrip())
+        starts[offset + blanks] = position
+        offset += len(position.token)
+    return starts, written.rfind(text.strip())
 
 
 def first_token(positions: Sequence[Position], highest: int) -> float:

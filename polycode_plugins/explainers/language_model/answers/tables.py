@@ -16,6 +16,7 @@ import numpy as np
 
 from polycode_plugins.explainers.base import LEVELS, Floats
 from polycode_plugins.explainers.language_model.transport.failures import Unreadable
+from polycode_plugins.files.guards import whole_number
 
 ANOTHER = "the answer belongs to another request"
 _NUMBER = ("number", "activation", "level", "value", "score")
@@ -113,7 +114,9 @@ def _is(said: Any, task: str) -> bool:
     if said is None or isinstance(said, bool):
         return False
     text = str(said).strip()
-    return text == task or (text.isdigit() and task.isdigit() and int(text) == int(task))
+    return text == task or (
+        (number := whole_number(text)) is not None and number == whole_number(task)
+    )
 
 
 def _fields(row: Any) -> tuple[int | None, str | None, Any]:

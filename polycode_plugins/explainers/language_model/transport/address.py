@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -69,9 +70,24 @@ def same_origin(a: str, b: str) -> bool:
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for this URL."""
+    """The proxy that the environment names for this URL.
+
+    Raises:
+        DataError: for one that speaks something else than HTTP.
+    """
     parts = urlsplit(url)
     if not parts.hostname or proxy_bypass(parts.netloc) or proxy_bypass(parts.hostname):
         return None
     found = getproxies()
-    return found.get(parts.scheme) or found.get("all")
+    proxy = found.get(parts.scheme) or found.get("all")
+    if proxy and "://" in proxy and not proxy.lower().startswith(("http://", "https://")):
+        raise DataError(
+            f"the proxy in the environment is {without_user(proxy)}, and only HTTP proxies are "
+            f"spoken to; name such a one, or add {parts.hostname} to $no_proxy"
+        )
+    return proxy
+
+
+def without_user(text: str) -> str:
+    """A text whose URLs have no user and no password."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)

@@ -27,9 +27,11 @@ from typing import Any
 from polycode_plugins.errors import StateError
 from polycode_plugins.explainers.costs import Cost, Spent
 from polycode_plugins.explainers.language_model.transport.request import Request
+from polycode_plugins.files.guards import json_value
 from polycode_plugins.files.locks import hold
 
 FORMAT = 2
+MOST_BYTES = 1 << 28  # of one answer, unpacked: a few bytes may unpack to all memory
 _AT_ONCE = 500  # keys looked up in one statement; SQLite takes 999 in old versions
 _SCHEMA = """
 CREATE TABLE answers (
@@ -49,6 +51,14 @@ ALTER TABLE attempts ADD COLUMN tokens_in INTEGER DEFAULT 0;
 ALTER TABLE attempts ADD COLUMN tokens_out INTEGER DEFAULT 0;
 CREATE INDEX attempts_of ON attempts (key);
 """
+
+
+def _inflated(packed: bytes) -> bytes:
+    made = zlib.decompressobj()
+    found = made.decompress(packed, MOST_BYTES)
+    if not made.eof:
+        raise ValueError("it is cut off" if len(found) < MOST_BYTES else "it unpacks to no end")
+    return found
 
 
 class Store:
@@ -117,20 +127,24 @@ class Store:
         for start in range(0, len(keys), _AT_ONCE):
             part = keys[start : start + _AT_ONCE]
             marks = ",".join("?" * len(part))
-            with self._lock:
+            with self._reading():
                 rows = self._db.execute(
                     "SELECT key, answer, tokens_in, tokens_out, (SELECT COUNT(*) FROM attempts"
                     f" WHERE attempts.key=answers.key) FROM answers WHERE key IN ({marks})",
                     part,
                 ).fetchall()
             for key, answer, sent, received, attempts in rows:
-                raw = dict(json.loads(zlib.decompress(answer)))
-                found[key] = raw, Cost(max(1, attempts), 1, int(sent), int(received))
+                try:
+                    raw = dict(json_value(_inflated(answer).decode()))
+                    cost = Cost(max(1, attempts), 1, int(sent), int(received))
+                except (ValueError, TypeError, OverflowError, zlib.error) as error:
+                    raise self._damaged(f"an answer in it cannot be read: {error}") from error
+                found[key] = raw, cost
         return found
 
     def holds(self, key: str) -> bool:
         """Whether there is an answer."""
-        with self._lock:
+        with self._reading():
             found = self._db.execute("SELECT 1 FROM answers WHERE key=?", (key,)).fetchone()
         return found is not None
 
@@ -199,7 +213,7 @@ class Store:
 
     def spent(self) -> Spent:
         """What has been used so far, by this process and those before it."""
-        with self._lock:
+        with self._reading():
             answers, sent, received, dollars = self._db.execute(
                 "SELECT COUNT(*), TOTAL(tokens_in), TOTAL(tokens_out), TOTAL(dollars) FROM answers"
             ).fetchone()
@@ -216,9 +230,12 @@ class Store:
 
     def fact(self, name: str) -> Any:
         """A remembered JSON value; None where there is none."""
-        with self._lock:
+        with self._reading():
             row = self._db.execute("SELECT value FROM facts WHERE name=?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        try:
+            return None if row is None else json_value(row[0])
+        except (ValueError, TypeError) as error:
+            raise self._damaged(f"{name!r} in it cannot be read: {error}") from error
 
     def remember(self, name: str, value: Any) -> None:
         """Remember a JSON value."""
@@ -226,6 +243,19 @@ class Store:
             self._db.execute(
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value))
             )
+
+    def _damaged(self, why: str) -> StateError:
+        return StateError(
+            f"{str(self.path)!r} is damaged ({why}); give another file, or a copy from before"
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise self._damaged(str(error)) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

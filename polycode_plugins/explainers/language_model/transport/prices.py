@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polycode_plugins.errors import DataError, near
+from polycode_plugins.files.guards import json_value
 
 EXAMPLE = '{"gpt-4o-mini": {"in": 0.15, "out": 0.6}}'
 
@@ -61,10 +61,10 @@ def read_prices(source: str | Path | Mapping[str, Any]) -> Prices:
 def _parsed(path: Path, name: str) -> Mapping[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        found = tomllib.loads(text) if path.suffix == ".toml" else json_value(text)
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror}; check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{name} is not JSON (or TOML, by its suffix): {error}") from error
     if not isinstance(found, Mapping):
         raise DataError(f"{name} is not a table; write it as {EXAMPLE}")

@@ -17,6 +17,7 @@ from polycode_plugins.explainers.language_model.transport.address import (
     checked_url,
     in_clear,
     proxy_for,
+    without_user,
 )
 from polycode_plugins.explainers.language_model.transport.failures import (
     Refused,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1 << 28  # of one answer; log-probabilities of a long prompt are some megabytes
 CONNECT_SECONDS = 30.0
+PROXY_PASSWORD = 407  # the status with which a proxy asks for one
 
 
 class Backend(Protocol):
@@ -149,6 +151,8 @@ class OpenAIServer:
             return self._answer(body, told)
         if 300 <= status < 400:
             raise self._redirect(url, told.get("location", ""))
+        if status == PROXY_PASSWORD:
+            raise self._locked_proxy()
         said, codes = self._said(body)
         raise self._refusal(status, said, codes, told)
 
@@ -226,7 +230,11 @@ class OpenAIServer:
         )
 
     def _connection(self, error: BaseException) -> Exception:
-        http, said = self._aiohttp, self._secret.clean(one_line(str(error)))
+        http = self._aiohttp
+        # aiohttp shows the proxy's URL, with the password in it.
+        said = self._secret.clean(without_user(one_line(str(error))))
+        if getattr(error, "status", None) == PROXY_PASSWORD:
+            return self._locked_proxy()
         if isinstance(error, http.ConnectionTimeoutError):
             return self._unreached(Transient("no connection was made in time"), said)
         if isinstance(error, TimeoutError):
@@ -246,10 +254,18 @@ class OpenAIServer:
             )
         return Transient("the connection was dropped", said, lost=True)
 
+    def _locked_proxy(self) -> Exception:
+        where = f" {without_user(self._proxy)}" if self._proxy else ""
+        return RemoteError(
+            f"the proxy{where} on the way to {self.identity} wants another user and password; set "
+            f"them in ${urlsplit(self.identity).scheme}_proxy"
+        )
+
     def _unreached(self, again: Transient, said: str) -> Exception:
         if self._reached:
             return again
         return RemoteError(
-            f"{self.identity} cannot be reached ({said or again.reason}); start the server or "
-            "check base_url"
+            f"{self.identity} cannot be reached"
+            + (f" through the proxy {without_user(self._proxy)}" if self._proxy else "")
+            + f" ({said or again.reason}); start the server or check base_url"
         )

@@ -32,6 +32,7 @@ from polycode_plugins.explainers.language_model.transport.failures import (
 from polycode_plugins.explainers.language_model.transport.pace import Pace
 from polycode_plugins.explainers.language_model.transport.request import Request, usage_of
 from polycode_plugins.explainers.language_model.transport.server import Backend
+from polycode_plugins.progress import bar
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 HOPELESS = 10  # answers in vain, and none that says what was asked, after which a run stops
@@ -189,11 +190,9 @@ class Session:
     def _send_all(self, new: dict[str, Request]) -> dict[str, Reply]:
         if not new:
             return {}
-        from tqdm import tqdm
-
         self._stop.clear()
-        with tqdm(total=len(new), unit="request", disable=not self._progress, leave=False) as bar:
-            return background.run(self._side_by_side(new, bar.update), interrupted=self._halt)
+        with bar("asking", "request", len(new), self._progress, leave=False) as shown:
+            return background.run(self._side_by_side(new, shown.update), interrupted=self._halt)
 
     async def _side_by_side(
         self, new: dict[str, Request], answered: Callable[[], object]

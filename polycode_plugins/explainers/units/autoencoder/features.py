@@ -92,7 +92,8 @@ def features_of(
     Args:
         encoder: of the autoencoder.
         kind: of the units; two autoencoders of one site need two.
-        hook, site: see `Features`; one of them is needed to compare.
+        hook: see `Features`; hook or site is needed to compare.
+        site: see `Features`.
         origin: JSON values that say where it is from.
     """
     count = len(encoder)

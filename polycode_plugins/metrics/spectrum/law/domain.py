@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.law.matching import Binned, binned, expect
+from polycode_plugins.metrics.spectrum.law.matching import Binned, binned, expect, positive
 from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array, levels
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
@@ -166,7 +166,7 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         found = expect(data, population, dof, start, rows, grouped)
         start, reference = found.start, population
         if not noise.size:
-            noise = np.asarray(found.covariance() + found.doubt(), dtype=np.float64)
+            noise = positive(np.asarray(found.covariance() + found.doubt(), dtype=np.float64))
             weights = np.asarray(np.linalg.inv(noise), dtype=np.float64)
         answer = found.response @ hat
         pull = answer.T @ weights
@@ -178,6 +178,9 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         logs = logs + np.clip(wanted - logs, -LONGEST, LONGEST)
     if np.median(missing**2 / noise.diagonal()) > ASTRAY:
         raise DataError("the population's spectrum was not found as a curve")
+    covariance = (covariance + covariance.T) / 2
+    if np.linalg.eigvalsh(covariance)[0] <= 0:  # of a dozen samples, whose noise is hardly known
+        raise DataError("the noise of the population's spectrum was not found")
     line = hat @ logs + np.where(beyond, trend * (order - at[-1]), 0.0)
     return Curve(data, logs, covariance, at, np.minimum.accumulate(line))
 

@@ -26,15 +26,16 @@ from polycode_plugins.metrics.spectrum.rows.dependence import (
     dependence,
     divided,
 )
+from polycode_plugins.row_names import content, mixed
 
 SKETCH = 32  # directions
 PENDING_NAMES = ("rows", "row_documents", "row_singles")
 PENDING = 8192  # samples of the sketch kept before they are dealt out
 FLOAT32_SPREAD = 1e-4  # of variances; float32 products leave 1e-7 of the strongest as noise
 STEP = 29  # no simple fraction of GROUPS
-INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32}  # by bytes
+MOST_KNOWN = 2**16  # rows without a number that are known again
+AGAIN = 0x9E3779B97F4A7C1  # tells the times of a row apart
 LANCZOS = 32  # nodes by which the spectral measure of a direction is known
-SPAN = 256  # values of a row that are summed at a time to tell it from others
 
 
 class RowGroups(Accumulator):
@@ -42,7 +43,9 @@ class RowGroups(Accumulator):
 
     A sample belongs to its document (`Activations.documents`), else to its row, which then is a
     document. Rows without a number are known by their values: in whatever batches, accumulators
-    and processes they come, they fall into the same groups, and a repeated one is no new one.
+    and processes they come, they fall into the same groups. A row that comes again is one document
+    with the first, and other samples of it, as far as its first `MOST_KNOWN` rows tell; of rows
+    that are repeated in two accumulators that are merged that is not known.
 
     Args:
         positions: whether positions are "samples" or "features", as for `Covariance`.
@@ -61,6 +64,9 @@ class RowGroups(Accumulator):
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []  # sketch and both groups
         self._n_pending = 0
         self._known: tuple[bool, RowDependence] | None = None  # what the groups say, once asked for
+        # Of rows without a number: their names, ascending, and how often each has come.
+        self._names = torch.zeros(0, dtype=torch.int64)
+        self._times = torch.zeros(0, dtype=torch.int64)
 
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic."""
@@ -132,6 +138,7 @@ class RowGroups(Accumulator):
         self._pending += other._pending
         self._n_pending += other._n_pending
         self._add(other._counts, other._means, other._scatters)
+        self._note(other._names, other._times)
         if self._n_pending > PENDING:
             self._fold()
 
@@ -178,6 +185,8 @@ class RowGroups(Accumulator):
         if self._pending:
             for name, parts in zip(PENDING_NAMES, zip(*self._pending, strict=True), strict=True):
                 state[name] = torch.cat(parts)
+        if len(self._names):
+            state["names"] = torch.stack([self._names, self._times])
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -203,6 +212,8 @@ class RowGroups(Accumulator):
                 if values.shape != (len(documents), fresh._means.shape[1]):
                     raise StateError("the saved row groups do not fit their width")
                 fresh._pending, fresh._n_pending = [(values, documents, single)], len(values)
+            if "names" in state:
+                fresh._names, fresh._times = state["names"].clone().to(torch.int64).unbind()
         except (KeyError, ValueError, IndexError, RuntimeError) as error:
             raise StateError(f"the saved row groups are damaged: {error}") from error
         self.__dict__.update(fresh.__dict__)
@@ -225,13 +236,17 @@ class RowGroups(Accumulator):
         size = activations.values.shape[0]
         known = activations.rows
         if known is None:
-            known = _content(activations.values.detach().reshape(size, -1))
-        names = rows = _mix(known.cpu().to(torch.int64))
+            known = content(activations.values.detach().reshape(size, -1))
+            names = mixed(known, GROUPS)
+            # A repeated sample is another one, of the same document.
+            rows = mixed(known + self._again(known) * AGAIN, GROUPS)
+        else:
+            names = rows = mixed(known.cpu().to(torch.int64), GROUPS)
         documents = activations.documents
         if documents is not None:
             # A row that is one sample of several documents is named by the first.
             names = documents if documents.dim() == 1 else documents[:, 0]
-            names = _mix(names.cpu().to(torch.int64))
+            names = mixed(names.cpu().to(torch.int64), GROUPS)
         if self.positions == "samples":
             of = activations.sample_rows().cpu()
         else:
@@ -248,8 +263,37 @@ class RowGroups(Accumulator):
         if documents is not None and documents.dim() > 1 and self.positions == "samples":
             several = activations.sample_documents()
             assert several is not None
-            groups = _mix(several.cpu().to(torch.int64))
+            groups = mixed(several.cpu().to(torch.int64), GROUPS)
         return groups.to(torch.int32), (GROUPS + single).to(torch.int32)
+
+    def _again(self, names: Tensor) -> Tensor:
+        """int64 [rows]: how often each of these rows has come before."""
+        order = names.argsort(stable=True)
+        unique, counts = torch.unique(names, return_counts=True)
+        before = torch.zeros_like(unique)
+        if len(self._names):
+            place = torch.searchsorted(self._names, unique).clamp_max(len(self._names) - 1)
+            before = torch.where(self._names[place] == unique, self._times[place], 0)
+        first = counts.cumsum(0) - counts
+        within = torch.arange(len(names)) - first.repeat_interleave(counts)
+        found = torch.empty_like(names)
+        found[order] = within + before.repeat_interleave(counts)
+        self._note(unique, counts)
+        return found
+
+    def _note(self, names: Tensor, times: Tensor) -> None:
+        """Count rows of these names, ascending, as far as there is room for new ones."""
+        if not len(names):
+            return
+        place = torch.searchsorted(self._names, names)
+        held = torch.zeros_like(names, dtype=torch.bool)
+        if len(self._names):
+            held = self._names[place.clamp_max(len(self._names) - 1)] == names
+        self._times = self._times.index_add(0, place[held], times[held])
+        new = (~held).nonzero().flatten()[: max(0, MOST_KNOWN - len(self._names))]
+        if len(new):
+            self._names, order = torch.cat([self._names, names[new]]).sort()
+            self._times = torch.cat([self._times, times[new]])[order]
 
     def _add(self, counts: Tensor, means: Tensor, scatters: Tensor) -> None:
         """Chan's merge of the moments of all groups."""
@@ -345,23 +389,3 @@ def _basis(width: int) -> Tensor:
         return torch.eye(width, dtype=torch.float64)
     drawn = np.random.default_rng(width).standard_normal((SKETCH, width)) / np.sqrt(width)
     return torch.from_numpy(drawn).T.contiguous()
-
-
-def _content(values: Tensor) -> Tensor:
-    """int64 [rows]: equal for equal rows [rows, values], and for others as good as never."""
-    values = values.float() if values.dtype == torch.float64 else values
-    bits = values.contiguous().view(INTEGERS[values.element_size()])
-    whole = bits.shape[1] // SPAN * SPAN
-    table = bits[:, :whole].reshape(len(bits), -1, SPAN)
-    # Sums along both sides of a table, modulo 2^32, tell where a value is and take no memory.
-    sums = [table.sum(dim, dtype=torch.int32) for dim in (1, 2)]
-    found = torch.cat([*sums, bits[:, whole:]], dim=1).cpu().to(torch.int64)
-    return (found * _mix(torch.arange(1, found.shape[1] + 1), 2**62)).sum(dim=1)
-
-
-def _mix(names: Tensor, size: int = GROUPS) -> Tensor:
-    """Spread integers evenly over `size` values: Steele, Lea & Flood's SplitMix, low bits."""
-    found = names
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        found = (found ^ (found >> shift)) * factor
-    return (found ^ (found >> 31)) % size

@@ -6,8 +6,10 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 from gaussian_spectra import spectrum
 
+from polycode_plugins.metrics import Spectrum
 from polycode_plugins.metrics.spectrum.law.power_law import PowerLawFit, fit_power_law
 
 WIDTH = 200
@@ -86,3 +88,13 @@ def test_far_fewer_samples_than_features_lead_no_curve_astray():
     found = [fit_power_law(spectrum(population, 40, s), 40, width=5000) for s in range(8)]
     assert np.mean([f.exponent for f in found]) == pytest.approx(1.0, abs=0.02)
     assert all(abs(f.domain.exponent - 1) < 0.2 for f in found if f.domain is not None)
+
+
+@pytest.mark.parametrize(("seed", "samples", "width"), [(5, 17, 12), (55, 10, 8)])
+def test_a_dozen_samples_have_a_result_and_no_range_of_one_law(seed, samples, width):
+    generator = torch.Generator().manual_seed(seed)
+    torch.randint(9, 30, (1,), generator=generator)
+    torch.randint(7, 14, (1,), generator=generator)
+    values = torch.randn(samples, width, generator=generator)
+    values *= torch.arange(1, width + 1).float() ** -float(torch.rand(1, generator=generator))
+    assert Spectrum(ranks=(1, None)).measure(values).power_law.domain is None

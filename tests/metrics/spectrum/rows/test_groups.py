@@ -180,7 +180,24 @@ def test_single_samples_without_numbers_are_known_by_their_values():
             groups.update(Activations(part, ("batch", "feature")))
         found.append(groups.dependence())
     assert found[0].square == pytest.approx(found[1].square, rel=1e-9)
-    assert found[0].tails == pytest.approx(3, rel=0.1)
+    assert found[0].square == pytest.approx(3, rel=0.1)  # what comes again is no new document
+
+
+def test_rows_that_come_again_are_known_in_batches_and_states():
+    values = torch.from_numpy(normal(200, 1)[:, 0])
+    again = values[torch.arange(200).repeat(3)]
+    whole, parts = RowGroups(), RowGroups()
+    whole.update(Activations(again, ("batch", "feature")))
+    for part in again.split(70):
+        revived = RowGroups()
+        revived.load_state(parts.state())
+        parts = revived
+        parts.update(Activations(part, ("batch", "feature")))
+    assert parts.dependence().square == pytest.approx(whole.dependence().square, rel=1e-6)
+    assert whole.dependence().square == pytest.approx(3, rel=0.1)
+    once = RowGroups()
+    once.update(Activations(values, ("batch", "feature")))
+    assert once.dependence().square == pytest.approx(1, abs=0.2)
 
 
 def test_rows_without_numbers_that_differ_in_late_values_only_are_not_one():

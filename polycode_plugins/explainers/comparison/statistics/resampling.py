@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Interval = tuple[float, float] | None
 BOOTSTRAPS = 2000
 PERMUTATIONS = 5000
 AT_ONCE = 4_000_000  # numbers of one array: 32 MB
-_NOTHING = 1e-12  # of the largest score: what rounding alone leaves of a deviation
+NOTHING = 1e-12  # of the largest score: what rounding alone leaves of a deviation
 
 
 @dataclass(frozen=True)
@@ -90,32 +91,53 @@ def _moments(clusters: Clusters, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def _moments_of(clusters: Clusters, weights: Floats) -> tuple[Floats, Floats]:
-    totals, counts = clusters.totals, clusters.counts
-    sites = totals.shape[1]
-    units = weights @ (counts > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        n = weights @ counts
-        means = (weights @ totals) / n
-        # s^2 / n at one site; over several, what a unit has at all of them is one deviation.
-        scale = np.where(units > 1, np.sqrt(units / (units - 1)), np.nan) / n / sites
+    means, scale = _scaled(clusters, weights)
+    sites = means.shape[1]
     deviations = np.zeros_like(weights)
     for s in range(sites):
-        deviations += scale[:, s, None] * (totals[:, s] - means[:, s, None] * counts[:, s])
+        deviations += _deviations(clusters, means, scale, s) / sites
     return means.mean(axis=1), (weights * deviations**2).sum(axis=1)
+
+
+def site_moments(clusters: Clusters, weights: Floats) -> tuple[Floats, Floats]:
+    """The mean score at each site, and its estimated variance [draws, sites].
+
+    NaN where a site is left with fewer than two units.
+    """
+    means, scale = _scaled(clusters, weights)
+    variances = np.empty_like(means)
+    for s in range(means.shape[1]):
+        variances[:, s] = (weights * _deviations(clusters, means, scale, s) ** 2).sum(axis=1)
+    return means, variances
+
+
+def _scaled(clusters: Clusters, weights: Floats) -> tuple[Floats, Floats]:
+    """Mean score of each site, and what makes its deviations those of the mean: s^2 / n."""
+    units = weights @ (clusters.counts > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = weights @ clusters.counts
+        means = (weights @ clusters.totals) / n
+        return means, np.where(units > 1, np.sqrt(units / (units - 1)), np.nan) / n
+
+
+def _deviations(clusters: Clusters, means: Floats, scale: Floats, site: int) -> Floats:
+    """By how much each unit moves the mean of a site [draws, units]."""
+    off = clusters.totals[:, site] - means[:, site, None] * clusters.counts[:, site]
+    return np.asarray(scale[:, site, None] * off)
 
 
 def _spreads(off: Floats, variance: Floats, size: float) -> Floats:
     """Deviations in standard errors, in absolute value; NaN where there is no standard error."""
     error, off = np.sqrt(variance), np.abs(off)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(error > _NOTHING * size, off / error, np.inf)
-    ratio = np.where((error <= _NOTHING * size) & (off <= _NOTHING * size), 0.0, ratio)
+        ratio = np.where(error > NOTHING * size, off / error, np.inf)
+    ratio = np.where((error <= NOTHING * size) & (off <= NOTHING * size), 0.0, ratio)
     return np.where(np.isnan(error) | np.isnan(off), np.nan, ratio)
 
 
 def interval_around(
     centre: float, variance: float, centres: Floats, variances: Floats, size: float
-) -> tuple[float, float] | None:
+) -> Interval:
     """95% symmetric bootstrap-t interval (Hall 1988) out of the draws; None where they do not tell.
 
     Args:
@@ -131,9 +153,7 @@ def interval_around(
     return (centre - width, centre + width) if np.isfinite(width) else None
 
 
-def interval(
-    first: Clusters, second: Clusters | None, rng: np.random.Generator
-) -> tuple[float, float] | None:
+def interval(first: Clusters, second: Clusters | None, rng: np.random.Generator) -> Interval:
     """The interval of the difference of two means, or of one mean; None for too few units."""
     kinds = [first] if second is None else [first, second]
     centre = variance = 0.0
@@ -147,12 +167,27 @@ def interval(
     return interval_around(centre, variance, centres, variances, size)
 
 
-def p_value(first: Clusters, second: Clusters, rng: np.random.Generator) -> float | None:
+def within(bounds: tuple[float, float], found: tuple[float, float] | None) -> Interval:
+    """The part of an interval that lies within bounds; None where that is all of them."""
+    if found is None:
+        return None
+    low, high = max(found[0], bounds[0]), min(found[1], bounds[1])
+    return None if (low, high) == bounds else (low, high)
+
+
+def p_value(first: Clusters, second: Clusters | None, rng: np.random.Generator) -> float | None:
     """Two-sided: the share of orders of the kinds in which they differ by as many standard errors.
 
     In standard errors, since a mere difference would take unequal spread in unequal numbers of
     units for one (Janssen 1997). None where a site has fewer than two units of a kind.
+
+    Args:
+        first, second: the units of two kinds; or of pairs their differences, and None: then the
+            order is that within each pair.
+        rng: draws the orders.
     """
+    if second is None:
+        return _p_of_pairs(first, rng)
     joined = Clusters(
         *(
             np.concatenate([getattr(k, name) for k in (first, second)])
@@ -165,7 +200,33 @@ def p_value(first: Clusters, second: Clusters, rng: np.random.Generator) -> floa
         (members,) = np.nonzero(joined.strata == stratum)
         orders[1:, members] = rng.permuted(orders[1:, members], axis=1)
     (a, va), (b, vb) = _moments(joined, orders), _moments(joined, 1 - orders)
-    spreads = _spreads(a - b, va + vb, float(np.abs(joined.totals).max()))
+    return _share_as_far(_spreads(a - b, va + vb, float(np.abs(joined.totals).max())))
+
+
+def _p_of_pairs(pairs: Clusters, rng: np.random.Generator) -> float | None:
+    """Of the signs of the differences, each turned with all that a pair has at other sites."""
+    units, sites = pairs.totals.shape
+    signs = np.ones((PERMUTATIONS + 1, units))
+    signs[1:] = rng.choice((-1.0, 1.0), size=(PERMUTATIONS, units))
+    parts = []
+    step = max(1, AT_ONCE // units)
+    for turned in (signs[i : i + step] for i in range(0, len(signs), step)):
+        held = pairs.counts > 0
+        n, present = pairs.counts.sum(axis=0), held.sum(axis=0)
+        means = turned @ pairs.totals / n
+        deviations = np.zeros_like(turned)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = np.where(present > 1, np.sqrt(present / (present - 1)), np.nan) / n / sites
+        for s in range(sites):
+            off = turned * pairs.totals[:, s] - means[:, s, None] * pairs.counts[:, s]
+            deviations += scale[s] * off
+        parts.append((means.mean(axis=1), (deviations**2).sum(axis=1)))
+    means, variances = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return _share_as_far(_spreads(means, variances, float(np.abs(pairs.totals).max())))
+
+
+def _share_as_far(spreads: Floats) -> float | None:
+    """The share of orders, the first among them, that differ by as much as the first."""
     if np.isnan(spreads[0]):
         return None
     # An order that leaves a site without units counts against a difference.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,32 +17,6 @@ from polycode_plugins import plugins
 from polycode_plugins.commands import main
 from polycode_plugins.errors import PluginError
 from polycode_plugins.runs.gathering import make_metric
-
-Install = Callable[..., None]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put distributions with entry points on the path, as pip would leave them."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-    def put(distribution: str, entries: dict[str, str], modules: dict[str, str] | None = None):
-        for name, source in (modules or {}).items():
-            (tmp_path / f"{name}.py").write_text(source)
-        info = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
-        )
-        text = "".join(
-            f"[polycode_plugins.{kind}]\n" + f"{name} = {target}\n"
-            for kind_name, target in entries.items()
-            for kind, name in [kind_name.split("/")]
-        )
-        (info / "entry_points.txt").write_text(text)
-
-    return put
 
 
 def test_built_ins_are_declared_like_everybody_else():
@@ -94,26 +67,6 @@ def test_a_broken_plugin_says_its_distribution_cause_and_remedy(install):
         plugins.load("metrics", "needs")
 
 
-@pytest.mark.slow
-def test_broken_plugins_take_nothing_down(install):
-    install("a-missing", {"metrics/a-missing": "a_missing:M"}, {"a_missing": "import nowhere_x"})
-    install("b-syntax", {"metrics/b-syntax": "b_syntax:M"}, {"b_syntax": "def ("})
-    install("c-exits", {"metrics/c-exits": "c_exits:M"}, {"c_exits": "import os; os._exit(3)"})
-    install("d-attribute", {"metrics/d-attribute": "d_attribute:M"}, {"d_attribute": "print('hi')"})
-    install("e-absent", {"metrics/e-absent": "e_absent:M"})
-    install(
-        "f-works", {"metrics/f-works": "f_works:M"}, {"f_works": "print('noise')\nclass M: ..."}
-    )
-    found = plugins.find("metrics")
-    broken = {name: why for (_, name), why in plugins.broken(found).items()}
-    assert set(broken) == {"a-missing", "b-syntax", "c-exits", "d-attribute", "e-absent"}
-    assert "nowhere_x" in broken["a-missing"]
-    assert "SyntaxError" in broken["b-syntax"]
-    assert "ends the process (status 3)" in broken["c-exits"]
-    assert "AttributeError" in broken["d-attribute"]
-    assert "reinstall" in broken["e-absent"]
-
-
 def test_a_built_in_keeps_its_name(install):
     install("usurper", {"metrics/spectrum": "usurper:M"}, {"usurper": "class M: ..."})
     assert plugins.get("metrics", "spectrum").distribution == "polycode-plugins"
@@ -149,7 +102,13 @@ def test_metadata_without_a_name_or_with_odd_text_is_listed_not_fatal(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "text", [b"\xff\xfe", b"[polycode_plugins.metrics]\nno target\n", b"no section = x:y\n[a\n"]
+    "text",
+    [
+        b"\xff\xfe",
+        b"[polycode_plugins.metrics]\nno target\n",
+        b"no section = x:y\n[a\n",
+        b"<<<<<<< HEAD\n[polycode_plugins.metrics]\na = b:C\n=======\n>>>>>>> other\n",
+    ],
 )
 def test_unreadable_metadata_takes_nothing_down_and_is_said(text, tmp_path, monkeypatch, capsys):
     info = tmp_path / "damaged-1.0.dist-info"
@@ -157,9 +116,14 @@ def test_unreadable_metadata_takes_nothing_down_and_is_said(text, tmp_path, monk
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: damaged\nVersion: 1.0\n")
     (info / "entry_points.txt").write_bytes(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert plugins.get("metrics", "spectrum").distribution == "polycode-plugins"
-    assert plugins.load("metrics", "spectrum").__name__ == "Spectrum"
-    assert plugins.load_case(plugins.get("metrics", "spectrum")) is not None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert plugins.get("metrics", "spectrum").distribution == "polycode-plugins"
+        assert plugins.load("metrics", "spectrum").__name__ == "Spectrum"
+        assert plugins.load_case(plugins.get("metrics", "spectrum")) is not None
+    assert bool(plugins.unreadable()) == any(
+        "damaged-1.0.dist-info was passed over" in str(one.message) for one in said
+    )
     assert set(plugins.unreadable()) <= {"damaged-1.0.dist-info"}
     assert main.main(["plugins", "--no-import"]) == 0
     printed, said = capsys.readouterr()
@@ -212,7 +176,7 @@ def test_a_class_has_the_name_of_its_entry_point(install):
     with pytest.raises(PluginError, match=r"'rarity' of renamed.*'other'.*have to be equal"):
         plugins.load("metrics", "rarity")
     found = plugins.get("metrics", "rarity")
-    assert "have to be equal" in plugins.broken([found])["renamed", "rarity"]
+    assert "have to be equal" in plugins.broken([found])["metrics", "renamed", "rarity"]
 
 
 def test_a_saved_analysis_finds_the_metric_it_was_made_with(install, tmp_path):
@@ -226,3 +190,19 @@ def test_a_saved_analysis_finds_the_metric_it_was_made_with(install, tmp_path):
         made.save(tmp_path / "run")
         (metric,) = pc.Analysis.load(tmp_path / "run").statistics.metrics
         assert type(metric) is kind
+
+
+def test_metadata_that_an_earlier_version_left_behind_is_no_clash(tmp_path, monkeypatch):
+    """Of two versions the one that is imported, by the order of the path, counts."""
+    for version in ("1.0", "2.0"):
+        info = tmp_path / version / f"stale-{version}.dist-info"
+        info.mkdir(parents=True)
+        text = f"Metadata-Version: 2.1\nName: stale\nVersion: {version}\n"
+        (info / "METADATA").write_text(text)
+        target = f"gone_{version[0]}:M"
+        (info / "entry_points.txt").write_text(f"[polycode_plugins.metrics]\nstale = {target}\n")
+        monkeypatch.syspath_prepend(str(tmp_path / version))
+    found = plugins.get("metrics", "stale")
+    assert (found.version, found.standing) == ("2.0", "active")
+    with pytest.raises(PluginError, match=r"ModuleNotFoundError.*reinstall or update it.*stale"):
+        plugins.load("metrics", "stale")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.explainers.comparison.resampling import (
+from polycode_plugins.explainers.comparison.statistics.resampling import (
     AT_ONCE,
     Floats,
     bootstrap_weights,

@@ -1,0 +1,1 @@
+"""How a command line is read: parsers whose help and mistakes help, settings from a file."""

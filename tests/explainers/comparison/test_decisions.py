@@ -1,0 +1,67 @@
+"""Basis or distribution: what the controls decide, on networks whose answer is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from functools import cache
+
+import pytest
+from places import ROOT
+
+from polycode_plugins.explainers.comparison.answer import answers
+from polycode_plugins.explainers.comparison.contrasts import Contrast
+from polycode_plugins.explainers.comparison.decisions import belongs, sentence
+
+
+@cache
+def benchmark():
+    path = ROOT / "benchmarks" / "basis_or_distribution.py"
+    spec = importlib.util.spec_from_file_location("basis_or_distribution", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def contrast(low, high, overlap=0.8, disagreement=None):
+    n, middle = (9, 9), (low + high) / 2
+    return Contrast(
+        "", "neuron", "rotated", "correlation", n, (0, 0), (0.5, 0.5), middle, (low, high), 0.01,
+        overlap=overlap, disagreement=disagreement,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.02, 0.2, "basis"),
+        (-0.02, 0.2, "undecided"),
+        (-0.02, 0.03, "distribution"),
+        (0.01, 0.03, "distribution"),  # told from 0, and as good as nothing
+        (-0.03, 0.051, "undecided"),
+        (-0.2, -0.02, "opposite"),
+    ],
+)
+def test_what_is_said_goes_by_the_interval_and_by_what_is_negligible(low, high, said):
+    made = contrast(low, high)
+    assert belongs(made, "rotated") == belongs(made, "matched") == said
+    apart = dataclasses.replace(made, overlap=0.1)
+    assert belongs(apart, "matched") == belongs(apart, "covariance") == "incomparable"
+    assert belongs(apart, "rotated") == said  # its distribution is what the basis makes of it
+    assert belongs(dataclasses.replace(made, disagreement=0.01), "rotated") == "by site"
+    assert belongs(dataclasses.replace(made, disagreement=0.2), "rotated") == said
+    assert belongs(dataclasses.replace(made, interval=None), "rotated") == "undecided"
+
+
+@pytest.mark.slow
+def test_a_basis_that_matters_is_told_from_one_that_does_not():
+    said = {
+        strength: benchmark().compared("rotated", strength, 3, nonlinear=True)
+        for strength in (0.0, 0.6)
+    }
+    (*_, none), (*_, real) = (said[s].decisions() for s in (0.0, 0.6))
+    assert none.belongs in ("undecided", "distribution")
+    assert real.belongs == "basis"
+    assert real.contrast.pairs == 40
+    assert "explainability belongs to the basis" in sentence(said[0.6], "rotated", "correlation")
+    assert any("rotated neurons" in line for line in answers(said[0.6]))
