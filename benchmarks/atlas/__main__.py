@@ -121,7 +121,8 @@ def write_page(networks: list[Network], options: Any) -> None:
     for name in KEPT:
         if (options.out / f"{name}.csv").is_file():
             tables[name] = read_table(options.out / f"{name}.csv")
-    verdicts = judge(claims.claims(networks), tables)
+    shown = [n for n in networks if (tables["sites"]["network"] == n.name).any()]
+    verdicts = judge(claims.claims(shown), tables)
     rows = [verdict.row() for verdict in verdicts]
     write_text(options.out / "verdicts.json", json.dumps(rows, indent=1))
     pictures = figures.draw(tables, networks, options.write / "images")

@@ -213,6 +213,7 @@ def _controls(tables: Tables, shown: Sequence[Network]) -> Any:
                    color=drawing.COLOURS[number])  # fmt: skip
     bases.axhline(1, color=drawing.INK, ls="--", lw=0.7)
     bases.set_yscale("log")
+    bases.set_ylim(bottom=0.25)  # room for the legend
     plain_log(bases)
     bases.set_xlabel("relative depth")
     bases.set_ylabel("kurtosis: neurons / rotated")

@@ -79,7 +79,11 @@ def markdown(
     shown = [n for n in networks if (sites["network"] == n.name).any()]
     ceiling = sites["ceiling"].max() if "ceiling" in sites else math.nan
     lines = [INTRODUCTION, *how_made(tables["runs"], shown), ""]
-    if left_out := [n.title for n in networks if n not in shown]:
+    left_out = [n.title for n in networks if n not in shown]
+    for network in shown:
+        kinds = set(sites.loc[sites["network"] == network.name, "kind"])
+        left_out += [f"{s.kind} of {network.title}" for s in network.streams if s.kind not in kinds]
+    if left_out:
         lines += [f"Not measured for this page: {', '.join(left_out)}.", ""]
     lines += shown_pictures(pictures[:3])
     found = findings(sites, shown)
@@ -225,15 +229,15 @@ def _range(values: pd.Series) -> str:
 
 def first_numbers(earlier: pd.DataFrame) -> list[str]:
     """Beside the numbers of an earlier measurement, at its number of windows."""
-    agree = int(earlier["agrees"].sum())
+    agree, known = int(earlier["agrees"].sum()), int(earlier["exponent_low"].notna().sum())
     samples = int(earlier["samples"].iloc[0])
     lines = [
         "## At 110 windows",
         "",
         "SmolLM2's residual stream was measured before, at 110 windows (5,977 tokens) of a "
         f"similar collection of texts. At 110 windows of these ({samples:,} tokens) the intervals "
-        f"of the exponent have values in common at {agree} of {len(earlier)} blocks. The tokens "
-        "differ, and with them which rows rule.",
+        f"of the exponent have values in common at {agree} of the {known} blocks that have one now. "
+        "The tokens differ, and with them which rows rule.",
         "",
         "| block | exponent then | exponent now | participation ratio then, now | first direction "
         "then, now | action / variance then, now |",
