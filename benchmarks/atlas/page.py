@@ -236,8 +236,8 @@ def first_numbers(earlier: pd.DataFrame) -> list[str]:
         "",
         "SmolLM2's residual stream was measured before, at 110 windows (5,977 tokens) of a "
         f"similar collection of texts. At 110 windows of these ({samples:,} tokens) the intervals "
-        f"of the exponent have values in common at {agree} of the {known} blocks that have one now. "
-        "The tokens differ, and with them which rows rule.",
+        f"of the exponent have values in common at {agree} of the {known} blocks that have one "
+        "now. The tokens differ, and with them which rows rule.",
         "",
         "| block | exponent then | exponent now | participation ratio then, now | first direction "
         "then, now | action / variance then, now |",
