@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-vllm test-saes real test-real clean
+.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-vllm test-saes real test-real atlas clean
 
 # What was installed for development has all that the demo needs.
 DEMO   := $(if $(wildcard $(STAMP)),$(STAMP),$(VENV)/.installed-demo)
@@ -76,6 +76,10 @@ real: $(STAMP)
 test-real: $(STAMP)
 	-$(BIN)/python scripts/real_networks.py
 	$(BIN)/python -m pytest -m real -rs tests/real
+
+# docs/atlas.md, of every network that make real got; about an hour on two cores, and it goes on.
+atlas: $(STAMP)
+	$(BIN)/python -m benchmarks.atlas
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -42,6 +42,15 @@ def add(commands: Any) -> None:
         help="a setting that differs from the scale's; for one figure; may be repeated",
     )
     reproduce.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a name, folder or GGUF file in place of the scale's model, for figures of language "
+        "models; the same as --set model=MODEL, for all figures named",
+    )
+    reproduce.add_argument(
+        "--text", metavar="SOURCE", help="the texts that the model reads; as --set texts=SOURCE"
+    )
+    reproduce.add_argument(
         "--out", type=Path, default=Path("out/reproduce"), help="default: %(default)s"
     )
     reproduce.add_argument("--fresh", action="store_true", help="compute again what is there")
@@ -64,6 +73,8 @@ def _run(options: argparse.Namespace) -> int:
     changes = assignments(options.set, "--set")
     if changes and len(names) > 1:
         raise DataError("--set changes the settings of one figure; name one")
+    asked = {"model": options.model, "texts": options.text}
+    changes |= {name: value for name, value in asked.items() if value is not None}
     made, failed = [], []
     for number, name in enumerate(names, 1):
         say(f"[{number}/{len(names)}] {name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,20 @@ def places(table: pd.DataFrame) -> dict[int, float]:
     """Depth to its place from 0 to 1, for colours."""
     depths: Sequence[int] = sorted(table["depth"].unique())
     return {depth: i / max(len(depths) - 1, 1) for i, depth in enumerate(depths)}
+
+
+def layer_numbers(table: pd.DataFrame) -> dict[int, int]:
+    """Depth to the number of its layer, from 1.
+
+    That is the first number in the name of the site (blocks.4 is the fifth layer), so that a choice
+    of layers keeps its numbers; the place among the sites where names do not number them apart.
+    """
+    sites = table.drop_duplicates("depth").set_index("depth")["site"].sort_index()
+    found = [re.search(r"\d+", str(site)) for site in sites]
+    numbers = [int(one.group()) for one in found if one is not None]
+    apart = len(set(numbers)) == len(sites)
+    shown = [n + 1 for n in numbers] if apart else [int(depth) + 1 for depth in sites.index]
+    return dict(zip((int(depth) for depth in sites.index), shown, strict=True))
 
 
 def plain_log(ax: Axes) -> None:

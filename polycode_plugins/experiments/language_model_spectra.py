@@ -14,7 +14,7 @@ import polycode_plugins as pc
 from polycode_plugins.data import text_documents
 from polycode_plugins.errors import DataError
 from polycode_plugins.experiments.base import Experiment, parts, read_table
-from polycode_plugins.experiments.by_depth import depth_share, places, spectrum_rows
+from polycode_plugins.experiments.by_depth import depth_share, layer_numbers, places, spectrum_rows
 from polycode_plugins.experiments.claims import (
     Claim,
     Effect,
@@ -134,6 +134,12 @@ def _paths(
     Also the tokens and projections of the first text.
     """
     generator = np.random.default_rng((seed, 1))
+    tokenizer = getattr(adapter, "tokenizer", None)
+    if tokenizer is None:
+        raise DataError(
+            "trajectories run over the tokens of a text, and this model has no tokenizer; name a "
+            "language model, or a folder with its tokenizer"
+        )
     options = pc.DataOptions(batch_size=1, context=settings.context)
     paths: list[dict[str, Any]] = []
     tokens: list[dict[str, Any]] = []
@@ -148,7 +154,7 @@ def _paths(
         if document == last or int(batch.mask.sum()) < settings.shortest:
             continue  # the later windows of a text are no texts of their own
         ids = batch.inputs["input_ids"][batch.mask].tolist()
-        words = [str(adapter.model.tokenizer.decode([i])) for i in ids]
+        words = [str(tokenizer.decode([i])) for i in ids]
         order = generator.permutation(len(words))
         for depth, (site, activations) in enumerate(seen.items()):
             path = activations.matrix().double().cpu().numpy()
@@ -198,17 +204,18 @@ def figure(numbers: Numbers) -> Figure:
 
     from polycode_plugins.experiments import drawing
 
-    layers = numbers["layers"]
+    shown = numbers["layers"]
+    numbering = layer_numbers(shown)
     made = Figure(figsize=(drawing.TWO, 5.0), layout="constrained")
     grid: Any = made.subfigures(2, 1, height_ratios=(1, 1))
     spectra, exponents, smooth = grid[0].subplots(1, 3)
-    at = places(layers)
+    at = places(shown)
     for depth, rows in numbers["spectra"].groupby("depth"):
         number = int(str(depth))
         ends = number in (min(at), max(at))
         colour = drawing.shade(at[number])
         spectra.plot(rows["rank"], rows["eigenvalue"], color=colour, lw=1,
-                     label=f"layer {number + 1}" if ends else None)  # fmt: skip
+                     label=f"layer {numbering[number]}" if ends else None)  # fmt: skip
         spectra.plot(rows["rank"], rows["line"], "--", color=drawing.INK, lw=0.6)
     spectra.plot([], [], "--", color=drawing.INK, lw=0.6, label="Huber fit")
     spectra.set_xscale("log")
@@ -222,7 +229,7 @@ def figure(numbers: Numbers) -> Figure:
         ("exponent", "o-", "corrected", drawing.COLOURS[0]),
         ("huber", "s:", "Huber", drawing.COLOURS[1]),
     ):
-        _band(exponents, layers, column, mark, name, colour)
+        _band(exponents, shown, column, mark, name, colour)
     exponents.axhline(1, color=drawing.INK, ls="--", lw=0.7)
     exponents.set_ylim(bottom=0)
     exponents.set_ylabel("exponent (−α)")
@@ -252,20 +259,21 @@ def _band(ax: Axes, table: pd.DataFrame, column: str, mark: str, name: str, colo
     """Mean by depth, and the range of its 95% interval."""
     summary = table.groupby("depth")[column].agg(["mean", "std", "size"])
     half = 1.96 * summary["std"] / np.sqrt(summary["size"])
-    ax.fill_between(summary.index + 1, summary["mean"] - half, summary["mean"] + half,
+    x = summary.index.map(layer_numbers(table))
+    ax.fill_between(x, summary["mean"] - half, summary["mean"] + half,
                     color=colour, alpha=0.2, lw=0)  # fmt: skip
-    ax.plot(summary.index + 1, summary["mean"], mark, color=colour, label=name)
+    ax.plot(x, summary["mean"], mark, color=colour, label=name)
 
 
 def _draw_tokens(ax: Axes, table: pd.DataFrame, at: dict[int, float]) -> None:
     """The smallest-action projection over a text, for the first, middle and last layer."""
     from polycode_plugins.experiments import drawing
 
-    depths = sorted(at)
+    depths, numbering = sorted(at), layer_numbers(table)
     for depth in sorted({depths[0], depths[len(depths) // 2], depths[-1]}):
         rows = table[table["depth"] == depth]
         ax.plot(rows["position"], rows["projection"], ".-", color=drawing.shade(at[depth]), lw=1,
-                label=f"layer {depth + 1}")  # fmt: skip
+                label=f"layer {numbering[depth]}")  # fmt: skip
     rows = table[table["depth"] == depths[-1]]
     # Written out, since a line break would not be seen and other scripts are not in the font.
     words = [str(w).encode("unicode_escape").decode() for w in rows["token"]]
@@ -324,7 +332,7 @@ CLAIMS = (
 
 EXPERIMENT = Experiment(
     name="language-model-spectra",
-    title="Spectra and smallest-action trajectories of a GPT-2",
+    title="Spectra and smallest-action trajectories of a language model",
     source="Marshall & Kirchner 2024, figure 6",
     settings={
         "smoke": Settings(documents=120, groups=2, followed=3, projections=50, shortest=20),
@@ -337,9 +345,9 @@ EXPERIMENT = Experiment(
     figure=figure,
     claims=CLAIMS,
     remarks=(
-        "The laptop scale reads the embedded tiny GPT-2 (6 layers, width 128) on the docstrings it "
-        "was trained on and others: it shows that the pipeline works, not what GPT-2 XL does. The "
-        "paper's layers and texts are not stated.",
+        "Unless a model is named, the laptop scale reads the embedded tiny GPT-2 (6 layers, width "
+        "128) on the docstrings it was trained on and others: it shows that the pipeline works, "
+        "not what GPT-2 XL does. The paper's layers and texts are not stated.",
         "Groups of texts repeat the measurement; bands are 95% intervals over groups (b) or texts "
         "(c). Special tokens and padding are left out.",
         "The smallest action of 1000 one-dimensional projections is also that of a direction of "

@@ -12,7 +12,7 @@ import numpy as np
 
 import polycode_plugins as pc
 from polycode_plugins.experiments.base import Experiment
-from polycode_plugins.experiments.by_depth import places
+from polycode_plugins.experiments.by_depth import layer_numbers, places
 from polycode_plugins.experiments.claims import (
     CannotJudge,
     Claim,
@@ -111,6 +111,7 @@ def figure(numbers: Numbers) -> Figure:
     made, axes = drawing.panels(3, height=2.6)
     by_layer, spread, smooth = axes[0]
     known = units[units["weights"] == "trained"]
+    number = layer_numbers(known)
     for i, kind in enumerate(("neuron", "projection")):
         colour = drawing.COLOURS[i]
         for weights, column, line in (
@@ -123,7 +124,7 @@ def figure(numbers: Numbers) -> Figure:
             mean = rows.groupby("depth")[column].mean()
             marked = line == "-"
             by_layer.plot(
-                mean.index + 1, mean, f"{drawing.MARKERS[i] if marked else ''}{line}",
+                mean.index.map(number), mean, f"{drawing.MARKERS[i] if marked else ''}{line}",
                 color=colour, lw=1.3 if marked else 1, label=f"{kind}s" if marked else None,
             )  # fmt: skip
         scores = known[known["kind"] == kind]["correlation"].dropna()
@@ -167,11 +168,12 @@ def figure(numbers: Numbers) -> Figure:
 
 def _name_ends(ax: Axes, numbers: Numbers) -> None:
     """Say which of the points are the first and the last layer."""
-    units, layers = numbers["units"], numbers["layers"].set_index("depth")
+    units, smooth = numbers["units"], numbers["layers"].set_index("depth")
     known = units[(units["weights"] == "trained") & (units["kind"] == "projection")]
+    number = layer_numbers(known)
     means = known.groupby("depth")["correlation"].mean()
     for depth in (means.index.min(), means.index.max()):
-        ax.annotate(f"layer {depth + 1}", (layers["von_neumann_ratio"][depth], means[depth]),
+        ax.annotate(f"layer {number[depth]}", (smooth["von_neumann_ratio"][depth], means[depth]),
                     xytext=(0, -9), textcoords="offset points", fontsize=6,
                     ha="center")  # fmt: skip
     ax.margins(0.14)
@@ -322,10 +324,11 @@ EXPERIMENT = Experiment(
     figure=figure,
     claims=CLAIMS,
     remarks=(
-        "The laptop scale reads the embedded tiny GPT-2 and explains without a language model: an "
-        "explanation is a list of tokens with their levels, and is simulated by looking tokens up. "
-        "Scores therefore do not compare with published ones of GPT-4, and layers that depend on "
-        "the token alone, which are the least smooth, are the easiest for it.",
+        "The laptop scale explains without a language model (and reads the embedded tiny GPT-2, "
+        "unless another is named): an explanation is a list of tokens with their levels, and is "
+        "simulated by looking tokens up. Scores therefore do not compare with published ones of "
+        "GPT-4, and layers that depend on the token alone, which are the least smooth, are the "
+        "easiest for it.",
         "As published: the ten texts of the highest maximum, of which even ranks explain and odd "
         "ranks score, with signed projections. Dotted in a: another unit's explanation; dashed: "
         "the model with the entries of each weight matrix in random order.",

@@ -64,3 +64,14 @@ def test_a_spectrum_is_thinned_for_drawing():
     assert ranks[-1] == 5000
     assert len(ranks) <= 60
     assert by_depth.shown_ranks(7).tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_layers_have_the_numbers_of_their_sites():
+    def numbers(*sites: str) -> dict[int, int]:
+        rows = [{"depth": depth, "site": site} for depth, site in enumerate(sites)]
+        return by_depth.layer_numbers(pd.DataFrame(rows + rows))
+
+    assert numbers("blocks.0.mlp", "blocks.5.mlp", "blocks.10.mlp") == {0: 1, 1: 6, 2: 11}
+    assert numbers("embed", "body") == {0: 1, 1: 2}  # no numbers
+    assert numbers("blocks.3.a", "blocks.3.b") == {0: 1, 1: 2}  # one number for two sites
+    assert numbers("embed", "blocks.0") == {0: 1, 1: 2}
