@@ -59,7 +59,10 @@ class Monitor:
         log: called with (numbers, step) after each measurement.
         adapter: the adapter's name; by default the one that claims the model.
         seed: of everything that draws.
-        batch_size, context, limit, include_special: as for `pc.analyze`.
+        batch_size: as for `pc.analyze`.
+        context: as for `pc.analyze`.
+        limit: as for `pc.analyze`.
+        include_special: as for `pc.analyze`.
         options: passed to the adapter (`tokenizer=`, `axes=`, ...).
 
     Raises:

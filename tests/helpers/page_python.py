@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from places import ROOT
@@ -18,5 +20,8 @@ def run(page: str, names: dict[str, Any]) -> dict[str, Any]:
     """Run the Python of a page, block after block, as it stands but for the model's name."""
     for source in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL):
         source = source.replace('"gpt2"', repr(str(embedded_model())))
-        exec(compile(source, page, "exec", dont_inherit=True), names)
+        # A file of its own: nnsight, once imported, reads the source around a backward pass.
+        file = Path(tempfile.mkdtemp()) / f"{Path(page).stem}.py"
+        file.write_text(source, encoding="utf-8")
+        exec(compile(source, str(file), "exec", dont_inherit=True), names)
     return names

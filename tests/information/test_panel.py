@@ -52,7 +52,7 @@ def test_five_by_five_sparse_gaussian_by_every_estimator() -> None:
     assert found.interval[0] < truth < found.interval[1]
     assert found.spread == max(found.estimates.values()) - min(found.estimates.values())
     # The neighbours fail in ten dimensions, and that is said.
-    assert any("disagree" in w and "ksg" in w for w in found.warnings)
+    assert any("disagree" in w and "KSG" in w for w in found.warnings)
 
 
 def test_learning_curves_are_kept() -> None:

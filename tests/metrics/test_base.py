@@ -154,7 +154,7 @@ def test_what_could_not_be_read_again_is_refused_before_the_work(metric, error, 
     ],
 )
 def test_a_refused_setting_lists_the_choices(kind, settings, said):
-    with pytest.raises(pc.StateError, match=said):
+    with pytest.raises(pc.PolycodeError, match=said):
         kind.from_options(settings)
 
 

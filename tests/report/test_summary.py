@@ -40,6 +40,7 @@ class Analysis:
         held = {f"layer.{i}": {"planted": r} for i, r in enumerate(results)}
         self.warnings = all_warnings(["planted"], held)
         sites = [pc.Site(name, i) for i, name in enumerate(held)]
+        self.run = {}
         self.views = [View("m", "planted", Metric(), sites, list(results))]
 
 

@@ -30,7 +30,7 @@ def test_narrow_sites_are_left_out_of_the_default_and_named(tmp_path: Path) -> N
         assert "1 site left out, too narrow" in repr(analysis)
         said = str(analysis.warnings[-1])
         assert said.startswith("At 2: left out of the default choice")
-        assert doubts(analysis.warnings)
+        assert doubts(analysis.warnings, {})
     for named in ("2", ["0", "2"], "**", "*"):
         with pytest.raises(pc.DataError, match=r"site '2' can have no result.*'!2'"):
             pc.analyze(classifier(), loader, ["spectrum"], named)
