@@ -172,6 +172,7 @@ def test_every_site_of_a_bridge(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif("bridge" not in KINDS, reason="no TransformerBridge")
+@pytest.mark.skipif("hooked" in KINDS, reason="3.9's T5 does not run with transformers 5")
 def test_a_translator_is_refused_by_every_way(tmp_path: Path) -> None:
     config = transformers.T5Config(
         d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=4, vocab_size=VOCABULARY,
