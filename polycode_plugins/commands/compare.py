@@ -168,7 +168,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--protocol",
         default="openai",
-        help="openai, marshall-kirchner, quantiles or fair (default: %(default)s)",
+        help="openai, marshall-kirchner or fair (default: %(default)s)",
     )
     group.add_argument(
         "--signs",

@@ -35,7 +35,6 @@ from polycode_plugins.explainers.records.protocols import (
     FAIR,
     MARSHALL_KIRCHNER,
     OPENAI,
-    QUANTILES,
     Protocol,
 )
 from polycode_plugins.explainers.scoring.evaluation import Evaluation, Scoring, evaluate
@@ -55,7 +54,6 @@ __all__ = [
     "FAIR",
     "MARSHALL_KIRCHNER",
     "OPENAI",
-    "QUANTILES",
     "ComparedUnit",
     "Comparison",
     "Cost",

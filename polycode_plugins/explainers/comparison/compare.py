@@ -14,13 +14,15 @@ from polycode_plugins import plugins
 from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
-from polycode_plugins.explainers.base import Explainer
+from polycode_plugins.explainers.base import Explainer, UnitRecords
 from polycode_plugins.explainers.comparison.files import locked, refuse_finished, write
 from polycode_plugins.explainers.comparison.outcome import RANDOM, TRAINED, ComparedUnit, Comparison
 from polycode_plugins.explainers.comparison.spending import spending, spent_by
+from polycode_plugins.explainers.costs import Spent
 from polycode_plugins.explainers.records.gathering import check_kinds, fewer, gather
 from polycode_plugins.explainers.records.one_pass import Signs
 from polycode_plugins.explainers.records.protocols import Protocol, protocol_named
+from polycode_plugins.explainers.records.unit_records import Shape
 from polycode_plugins.explainers.scoring.evaluation import Scoring, evaluate
 from polycode_plugins.explainers.scoring.judging import SimulatingJudge
 from polycode_plugins.explainers.units.base import Units
@@ -74,8 +76,9 @@ def compare(
             see `explainers.covariance_directions`; two of one kind are two comparisons. "rotated"
             and "matched" units belong to one neuron each and are compared with it.
         explainer: the name of a plugin or an Explainer.
-        protocol: "openai" (5 top texts explain; 5 top and 5 random ones score) or
-            "marshall-kirchner" (the 10 top texts, even ranks explain, odd ones score).
+        protocol: "openai" (5 top texts explain; 5 top and 5 random ones score),
+            "marshall-kirchner" (the 10 top texts, even ranks explain, odd ones score), or "fair"
+            (OpenAI's, and 5 texts by quantile in each split and 5 hard negatives to score on).
         n_units: of each kind at each site; or the numbers of the neurons or features. Kinds are
             compared with as many units each, so with neurons or components no kind has more than
             the site has neurons; of directions and features so many are drawn.
@@ -123,7 +126,7 @@ def compare(
             held.enter_context(locked(folder))
         source = load(model, adapter, **of_adapter)
         described = identified(source.describe(), source.model)
-        simulates = scoring.simulator_of(made)
+        asked = replace(scoring, simulator=scoring.simulator_of(made))
         found: list[ComparedUnit] = []
         directions: dict[tuple[str, str, str], Units] = {}
         warnings: list[str] = []
@@ -150,40 +153,23 @@ def compare(
             total = sum(len(at.records) for at in gathered)
             with bar("explaining", "unit", total, progress) as shown:
                 for depth, at in enumerate(gathered):
-                    evaluations = evaluate(
-                        [records for records, _ in at.records],
-                        made,
-                        replace(scoring, simulator=simulates),
-                        seed=seed,
-                    )
-                    found += [
-                        ComparedUnit(depth, weights, evaluation, shape)
-                        for evaluation, (_, shape) in zip(evaluations, at.records, strict=True)
-                    ]
+                    found += scored(at.records, depth, made, asked, seed=seed, weights=weights)
                     directions |= {(at.site.name, g.kind, weights): g for g in at.units}
                     shown.update(len(at.records))
-        run = {
-            **environment(),
-            "command": command,
-            "model": described,
-            "data": _described(texts),
-            "rows": rows.to_json(),
-            "seed": seed,
-            "options": reading.lasting(),
-            "protocol": asdict(chosen),
-            "signs": signs,
-            "calibration": scoring.calibrate,
-            "explainer": made.describe(),
-            "simulator": simulates.describe(),
-            "explanations": scoring.explanations,
-            "judge": (made.judge() or SimulatingJudge(simulates)).describe()
-            if scoring.judge
-            else None,
-        }
-        warnings += [warning for warning in made.warnings() if warning not in warnings]
-        run |= {"warnings": warnings} if warnings else {}
-        spent = spending(made, before)
-        run |= {"spent": spent} if spent is not None else {}
+        run = run_record(
+            made,
+            asked,
+            before,
+            warnings,
+            command=command,
+            model=described,
+            data=_described(texts),
+            rows=rows.to_json(),
+            seed=seed,
+            options=reading.lasting(),
+            protocol=asdict(chosen),
+            signs=signs,
+        )
         comparison = Comparison(tuple(found), run, directions)
         if folder is not None:
             write(comparison, folder)
@@ -192,6 +178,48 @@ def compare(
         held.close()
         if made is not explainer:
             made.close()
+
+
+def scored(
+    units: Sequence[tuple[UnitRecords, Shape]],
+    depth: int,
+    explainer: Explainer,
+    scoring: Scoring,
+    *,
+    seed: int,
+    weights: str = TRAINED,
+) -> list[ComparedUnit]:
+    """The units of one site, explained and scored by `scoring`, whose simulator is made."""
+    evaluations = evaluate([records for records, _ in units], explainer, scoring, seed=seed)
+    return [
+        ComparedUnit(depth, weights, evaluation, shape)
+        for evaluation, (_, shape) in zip(evaluations, units, strict=True)
+    ]
+
+
+def run_record(
+    explainer: Explainer,
+    scoring: Scoring,
+    before: Spent | None,
+    warnings: Sequence[str],
+    **about: Any,
+) -> dict[str, Any]:
+    """What is written of a comparison: what it is `about`, who was asked, how, and what it cost."""
+    simulator = scoring.simulator_of(explainer)
+    judge = (explainer.judge() or SimulatingJudge(simulator)) if scoring.judge else None
+    told = [*warnings, *(w for w in explainer.warnings() if w not in warnings)]
+    spent = spending(explainer, before)
+    return {
+        **environment(),
+        **about,
+        "calibration": scoring.calibrate,
+        "explainer": explainer.describe(),
+        "simulator": simulator.describe(),
+        "explanations": scoring.explanations,
+        "judge": judge.describe() if judge is not None else None,
+        **({"warnings": told} if told else {}),
+        **({"spent": spent} if spent is not None else {}),
+    }
 
 
 def make_explainer(

@@ -14,16 +14,15 @@ from typing import Any
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.base import Explainer, UnitRecords
-from polycode_plugins.explainers.comparison.compare import make_explainer
+from polycode_plugins.explainers.comparison.compare import make_explainer, run_record, scored
 from polycode_plugins.explainers.comparison.files import locked, refuse_finished, write
-from polycode_plugins.explainers.comparison.outcome import TRAINED, ComparedUnit, Comparison
-from polycode_plugins.explainers.comparison.spending import spending, spent_by
+from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
+from polycode_plugins.explainers.comparison.spending import spent_by
 from polycode_plugins.explainers.records.openai_records import KIND, read_neuron
 from polycode_plugins.explainers.records.protocols import Protocol, protocol_named
 from polycode_plugins.explainers.records.unit_records import Shape
-from polycode_plugins.explainers.scoring.evaluation import Scoring, evaluate
-from polycode_plugins.explainers.scoring.judging import SimulatingJudge
-from polycode_plugins.files.provenance import Rows, environment
+from polycode_plugins.explainers.scoring.evaluation import Scoring
+from polycode_plugins.files.provenance import Rows
 
 Paths = str | Path | Sequence[str | Path]
 _NAMED = 3  # files that a sentence names
@@ -75,39 +74,24 @@ def compare_records(
         if folder is not None:
             held.enter_context(locked(folder))
         sites, digest, warnings = _read(groups, chosen)
-        simulates = scoring.simulator or made.simulator()
+        asked = replace(scoring, simulator=scoring.simulator_of(made))
         found: list[ComparedUnit] = []
         for depth, units in enumerate(sites.values()):
-            evaluations = evaluate(
-                [records for records, _ in units],
-                made,
-                replace(scoring, simulator=simulates),
-                seed=seed,
-            )
-            found += [
-                ComparedUnit(depth, TRAINED, evaluation, shape)
-                for evaluation, (_, shape) in zip(evaluations, units, strict=True)
-            ]
-        warnings += [warning for warning in made.warnings() if warning not in warnings]
-        judge = made.judge() or SimulatingJudge(simulates)
-        spent = spending(made, before)
-        run = {
-            **environment(),
-            "command": command,
-            "model": {"adapter": "neuron-records", "type": "NeuronRecord"},
-            "data": digest,
-            "rows": Rows().to_json(),
-            "seed": seed,
-            "options": {},
-            "protocol": asdict(chosen),
-            "signs": "positive",
-            "calibration": scoring.calibrate,
-            "explainer": made.describe(),
-            "simulator": simulates.describe(),
-            "judge": judge.describe() if scoring.judge else None,
-            **({"warnings": warnings} if warnings else {}),
-            **({"spent": spent} if spent is not None else {}),
-        }
+            found += scored(units, depth, made, asked, seed=seed)
+        run = run_record(
+            made,
+            asked,
+            before,
+            warnings,
+            command=command,
+            model={"adapter": "neuron-records", "type": "NeuronRecord"},
+            data=digest,
+            rows=Rows().to_json(),
+            seed=seed,
+            options={},
+            protocol=asdict(chosen),
+            signs="positive",
+        )
         comparison = Comparison(tuple(found), run)
         if folder is not None:
             write(comparison, folder)

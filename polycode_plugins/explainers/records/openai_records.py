@@ -34,7 +34,7 @@ def read_neuron_records(path: str | Path, protocol: str | Protocol = "openai") -
     most positive, the random ones or those by quantile, counts where it comes first. Where the file
     has fewer texts than the protocol takes, as older ones have, the splits are smaller;
     `UnitRecords.notes` say what was left out and what is missing. Samples by quantile are read by a
-    protocol that takes them ("quantiles").
+    protocol that takes them ("fair").
 
     Raises:
         DataError: for a file that is no NeuronRecord, or has too few records for all splits.

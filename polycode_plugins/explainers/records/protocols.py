@@ -51,9 +51,7 @@ MARSHALL_KIRCHNER = Protocol("marshall-kirchner", 10, 0, 0, 2, (0, None, 1))
 #: As OpenAI's, and beside them texts by quantile, for explaining too, and hard negatives: scored on
 #: 5 of each. What a unit does in between is seen, and what merely looks like its texts.
 FAIR = Protocol("fair", 20, 15, 15, 4, (0, 1, 2), 3, (None, 0, 1), 15)
-#: OpenAI's, and texts by quantile beside: a unit is shown and scored over all of its range.
-QUANTILES = Protocol("quantiles", 20, 15, 15, 4, (0, 1, 2), 3, (None, 0, 1))
-PROTOCOLS = {p.name: p for p in (OPENAI, MARSHALL_KIRCHNER, QUANTILES, FAIR)}
+PROTOCOLS = {p.name: p for p in (OPENAI, MARSHALL_KIRCHNER, FAIR)}
 
 
 def protocol_named(protocol: str | Protocol) -> Protocol:

@@ -9,8 +9,9 @@ import pytest
 
 from polycode_plugins.commands.main import main
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.explainers import compare_records
+from polycode_plugins.explainers import TokenLookupExplainer, compare_records
 from polycode_plugins.explainers.comparison.outcome import Comparison
+from polycode_plugins.explainers.scoring.judging import SimulatingJudge
 
 WORDS = [f" w{i}" for i in range(60)]
 
@@ -82,6 +83,27 @@ def test_files_that_are_not_read_are_counted_and_two_of_one_unit_refused(tmp_pat
         compare_records(tmp_path / "none")
     with pytest.raises(DataError, match="none of 1 files can be read; the first: "):
         compare_records(folder / "2" / "8.json")
+
+
+class JudgeAlone(TokenLookupExplainer):
+    """A judge of its own, and no simulator."""
+
+    name = "judge-alone"
+
+    def simulator(self):
+        raise AssertionError("nothing is to be simulated")
+
+    def judge(self):
+        return SimulatingJudge(TokenLookupExplainer().simulator())
+
+
+def test_judges_alone_and_several_explanations_are_those_of_compare(tmp_path):
+    clear = written(tmp_path, "clear", range(3))
+    made = compare_records(clear, explainer=JudgeAlone(), simulate=False, explanations=2)
+    assert made.run["simulator"]["simulator"] == "none"
+    assert made.run["explanations"] == 2
+    assert made.headline_scores[0] == "detection"
+    assert all(unit.score("correlation") is None for unit in made)
 
 
 @pytest.mark.slow

@@ -135,10 +135,10 @@ def test_samples_by_quantile_are_of_all_quantiles(tmp_path):
         for part in range(5)
     ]
     assert not read(tmp_path, content).score.quantile
-    unit = read(tmp_path, content, protocol="quantiles")
+    unit = read(tmp_path, content, protocol="fair")
     for split in (unit.explain, unit.calibration, unit.score):
         assert [r.tokens[0] for r in split.quantile] == [f"q{part}" for part in range(5)]
     check_disjoint(unit)
     assert len(unit.score.all()) == 15
     with pytest.raises(DataError, match="0 quantile records"):
-        read(tmp_path, neuron_record(), protocol="quantiles")
+        read(tmp_path, neuron_record(), protocol="fair")
