@@ -92,7 +92,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-# Two thirds of the packages, and no tools: what `make demo` takes on a machine that has nothing yet.
+# Fewer packages, and no tools: what `make demo` takes on a machine that has nothing yet.
 $(VENV)/.installed-demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

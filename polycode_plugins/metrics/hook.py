@@ -11,10 +11,10 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.adapters.evidence.frames import PassUnderWay, pass_under_way
-from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
+from polycode_plugins.adapters.evidence.points import check_alike, hook_axes, refuse_decoder
 from polycode_plugins.adapters.evidence.special import counted_special, says_special
 from polycode_plugins.adapters.hooks import in_backward, is_fake, without_values
-from polycode_plugins.errors import DataError, PolycodeError, SiteError
+from polycode_plugins.errors import DataError, PolycodeError
 from polycode_plugins.metrics.base import Accumulator, Metric, check_finite
 from polycode_plugins.metrics.pairs import result_at, results_together
 from polycode_plugins.precision import full_precision
@@ -103,12 +103,7 @@ class MetricHook:
         if call is None or before is None or before() is not call:
             self._latest[id(point)] = around.call, digest
             return False
-        if not bool(torch.isclose(first, digest, rtol=0, atol=0, equal_nan=True)):
-            raise SiteError(
-                f"{name!r} fires more than once in a forward pass, with different values, and "
-                "TransformerLens gives the calls one name; use adapter='module' on the wrapped "
-                "model, which tells them apart as 'path:0', 'path:1'"
-            )
+        check_alike(name, first, digest)
         return True
 
     def compute(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from polycode_plugins.errors import DataError, ModelError, SiteError
@@ -152,3 +153,22 @@ def has_decoder(model: Any) -> bool:
     return all(
         isinstance(getattr(model, part, None), nn.ModuleList) for part in ("encoder", "decoder")
     )
+
+
+def check_alike(name: str, first: Tensor, again: Tensor) -> None:
+    """See that a hook point that fires again in one pass gives what it gave at first.
+
+    Args:
+        name: of the hook point.
+        first: sum of its values, float64, of the first call.
+        again: of another.
+
+    Raises:
+        SiteError: where it does not: a block that is run in a loop.
+    """
+    if not bool(torch.isclose(first, again, rtol=0, atol=0, equal_nan=True)):
+        raise SiteError(
+            f"{name!r} fires more than once in a forward pass, with different values, and "
+            "TransformerLens gives the calls one name; use adapter='module' on the wrapped "
+            "model, which tells them apart as 'path:0', 'path:1'"
+        )

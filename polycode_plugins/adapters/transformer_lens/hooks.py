@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from polycode_plugins.activations import Tokens
 from polycode_plugins.adapters.evidence.calls import named_arguments
 from polycode_plugins.adapters.evidence.documents import Documents
-from polycode_plugins.adapters.evidence.points import shapeless
+from polycode_plugins.adapters.evidence.points import check_alike, shapeless
 from polycode_plugins.adapters.hooks import in_backward, is_fake, uncompiled, without_values
 from polycode_plugins.adapters.text import padding, regular, special_ids, token_text
 from polycode_plugins.errors import SiteError
@@ -282,10 +282,5 @@ class Passes:
         first = self._firsts.setdefault(name, digest)
         if first is digest:
             return False
-        if not bool(torch.isclose(first, digest, rtol=0, atol=0, equal_nan=True)):
-            raise SiteError(
-                f"{name!r} fires more than once in a forward pass, with different values, and "
-                "TransformerLens gives the calls one name; use adapter='module' on the wrapped "
-                "model, which tells them apart as 'path:0', 'path:1'"
-            )
+        check_alike(name, first, digest)
         return True
