@@ -67,7 +67,7 @@ class HeatRow:
         for site, value, place, doubt in rows:
             text = "undefined" if place is None or value is None else _short(value)
             title = f"{site}: {text}{' (doubtful)' if doubt else ''}"
-            shade = "unknown" if place is None else f"h{round((SHADES - 1) * place)}"
+            shade = "unknown" if place is None else f"shade-{round((SHADES - 1) * place)}"
             cells.append(HeatCell(shade, text, title, bool(doubt)))
         return cells
 

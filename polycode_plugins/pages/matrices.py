@@ -84,7 +84,7 @@ class Matrix:
         text = f"{value:.2f}".replace("-", "\u2212")
         said = self.texts[i][j] if self.texts else text
         tone = "bright" if shade >= SHADES // 2 else "dim"
-        return MatrixCell(f"h{shade} {tone}", text, f"{where}: {said}")
+        return MatrixCell(f"shade-{shade} {tone}", text, f"{where}: {said}")
 
 
 def _step(count: int) -> int:

@@ -34,6 +34,6 @@ def shades() -> str:
 
     scale = colormaps["viridis"]
     return "".join(
-        f".h{i} {{ background-color: {to_hex(scale(SCALE_END * i / (SHADES - 1)))}; }}\n"
+        f".shade-{i} {{ background-color: {to_hex(scale(SCALE_END * i / (SHADES - 1)))}; }}\n"
         for i in range(SHADES)
     )

@@ -15,15 +15,17 @@ def row(values, doubtful=()):
 
 def test_shades_run_from_the_smallest_to_the_largest_value():
     shades = [cell.shade for cell in row([3.0, 1.0, 2.0]).cells]
-    assert shades == [f"h{SHADES - 1}", "h0", f"h{round((SHADES - 1) / 2)}"]
-    assert [cell.shade for cell in row([2.0, 2.0]).cells] == [f"h{round((SHADES - 1) / 2)}"] * 2
+    assert shades == [f"shade-{SHADES - 1}", "shade-0", f"shade-{round((SHADES - 1) / 2)}"]
+    assert [cell.shade for cell in row([2.0, 2.0]).cells] == [
+        f"shade-{round((SHADES - 1) / 2)}"
+    ] * 2
 
 
 def test_values_over_decades_are_shaded_by_their_logarithm():
     middle = row([1.0, 10.0, 100.0]).cells[1].shade
-    assert middle == f"h{round((SHADES - 1) / 2)}"
+    assert middle == f"shade-{round((SHADES - 1) / 2)}"
     with_negative = row([-1.0, 10.0, 100.0]).cells[1].shade  # no logarithm: near the low end
-    assert with_negative == f"h{round((SHADES - 1) * 11 / 101)}"
+    assert with_negative == f"shade-{round((SHADES - 1) * 11 / 101)}"
 
 
 def test_what_is_undefined_or_doubtful_is_told_apart():
@@ -40,7 +42,7 @@ def test_many_cells_give_the_ends_in_place_of_the_numbers():
     assert many.packed
     assert many.ends == "0 to 599"
     page = render(Page("t", "s", [Section("a", "A", [HeatMap("map", "M", "C", [many])])]))
-    assert page.count("heatcell h") >= 600
+    assert page.count("heatcell shade-") >= 600
     assert page.count("packed") >= 600
 
 

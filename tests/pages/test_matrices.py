@@ -20,8 +20,8 @@ def html(part: Matrix) -> str:
 def test_one_scale_holds_for_all_rows():
     lines = matrix([[0.0, 0.5], [1.0, 1.2], [-0.1, None], [math.nan, 0.25]]).lines
     shades = [[cell.shade.split()[0] for cell in cells] for _, _, cells in lines]
-    top, half = f"h{SHADES - 1}", f"h{round((SHADES - 1) / 2)}"
-    assert shades == [["h0", half], [top, top], ["h0", "unknown"], ["unknown", "h8"]]
+    top, half = f"shade-{SHADES - 1}", f"shade-{round((SHADES - 1) / 2)}"
+    assert shades == [["shade-0", half], [top, top], ["shade-0", "unknown"], ["unknown", "shade-8"]]
     assert lines[2][2][0].text == "\u22120.10"
     assert lines[2][2][1].title == "row 2 and column 1: undefined"
 
@@ -41,7 +41,7 @@ def test_of_many_some_are_drawn_and_it_is_said():
     assert [number for number, _, _ in big.lines][:2] == [0, 3]
     page = html(big)
     assert "one in 4 is drawn" in page
-    assert page.count("heatcell h") == len(big.across) * len(big.lines)
+    assert page.count("heatcell shade-") == len(big.across) * len(big.lines)
     assert "one in 1 is drawn" not in html(matrix([[0.5] * DRAWN for _ in range(DRAWN)]))
 
 

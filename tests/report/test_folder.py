@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,14 @@ def test_what_is_damaged_beside_keeps_no_report_from_being_written(analysis, tmp
 def test_a_folder_with_neither_says_so(tmp_path):
     with pytest.raises(pc.StateError, match="no run in"):
         write_folder(tmp_path, tmp_path / "r.html")
+
+
+def test_no_style_of_one_part_repaints_another(folder, tmp_path):
+    path, _ = write_folder(folder, tmp_path / "r.html")
+    page = path.read_text(encoding="utf-8")
+    painted = re.findall(r"(\.[a-z][\w-]*) \{ background(?:-color)?:", page)
+    assert len(painted) == len(set(painted)), painted
+    assert ".shade-15" in painted
+    used = set(re.findall(r'class="[^"]*?heatcell (\S+?)[ "]', page))
+    assert used
+    assert all(name == "unknown" or f".{name}" in painted for name in used)
