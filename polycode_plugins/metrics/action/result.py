@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
+ROUGH = 0.1  # from there on the worst site is named beside what holds at half of them
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ActionResult(Result):
     """Action of random projections at one site. Actions are in units of activation squared.
@@ -187,8 +190,16 @@ class ActionResult(Result):
             for low, high in [r.interval]
         ]
         if said and len(known) == len(view.results):
-            each = "at every site" if len(known) > 1 else "there"
-            said[0] += f" The action is known to within ±{max(known):.1%} {each} (95%)."
+            worst = max(known)
+            if len(known) == 1 or worst <= ROUGH:
+                each = "at every site" if len(known) > 1 else "there"
+                said[0] += f" The action is known to within ±{worst:.1%} {each} (95%)."
+            else:
+                where = view.sites[known.index(worst)].name
+                said[0] += (
+                    f" The action is known to within ±{np.median(known):.1%} at half of the sites, "
+                    f"and to no better than ±{worst:.0%} at {where} (95%)."
+                )
         return said
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -83,10 +83,14 @@ def findings(sites: Sequence[Site], results: Sequence[SpectrumResult]) -> str:
         return f"No site's spectrum follows one power law. {dimensions}"
     low = min(whole, key=lambda i: results[i].exponent)
     high = max(whole, key=lambda i: results[i].exponent)
+    ends = results[low].interval, results[high].interval
+    apart = ""
+    if ends[0] is not None and ends[1] is not None and ends[0][1] >= ends[1][0]:
+        apart = ", whose intervals meet: these are not told apart"
     over = f"{len(whole)} of {len(results)}" if len(whole) < len(results) else f"{len(results)}"
     return (
         f"The exponent runs from {_exponent(results[low])} at {sites[low].name} to "
-        f"{_exponent(results[high])} at {sites[high].name}, with a median of "
+        f"{_exponent(results[high])} at {sites[high].name}{apart}; the median is "
         f"{median(results[i].exponent for i in whole):.2f} over {over} sites"
         f"{' (those that follow one power law)' if len(whole) < len(results) else ''}. {dimensions}"
     )
