@@ -26,6 +26,10 @@ PALETTE = 6  # colours c0 .. c5 of the style sheet
 _HOVER_WIDTH = 38
 
 
+#: How a line is drawn.
+Line = Literal["solid", "dash", "dot", "dashdot"]
+
+
 @dataclass(frozen=True)
 class Axis:
     """One axis.
@@ -65,7 +69,7 @@ class Series:
     x: Numbers
     y: Numbers
     colour: str = "c0"
-    line: Literal["solid", "dash"] | None = None
+    line: Line | None = None
     symbol: Symbol | None = None
     low: Numbers | None = None
     high: Numbers | None = None
@@ -129,7 +133,7 @@ class Chart:
 
     @property
     def legend(self) -> list[tuple[str, str, str]]:
-        """Entries as (colour token, character or "solid" or "dash" for a line, text)."""
+        """Entries as (colour token, character, or a `Line`, text)."""
         entries = [
             (s.colour, _SIGNS[s.symbol] if s.symbol else s.line or "solid", s.name)
             for s in self.series

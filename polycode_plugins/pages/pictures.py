@@ -26,6 +26,9 @@ _MARKS = {
 }  # fmt: skip
 
 
+_STROKES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}  # of matplotlib
+
+
 def chart_image(chart: Chart) -> str:
     """The chart as an SVG data URI, in the colours of the light scheme."""
     from matplotlib.figure import Figure
@@ -85,7 +88,7 @@ def _draw(ax: Axes, series: Series) -> None:
             _floats(series.joined),
             color=colour,
             lw=width,
-            ls="--" if series.line == "dash" else "-",
+            ls=_STROKES[series.line],
         )
     if series.symbol is None:
         return

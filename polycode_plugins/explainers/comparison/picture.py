@@ -14,7 +14,7 @@ from polycode_plugins.explainers.comparison.decisions import NEGLIGIBLE, Decisio
 from polycode_plugins.explainers.comparison.outcome import RANDOM, TRAINED
 from polycode_plugins.explainers.comparison.plot import NAMES, interval_of_mean
 from polycode_plugins.explainers.comparison.statistics import adjusting
-from polycode_plugins.pages.charts import PALETTE, Axis, Chart, Series
+from polycode_plugins.pages.charts import PALETTE, Axis, Chart, Line, Series
 from polycode_plugins.pages.depth_charts import Quantity, by_depth
 from polycode_plugins.pages.pages import Part, Prose
 from polycode_plugins.pages.tables import UNDEFINED, Column, Table, column, names
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
 
 # Of the floors these have a value for each kind that is worth a line; the others lie near 0.
-_FLOOR, _CEILING, _CHANCE = "token-lookup", "oracle", "shuffled"
+_FLOOR, _CEILING, _CHANCE, _CONTROL = "token-lookup", "oracle", "shuffled", "random weights"
+_STROKES: dict[str, Line] = {_FLOOR: "dash", _CHANCE: "dot", _CONTROL: "dashdot"}
+_SAID = {
+    _FLOOR: "a look-up of tokens",
+    _CHANCE: "explanations of other units",
+    _CONTROL: "the network with its weights in random order",
+}
 _INTERVAL = "95% interval, symmetric bootstrap-t over units"
 
 
@@ -124,32 +130,45 @@ def _difference_chart(comparison: Comparison, others: Sequence[str], score: str)
         values = [c.difference for c in contrasts]
         quantities.append(Quantity(name, values, texts, low, high))
         colour = f"c{number % PALETTE}"
-        for floor in (_FLOOR, _CHANCE):
-            if floor in comparison.floors:
-                of = comparison.contrast(first, kind, score, floor=floor)[:-1]
-                means = [c.difference for c in of]
-                lines.append(_line(f"{floor}: {name}", sites, means, colour))
+        beside: list[tuple[str, dict[str, str]]] = [
+            (floor, {"floor": floor}) for floor in (_FLOOR, _CHANCE) if floor in comparison.floors
+        ]
         if RANDOM in comparison.weights:
-            of = comparison.contrast(first, kind, score, weights=RANDOM)[:-1]
-            means = [c.difference for c in of]
-            lines.append(_line(f"random weights: {name}", sites, means, colour))
+            beside.append((_CONTROL, {"weights": RANDOM}))
+        for what, of in beside:
+            means = [c.difference for c in comparison.contrast(first, kind, score, **of)[:-1]]
+            lines.append(_line(f"{what}: {name}", sites, means, colour, _STROKES[what]))
     drawn = [line for line in lines if any(y is not None for y in line.y)]
     caption = "Difference of the mean scores; bars are 95% intervals, bootstrapped over units."
     if drawn:
         caption += (
-            " Dashed lines of the same colour are the differences of floors and of the control: "
-            "what a look-up of tokens, explanations of other units, and the network with its "
-            "weights in random order differ by; each says which at its points."
+            " The other lines of the same colour are the differences of floors and of the control."
         )
     chart = by_depth(
-        "differences", "Differences by depth", caption, Axis("difference"), sites, quantities
+        "differences",
+        "Differences by depth",
+        caption,
+        Axis("difference"),
+        sites,
+        quantities,
+        notes=[
+            ("ink", stroke, _SAID[what])
+            for what, stroke in _STROKES.items()
+            if any(line.name.startswith(f"{what}: ") for line in drawn)
+        ],
     )
     return replace(chart, series=[*drawn, *chart.series])
 
 
-def _line(name: str, sites: Sequence[Site], means: list[float | None], colour: str) -> Series:
+def _line(
+    name: str,
+    sites: Sequence[Site],
+    means: list[float | None],
+    colour: str,
+    stroke: Line = "dash",
+) -> Series:
     hover = [[s.name, f"{name} {_shown(m)}"] for s, m in zip(sites, means, strict=True)]
-    return Series(name, range(len(sites)), means, colour, "dash", hover=hover, legend=False)
+    return Series(name, range(len(sites)), means, colour, stroke, hover=hover, legend=False)
 
 
 def _scores(units: Sequence[ComparedUnit], score: str) -> list[float]:

@@ -52,3 +52,14 @@ def test_the_differences_say_what_their_interval_and_their_p_are():
     ]
     assert [float(cell.sort) for cell in columns["overlap"].cells] == pytest.approx(overlaps)
     assert columns["overlap"].help
+
+
+def test_each_floor_of_the_differences_has_a_line_of_its_own_and_is_named():
+    (chart,) = [
+        p for p in picture(sample_comparison()) if isinstance(p, Chart) and p.id == "differences"
+    ]
+    strokes = {s.name.partition(":")[0]: s.line for s in chart.series if ": " in s.name}
+    assert len(set(strokes.values())) == len(strokes) >= 2
+    named = {stroke: text for _, stroke, text in chart.notes}
+    assert named[strokes["token-lookup"]] == "a look-up of tokens"
+    assert set(named) == set(strokes.values())
