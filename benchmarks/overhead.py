@@ -28,7 +28,8 @@ from polycode_plugins.adapters.base import Batch, DataOptions
 from polycode_plugins.adapters.transformer_lens.adapter import TransformerLensAdapter
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.metrics import Spectrum
-from polycode_plugins.metrics.base import Accumulator, check_finite
+from polycode_plugins.metrics.base import Accumulator
+from polycode_plugins.metrics.inputs import check_finite
 
 SHAPES = {  # name: (width, layers, heads, batch, context, vocabulary)
     "tiny (d=128, 6 layers)": (128, 6, 4, 16, 64, 4096),

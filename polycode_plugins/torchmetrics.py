@@ -21,7 +21,8 @@ from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site, default_axes
 from polycode_plugins.errors import DataError, PluginError, StateError, near
-from polycode_plugins.metrics.base import Metric, Result, as_activations
+from polycode_plugins.metrics.base import Metric, Result
+from polycode_plugins.metrics.inputs import as_activations
 from polycode_plugins.runs.gathering import Statistics, describe_metric, make_metrics
 
 try:

@@ -5,17 +5,10 @@ model runs; `Adapter` is the contract, and the other names are what it is writte
 """
 
 from polycode_plugins.activations import Activations, Site
-from polycode_plugins.adapters.base import (
-    Adapter,
-    Batch,
-    Capture,
-    Sink,
-    choose,
-    match,
-    unknown,
-)
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink
 from polycode_plugins.adapters.engine import EngineCapture
 from polycode_plugins.adapters.inputs import as_batch, device_of, tensor_batches, to_device
+from polycode_plugins.adapters.patterns import choose, match, unknown
 from polycode_plugins.adapters.undisturbed import modules_of, seed_batch, undisturbed
 from polycode_plugins.data_options import DataOptions
 

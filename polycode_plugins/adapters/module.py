@@ -20,15 +20,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import (
-    Adapter,
-    Batch,
-    Capture,
-    Sink,
-    Sites,
-    check_patterns,
-    choose,
-)
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink
 from polycode_plugins.adapters.evidence.axes import (
     Reading,
     lay,
@@ -53,6 +45,7 @@ from polycode_plugins.adapters.inputs import (
     tensor_batches,
     to_device,
 )
+from polycode_plugins.adapters.patterns import Sites, check_patterns, choose
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, ModelError, PolycodeError, SiteError

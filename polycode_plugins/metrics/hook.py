@@ -15,7 +15,8 @@ from polycode_plugins.adapters.evidence.points import check_alike, hook_axes, re
 from polycode_plugins.adapters.evidence.special import counted_special, says_special
 from polycode_plugins.adapters.hooks import in_backward, is_fake, without_values
 from polycode_plugins.errors import DataError, PolycodeError
-from polycode_plugins.metrics.base import Accumulator, Metric, check_finite
+from polycode_plugins.metrics.base import Accumulator, Metric
+from polycode_plugins.metrics.inputs import check_finite
 from polycode_plugins.metrics.pairs import result_at, results_together
 from polycode_plugins.precision import full_precision
 

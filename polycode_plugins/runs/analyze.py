@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from polycode_plugins.adapters.base import Adapter, Sites, check_patterns
+from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.adapters.patterns import Sites, check_patterns
 from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError

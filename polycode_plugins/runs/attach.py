@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals
-from polycode_plugins.adapters.base import Adapter, Capture, Sites, by_default
+from polycode_plugins.adapters.base import Adapter, Capture
 from polycode_plugins.adapters.engine import EngineCapture
 from polycode_plugins.adapters.evidence.masks import Mask
+from polycode_plugins.adapters.patterns import Sites, by_default
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
 from polycode_plugins.files.provenance import Rows, environment
 from polycode_plugins.files.weights import identified

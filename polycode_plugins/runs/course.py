@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polycode_plugins.adapters.base import Adapter, Sites
+from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.adapters.patterns import Sites
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PolycodeError, StateError
 from polycode_plugins.files import guards, storage

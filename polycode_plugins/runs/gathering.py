@@ -18,7 +18,8 @@ from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
 from polycode_plugins.files import guards
 from polycode_plugins.files.tensors import Lazy
-from polycode_plugins.metrics.base import Accumulator, Memory, Metric, Result, check_finite
+from polycode_plugins.metrics.base import Accumulator, Memory, Metric, Result
+from polycode_plugins.metrics.inputs import check_finite
 from polycode_plugins.metrics.pairs import PairMetric, result_at, results_together
 from polycode_plugins.precision import full_precision
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals, Site
-from polycode_plugins.adapters.base import Sites, by_default, choose
 from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
 from polycode_plugins.adapters.evidence.special import counted_special, says_special
+from polycode_plugins.adapters.patterns import Sites, by_default, choose
 from polycode_plugins.errors import DataError, PolycodeError
 from polycode_plugins.files.provenance import Rows, environment
-from polycode_plugins.metrics.base import Metric, as_activations
+from polycode_plugins.metrics.base import Metric
+from polycode_plugins.metrics.inputs import as_activations
 from polycode_plugins.runs.analysis import Analysis, finish, record
 from polycode_plugins.runs.gathering import Statistics, listed, make_metrics
 

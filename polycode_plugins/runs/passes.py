@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from polycode_plugins.adapters.base import Adapter, Batch, Sites, by_default
+from polycode_plugins.adapters.base import Adapter, Batch
+from polycode_plugins.adapters.patterns import Sites, by_default
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, StateError

@@ -12,7 +12,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Adapter, Batch, by_default
+from polycode_plugins.adapters.base import Adapter, Batch
+from polycode_plugins.adapters.patterns import by_default
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PolycodeError

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from polycode_plugins.activations import FEATURE_AXES, Site
-from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink, match
+from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink
 from polycode_plugins.adapters.evidence.documents import of_rows
 from polycode_plugins.adapters.evidence.masks import Mask, asked
 from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
 from polycode_plugins.adapters.hooks import StopForward, eager, observe, removed_after
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
+from polycode_plugins.adapters.patterns import match
 from polycode_plugins.adapters.text import check_tokens, language_batches, usual_frame
 from polycode_plugins.adapters.transformer_lens.hooks import Passes, Tap
 from polycode_plugins.adapters.transformer_lens.loading import library_version, load_model

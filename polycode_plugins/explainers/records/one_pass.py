@@ -27,7 +27,7 @@ from polycode_plugins.explainers.records.repeats import Repeats
 from polycode_plugins.explainers.records.token_strings import TokenStrings
 from polycode_plugins.explainers.records.top_texts import WAITING, TopTexts
 from polycode_plugins.explainers.units.base import Units
-from polycode_plugins.metrics.base import check_finite
+from polycode_plugins.metrics.inputs import check_finite
 
 #: "fixed": the sign with the higher explaining records; "positive": as it is; "both": two units.
 Signs = Literal["fixed", "positive", "both"]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from polycode_plugins import theory
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics.base import as_activations, check_finite
+from polycode_plugins.metrics.inputs import as_activations, check_finite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,8 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from polycode_plugins.activations import Site
-from polycode_plugins.adapters.base import Adapter, match
+from polycode_plugins.adapters.base import Adapter
+from polycode_plugins.adapters.patterns import match
 from polycode_plugins.errors import DataError, ModelError, SiteError, near
 from polycode_plugins.metrics.capacity.feature_capacity import FeatureCapacity, Side
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.base import Accumulator, as_activations, check_finite
+from polycode_plugins.metrics.base import Accumulator
 from polycode_plugins.metrics.cka.alignment import GROUPS
 from polycode_plugins.metrics.cka.result import CKAResult
 from polycode_plugins.metrics.cka.samples import KeptSite, kept_site, own_documents, pair_table
+from polycode_plugins.metrics.inputs import as_activations, check_finite
 from polycode_plugins.metrics.pairs import PairMetric, Partner
 from polycode_plugins.metrics.reservoir import Reservoir
 
