@@ -42,7 +42,9 @@ tested."""
 LISTS = (
     "Both lists are computed from the tables, and speak of the residual stream and of stages "
     "where they name no other site. Numbers with a sign are rank correlations with "
-    "depth, of which 0.5 or more make a trend, or differences; nearly all means nine in ten."
+    "depth, of which 0.5 or more make a trend, or differences; nearly all means nine in ten. By "
+    "chance one trend in twenty is 0.83 or more over 6 blocks, 0.50 over 16 and 0.36 over 30: of "
+    "a network of 6 blocks no smaller one is evidence by itself."
 )
 
 CANNOT = """\
