@@ -1,7 +1,7 @@
 """Ending a stream when it is known: every site's interval of the exponent is narrow enough.
 
-Who looks at data again and again and ends when he likes what he sees has intervals that hold less
-often than they say. So the looks are few, at numbers of samples that are fixed beforehand (each
+Intervals of a stream that is looked at again and again, and ended when it pleases, hold less often
+than they say. So the looks are few, at numbers of samples that are fixed beforehand (each
 twice that of the one before), and each has a level of its own: the k-th spends alpha_k =
 0.05 * 6 / (pi^2 k^2) of the errors, which over all k are 0.05. By the union bound the interval at
 the last look, whichever that is, holds with 95% (Jennison & Turnbull 1999, ch. 7, on spending).

@@ -210,7 +210,7 @@ class Monitor:
         """Nothing of ours is raised into somebody's training."""
         try:
             return act()
-        except Exception as error:  # also ours: his training goes on
+        except Exception as error:  # also ours: the training goes on
             self._tell(f"nothing was measured: {type(error).__name__}: {error}")
             return {}
 
