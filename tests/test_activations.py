@@ -50,15 +50,10 @@ def test_another_batch_is_not_shared():
     found: list[Activations] = []
     live = Capture([Site("a")], lambda _, read: found.append(read))
     rows = torch.arange(3)
-    for _ in range(2):  # a batch may be a new one with the same rows, written over
+    for _ in range(2):  # the tensors may be the same ones, written over
         live.batch = Batch(torch.zeros(3, 2), rows=rows)
         live.receive(Site("a"), torch.ones(3, 2, 4), AXES)
-        rows += 3
-    numbers = [
-        read.once("rows", lambda read=read: read.rows.clone() + 3 * i)
-        for i, read in enumerate(found)
-    ]
-    assert not torch.equal(*numbers)
+    assert counted(found)[1] == 2
 
 
 def test_nothing_is_shared_in_a_workflow_of_others():
