@@ -15,10 +15,10 @@ from polycode_plugins.files.storage import write_text
 NAME = "smollm2-figures"
 TITLE = """# The papers' figures on SmolLM2
 
-The language-model figures of Marshall & Kirchner 2024 on SmolLM2-135M-Instruct (30 blocks, weights dequantised from
-4 bits, [how to get it](real-networks.md)) and 300 documents of natural text, offline. Beside them the same figures on
-the [embedded model](experiments.md), and the controls that tell basis from distribution in
-[Neurons or projections](explanations.md#basis-or-distribution).
+The language-model figures of Marshall & Kirchner 2024 on SmolLM2-135M-Instruct (30 blocks, weights
+dequantised from 4 bits, [how to get it](real-networks.md)) and 300 documents of natural text,
+offline. Beside them the same figures on the [embedded model](experiments.md), and the controls that
+tell basis from distribution in [Neurons or projections](explanations.md#basis-or-distribution).
 """
 CHANGES: dict[str, dict[str, Any]] = {
     "language-model-spectra": {
