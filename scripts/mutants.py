@@ -1,6 +1,6 @@
 """Whether the tests bite: a seeded sample of faults in the code, and those that no test notices.
 
-    python scripts/mutants.py [--count 200] [--seed 0] [--only theory metrics] [--out FILE]
+    python scripts/mutants.py [--count 200] [--seed 0] [--only theory metrics] [--quick]
 
 A mutant is one change of a number, a comparison, a sign, a condition, or a statement left out, in
 `theory`, `information`, `metrics` or the comparison of explainers. Of a package's mirrored tests,
@@ -33,12 +33,14 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "polycode_plugins"
@@ -71,6 +73,8 @@ OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
 #: By pytest's exit status: a test failed, or the fault keeps a module from being imported.
 FATES = {0: "survived", 1: "killed", 2: "killed", 4: "killed"}
 
+#: Marks of the tests that `--quick` takes.
+QUICK = "not slow and not server and not browser and not packaging"
 #: Bytes a process may ask for: a fault that asks for all there is fails by itself.
 MOST_MEMORY = 16 * 2**30
 #: How much longer than its processor time a process may take where others use the machine too.
@@ -288,19 +292,30 @@ def _preload() -> None:
     """What tests import and no fault is in; a fork has it at once. Not Hypothesis, a plugin."""
     import numpy
     import pandas
-    import pytest
     import scipy.signal
     import scipy.stats
     import sklearn.metrics
     import torch
 
-    del numpy, pandas, pytest, scipy, sklearn
+    del numpy, pandas, scipy, sklearn
     torch.set_num_threads(1)
 
 
-def _child(copy: Path, mutant: Mutant | None, tests: list[str], log: Path, limit: float) -> None:
-    import pytest
+class _Clock:
+    """Seconds of the processor that each test takes, with the processes it starts."""
 
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        before = sum(os.times()[:4])
+        done = yield
+        self.seconds[item.nodeid] = sum(os.times()[:4]) - before
+        return done
+
+
+def _child(copy: Path, mutant: Mutant | None, tests: list[str], log: Path, limit: float) -> None:
     # A group of its own, so that a process that hangs ends with all it has started; in the session
     # of the whole run, which may have been given less of the processor than others.
     os.setpgrp()
@@ -315,7 +330,9 @@ def _child(copy: Path, mutant: Mutant | None, tests: list[str], log: Path, limit
     if mutant is not None:
         sys.meta_path.insert(0, _Finder(copy, mutant))
     arguments = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", f"--basetemp={log}.d"]
-    status = pytest.main([*arguments, *tests])
+    clock = _Clock()
+    status = pytest.main([*arguments, *tests], plugins=[clock])
+    log.with_suffix(".seconds").write_text(json.dumps(clock.seconds))
     sys.stdout.flush()
     os._exit(int(status))
 
@@ -382,21 +399,23 @@ class Reach:
         return max(least, 5 * sum(self.seconds[name] for name in tests))
 
 
-def reach(copy: Path, folders: list[str], kept: Path) -> Reach:
+def reach(copy: Path, folders: list[str], which: str, kept: Path) -> Reach:
     """Run the tests of some folders as they are, in a fork as mutants do, each with the lines it
-    reaches. `kept` has what is known of files of tests that are as they were, as is all else."""
+    reaches. `which` are those with such marks; `kept` has what is known of files of tests that are
+    as they were, as is all else."""
     own = ("test_", Path(__file__).name)
     shared = [p for p in copy.rglob("*.py") if not p.name.startswith(own)]
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(shared))).digest()
+    digest = hashlib.sha256(b"".join([which.encode(), *(p.read_bytes() for p in sorted(shared))]))
     files = sorted(p for folder in folders for p in (copy / folder).rglob("test_*.py"))
     places = {
-        p.relative_to(copy).as_posix(): kept / hashlib.sha256(digest + p.read_bytes()).hexdigest()
+        p.relative_to(copy).as_posix(): kept
+        / hashlib.sha256(digest.digest() + p.read_bytes()).hexdigest()
         for p in files
     }
     if new := [name for name, place in places.items() if not place.exists()]:
         kept.mkdir(parents=True, exist_ok=True)
         print(f"{len(new)} files of tests run as they are", flush=True)
-        for name, told in _reached(copy, new).items():
+        for name, told in _reached(copy, new, which).items():
             places[name].write_text(json.dumps(told))
     total = Reach(defaultdict(lambda: defaultdict(set)), {})
     for place in places.values():
@@ -408,27 +427,24 @@ def reach(copy: Path, folders: list[str], kept: Path) -> Reach:
     return total
 
 
-def _reached(copy: Path, files: list[str]) -> dict[str, dict[str, Any]]:
+def _reached(copy: Path, files: list[str], which: str) -> dict[str, dict[str, Any]]:
     """By file: {"seconds": {test: seconds}, "lines": {path: {line: [tests]}}}."""
     import coverage
 
     config, log, data = copy / "reach.cfg", copy / "reach.log", copy / ".coverage.reach"
     config.write_text(f"[run]\nsource = {PACKAGE}\ndata_file = {data}\n")
     asked = [
-        "-vv", f"--cov={PACKAGE}", f"--cov-config={config}", "--cov-context=test", "--cov-report=",
-        "--durations=0", "--durations-min=0", *files,
+        f"--cov={PACKAGE}", f"--cov-config={config}", "--cov-context=test", "--cov-report=",
+        "-m", which, *files,
     ]  # fmt: skip
     process = get_context("fork").Process(target=_child, args=(copy, None, asked, log, 10**5))
     process.start()
     process.join()
-    said = log.read_text()
     if process.exitcode != 0:
-        sys.exit(f"tests fail as they are:\n{said[-3000:]}")
+        sys.exit(f"tests fail as they are:\n{log.read_text()[-3000:]}")
     found: dict[str, dict[str, Any]] = {name: {"seconds": {}, "lines": {}} for name in files}
-    names = re.findall(r"^([\d.]+)s \w+ +(\S.*)$", said, re.MULTILINE)
-    for took, name in names:
-        seconds = found[name.partition("::")[0]]["seconds"]
-        seconds[name] = seconds.get(name, 0.0) + float(took)
+    for name, took in json.loads(log.with_suffix(".seconds").read_text()).items():
+        found[name.partition("::")[0]]["seconds"][name] = took
     held = coverage.CoverageData(str(data))
     held.read()
     for path in held.measured_files():
@@ -449,6 +465,9 @@ def main() -> int:
     parser.add_argument(
         "--only", nargs="+", choices=AREAS, help="of those drawn, the ones of these areas"
     )
+    parser.add_argument(
+        "--quick", action="store_true", help="without slow tests: what only they notice survives"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds a mutant has at least")
     parser.add_argument("--out", type=Path, help="a JSON file of every outcome")
@@ -460,7 +479,8 @@ def main() -> int:
         folders = {AREAS[area_of(m.path)] for m in sample}
         outer = sorted(f for f in folders if not any(f.startswith(f"{g}/") for g in folders))
         _preload()
-        every = reach(copy, outer, ROOT / "build" / "reach")
+        which = QUICK if given.quick else ""
+        every = reach(copy, outer, which, ROOT / "build" / "reach")
         areas = {area: every.within(folder) for area, folder in AREAS.items()}
 
         def attempt(mutant: Mutant) -> None:
@@ -468,7 +488,8 @@ def main() -> int:
             tests = reached.of(mutant)
             outcome = tried(copy, mutant, tests, reached.limit(tests, given.limit))
             outcomes.append(outcome)
-            print(f"{outcome.fate:8} {outcome.seconds:5.1f} s  {outcome.name}", flush=True)
+            by = outcome.by.rpartition("/")[2]
+            print(f"{outcome.fate:8} {outcome.seconds:5.1f} s  {outcome.name}  {by}", flush=True)
             if given.out:  # after each: a run that is stopped has what it has found
                 given.out.parent.mkdir(parents=True, exist_ok=True)
                 given.out.write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n")

@@ -323,3 +323,21 @@ def test_ranks_of_directions_do_not_hang_on_the_order_of_rows():
         assert weights.sum(axis=1) == pytest.approx(1.0)
         found.append((np.log(ranks) * weights).sum(axis=1))
     assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def test_batches_of_either_precision_go_into_the_same_groups():
+    values = autoregression(90, 16, 0.6)
+    groups = RowGroups()
+    for at, dtype in ((0, torch.float64), (30, torch.float32), (60, torch.float64)):
+        part = torch.from_numpy(values[at : at + 30]).to(dtype)
+        groups.update(Activations(part, AXES, rows=torch.arange(at, at + 30)))
+    assert groups.dependence().square == pytest.approx(
+        gathered(values).dependence().square, rel=1e-5
+    )
+
+
+def test_groups_that_have_samples_are_counted_with_one_sample_each():
+    groups = gathered(normal(12, 1))
+    filled = groups._folded().state()["counts"][:64]
+    assert 0 < groups.dependence().groups == int((filled > 0).sum()) <= 12
+    assert int(filled.max()) <= 3
