@@ -22,6 +22,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
+import math
 import os
 import random
 import re
@@ -73,8 +74,8 @@ OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
 #: By pytest's exit status: a test failed, or the fault keeps a module from being imported.
 FATES = {0: "survived", 1: "killed", 2: "killed", 4: "killed"}
 
-#: Marks of the tests that `--quick` takes.
-QUICK = "not slow and not server and not browser and not packaging"
+#: Marks of the tests that `--quick` takes, and seconds of the processor that each may need.
+QUICK, QUICK_SECONDS = "not slow and not server and not browser and not packaging", 1.0
 #: Bytes a process may ask for: a fault that asks for all there is fails by itself.
 MOST_MEMORY = 16 * 2**30
 #: How much longer than its processor time a process may take where others use the machine too.
@@ -289,7 +290,9 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _preload() -> None:
-    """What tests import and no fault is in; a fork has it at once. Not Hypothesis, a plugin."""
+    """What tests import and no fault is in; a fork has it at once."""
+    import hypothesis
+    import hypothesis.extra.numpy
     import numpy
     import pandas
     import scipy.signal
@@ -297,7 +300,7 @@ def _preload() -> None:
     import sklearn.metrics
     import torch
 
-    del numpy, pandas, scipy, sklearn
+    del hypothesis, numpy, pandas, scipy, sklearn
     torch.set_num_threads(1)
 
 
@@ -329,7 +332,9 @@ def _child(copy: Path, mutant: Mutant | None, tests: list[str], log: Path, limit
         os.dup2(out.fileno(), 2)
     if mutant is not None:
         sys.meta_path.insert(0, _Finder(copy, mutant))
-    arguments = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", f"--basetemp={log}.d"]
+    # What a failed assertion was about is not asked for: rewriting all of them takes seconds.
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", "--assert=plain"]
+    arguments.append(f"--basetemp={log}.d")
     clock = _Clock()
     status = pytest.main([*arguments, *tests], plugins=[clock])
     log.with_suffix(".seconds").write_text(json.dumps(clock.seconds))
@@ -385,9 +390,13 @@ class Reach:
         near = set().union(*lines.values())
         return sorted(self.seconds, key=lambda name: (name not in near, self.seconds[name]))
 
-    def within(self, folder: str) -> Reach:
-        """That of the tests of one folder."""
-        seconds = {n: took for n, took in self.seconds.items() if n.startswith(f"{folder}/")}
+    def within(self, folder: str, longest: float) -> Reach:
+        """That of the tests of one folder that take no longer than so many seconds."""
+        seconds = {
+            name: took
+            for name, took in self.seconds.items()
+            if name.startswith(f"{folder}/") and took <= longest
+        }
         lines = {
             path: {line: tests & set(seconds) for line, tests in of_file.items()}
             for path, of_file in self.lines.items()
@@ -473,15 +482,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a JSON file of every outcome")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    sys.dont_write_bytecode = False  # each process would compile all that it imports
     sample = drawn_sample(given.count, given.seed, given.only or [])
     outcomes: list[Outcome] = []
     with _copied() as copy:
         folders = {AREAS[area_of(m.path)] for m in sample}
         outer = sorted(f for f in folders if not any(f.startswith(f"{g}/") for g in folders))
         _preload()
-        which = QUICK if given.quick else ""
+        which, longest = (QUICK, QUICK_SECONDS) if given.quick else ("", math.inf)
         every = reach(copy, outer, which, ROOT / "build" / "reach")
-        areas = {area: every.within(folder) for area, folder in AREAS.items()}
+        areas = {area: every.within(folder, longest) for area, folder in AREAS.items()}
 
         def attempt(mutant: Mutant) -> None:
             reached = areas[area_of(mutant.path)]
