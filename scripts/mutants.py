@@ -78,8 +78,6 @@ FATES = {0: "survived", 1: "killed", 2: "killed", 4: "killed"}
 QUICK, QUICK_SECONDS = "not slow and not server and not browser and not packaging", 1.0
 #: Bytes a process may ask for: a fault that asks for all there is fails by itself.
 MOST_MEMORY = 16 * 2**30
-#: How much longer than its processor time a process may take where others use the machine too.
-PATIENCE = 12
 
 
 @dataclass(frozen=True)
@@ -354,10 +352,14 @@ def tried(copy: Path, mutant: Mutant | None, tests: list[str], limit: float) -> 
         log = Path(folder) / "log"
         process = get_context("fork").Process(target=_child, args=(copy, mutant, tests, log, limit))
         process.start()
-        process.join(PATIENCE * limit)
+        group, used = process.pid or 0, -1.0
+        # However long others keep the processor from it: it hangs where it does not ask for it.
+        while process.exitcode is None and used != (now := _used(group)):
+            used = now
+            process.join(limit)
         if process.exitcode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid or 0, signal.SIGKILL)
+                os.killpg(group, signal.SIGKILL)
             process.join()
             fate = "timeout"
         elif process.exitcode == -signal.SIGXCPU:
@@ -369,6 +371,18 @@ def tried(copy: Path, mutant: Mutant | None, tests: list[str], limit: float) -> 
         if fate != "survived" and log.exists():
             by = " ".join(re.findall(r"^(?:FAILED|ERROR) (\S+)", log.read_text(), re.MULTILINE)[:1])
     return Outcome(name, fate, len(tests), time.monotonic() - started, by)
+
+
+def _used(group: int) -> float:
+    """Ticks of the processor that the processes of a group have used."""
+    total = 0.0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # Behind the name in brackets: state, parent, group; from the 12th on the times.
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                total += sum(map(int, fields[11:15]))
+    return total
 
 
 @dataclass
