@@ -75,6 +75,8 @@ def test_heavy_tails_are_no_correlation_but_show():
     assert found.correlation.independent
     assert found.tails == pytest.approx(1.5, abs=0.2)
     assert found.widest.square > 1.2
+    assert found.widest.common == (0.0,)  # spread no more than by an autoregression
+    assert found.widest.lag[0] > 0.3
     laplace = rng.laplace(size=(50, 40, 120)) / np.sqrt(2) * SCALE
     assert gathered(laplace).dependence().correlation.independent
 
