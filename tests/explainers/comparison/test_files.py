@@ -150,3 +150,13 @@ def test_a_folder_into_which_another_run_writes_is_refused_before_a_model_is_loa
                 pc.compare("nowhere", out=tmp_path / "run", fresh=fresh)
             with pytest.raises(StateError, match="another process is writing"):
                 compare_records(records.parent, out=tmp_path / "run", fresh=fresh)
+
+
+def test_a_folder_with_a_comparison_is_finished_and_an_empty_one_is_not(tmp_path):
+    files.refuse_finished(tmp_path / "new")
+    (tmp_path / "new" / "comparison.json").write_text("{}")
+    with pytest.raises(StateError, match=r"holds a comparison.*its report was not written"):
+        files.refuse_finished(tmp_path / "new")
+    (tmp_path / "new" / "report.html").write_text("")
+    with pytest.raises(StateError, match=r"or give another folder$"):
+        files.refuse_finished(tmp_path / "new")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from polycode_plugins.explainers.comparison.statistics.agreement import disagreement
-from polycode_plugins.explainers.comparison.statistics.resampling import Clusters
+from polycode_plugins.explainers.comparison.statistics.resampling import BOOTSTRAPS, Clusters
 
 
 def kind(means: list[float], units: int, rng: np.random.Generator, spread: float = 0.1) -> Clusters:
@@ -44,3 +44,9 @@ def test_one_site_and_sites_without_spread_agree_with_nobody():
     assert disagreement(kind([0.5], 12, rng), kind([0.4], 12, rng), rng) is None
     assert disagreement(kind([0.5, 0.4], 1, rng), kind([0.5, 0.4], 1, rng), rng) is None
     assert disagreement(kind([0.5, 0.4], 9, rng, 0.0), kind([0.5, 0.4], 9, rng, 0.0), rng) is None
+
+
+def test_the_least_p_value_is_one_of_all_draws():
+    rng = np.random.default_rng(0)
+    first = kind([0.0, 9.0], 30, rng)
+    assert disagreement(first, kind([9.0, 0.0], 30, rng), rng) == 1 / (BOOTSTRAPS + 1)
