@@ -69,3 +69,17 @@ def test_an_autoregression_and_copies_are_told_apart(lag, copies):
     assert found.lag[0] == pytest.approx(lag, abs=0.08)
     assert found.copies == pytest.approx(copies, rel=0.08)
     assert found.common[0] < 0.03
+
+
+def test_what_is_assumed_of_neighbouring_ranks_is_a_random_walk_over_log_rank():
+    asked = model(3, 50.0)
+    count, values = len(asked.knots), 6 + 3 + 1
+    gaps = np.diff(np.log(asked.knots))
+    steps = np.random.default_rng(0).standard_normal((2, 1500, count - 1)) * np.sqrt(gaps)
+    asked.lag_within, asked.common_within = 0.02, 0.005
+    lag = 0.4 + np.cumsum(0.02 * steps[0], axis=1)
+    common = 0.2 + np.cumsum(0.005 * steps[1], axis=1)
+    ends = np.tile([0.0, np.log(50.0)], (1500, 1))
+    theta = np.column_stack([np.full(1500, 0.4), lag, np.full(1500, 0.2), common, ends])
+    found = asked.residuals(theta)[:, values : values + 2 * (count - 1)]
+    assert np.square(found).mean(axis=0) == pytest.approx(1, rel=0.15)
