@@ -84,3 +84,19 @@ def test_the_expected_sample_of_a_law_is_matched_by_it(exponent):
         assert found.dispersion < 0.05  # nothing scatters but what bins and levels round
         assert found.freedom == len(found.residuals) - parameters
         assert found.squared == pytest.approx(exponent**2, abs=0.02)
+
+
+def test_close_to_flat_the_square_is_estimated_evenly_to_either_side():
+    """Planted: a sample as much flatter than that of a flat law as one of exponent .15 is not."""
+    every = np.arange(1, 101)
+    flat, falling = (
+        np.log(sample_spectrum(power_law(100, exponent), 400.0, every).values)
+        for exponent in (0.0, 0.15)
+    )
+    found = [
+        match(binned(np.exp(logs), 1, 100, 100), 100, 400.0, 0.1)
+        for logs in (falling, 2 * flat - falling)
+    ]
+    assert found[0].squared == pytest.approx(0.15**2, rel=0.05)
+    assert found[1].squared == pytest.approx(-(0.15**2), rel=0.2)
+    assert found[1].parameters[1] < 0.03

@@ -145,3 +145,25 @@ def test_the_length_of_documents_shows_in_how_unevenly_groups_are_filled(documen
         of = np.random.default_rng(seed).integers(0, 64, documents)
         found.append(_length(np.bincount(of, minlength=64) * float(length)))
     assert np.mean(found) == pytest.approx(length, rel=0.15)
+
+
+def test_the_chance_of_squares_is_that_of_independent_elements():
+    """Planted: elements off the diagonal that are normal, so that their squares vary by 2."""
+    size, held = 6, 16
+    lower = np.tril_indices(size, -1)
+    found = []
+    for seed in range(600):
+        apart = np.zeros((held, size, size))
+        apart[:, *lower] = np.random.default_rng(seed).standard_normal((held, len(lower[0])))
+        apart = (apart + apart.swapaxes(1, 2)) * np.sqrt(SAMPLES)
+        groups = Groups(
+            np.full(held, SAMPLES), np.full(held, 1.0), apart, np.zeros((held, size)),
+            np.stack([np.eye(size)] * 2),
+        )  # fmt: skip
+        found.append(moments(groups, [np.arange(size)]))
+    spread = np.std([f.square for f in found])
+    assert found[0].square_chance == pytest.approx(spread, rel=0.08)
+    assert found[0].chance[0] == pytest.approx(spread, rel=0.08)
+    # Groups that say the same leave the error to chance.
+    same = moments(planted(9.0), [np.arange(SIZE)])
+    assert same.error == pytest.approx(same.square_chance * same.square)
