@@ -149,7 +149,7 @@ def test_the_length_of_documents_shows_in_how_unevenly_groups_are_filled(documen
 
 def test_the_chance_of_squares_is_that_of_independent_elements():
     """Planted: elements off the diagonal that are normal, so that their squares vary by 2."""
-    size, held = 6, 16
+    size, held = 4, 24
     lower = np.tril_indices(size, -1)
     found = []
     for seed in range(600):
@@ -162,8 +162,8 @@ def test_the_chance_of_squares_is_that_of_independent_elements():
         )  # fmt: skip
         found.append(moments(groups, [np.arange(size)]))
     spread = np.std([f.square for f in found])
-    assert found[0].square_chance == pytest.approx(spread, rel=0.08)
-    assert found[0].chance[0] == pytest.approx(spread, rel=0.08)
+    assert found[0].square_chance == pytest.approx(spread, rel=0.1)
+    assert found[0].chance[0] == pytest.approx(spread, rel=0.1)
     # Groups that say the same leave the error to chance.
     same = moments(planted(9.0), [np.arange(SIZE)])
     assert same.error == pytest.approx(same.square_chance * same.square)
