@@ -49,3 +49,19 @@ def test_labels_of_which_there_are_too_few_each_are_said() -> None:
     assert not prepare(np.arange(1000) % 100, y, None, 0).warnings
     said = prepare(np.arange(1000) % 101, y, None, 0).warnings
     assert any("101 labels for 1000 samples" in s for s in said)
+
+
+def test_critics_see_uncorrelated_gaussian_coordinates_and_labels_as_columns() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(2000, 2))
+    curved = np.column_stack([z[:, 0], z[:, 0] ** 3 + 0.1 * z[:, 1]])
+    pair = prepare(curved, np.exp(rng.normal(size=2000)), None, 0)
+    for seen in pair.critic_arrays():
+        assert seen.mean(0) == pytest.approx(0, abs=1e-5)
+        assert np.atleast_2d(np.cov(seen.T)) == pytest.approx(np.eye(seen.shape[1]), abs=0.05)
+        assert np.abs(seen).max() < 4  # no tail is left
+    labels = prepare(curved, np.arange(2000) % 3, None, 0)
+    x, y = labels.critic_arrays()
+    assert x is labels.x_scores
+    assert y.shape == (2000, 3)
+    assert y.std(0) == pytest.approx(1)

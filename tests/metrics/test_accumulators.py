@@ -381,3 +381,12 @@ def test_the_memory_foretold_is_what_is_kept(texts):
         assert unknown.held > told.held
     else:
         assert kept <= told.held == unknown.held
+
+
+@pytest.mark.parametrize("n", [20, 200])  # fewer rows than features, and more
+def test_the_multiplier_is_the_covariance(n):
+    values = rows(n, 40, mean=3.0)
+    covariance = gathered(values, 7)
+    vectors = torch.randn(40, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.from_numpy(np.cov(values.numpy().T)) @ vectors
+    assert torch.allclose(covariance.multiplier()(vectors), expected, atol=1e-12)
