@@ -22,7 +22,7 @@ from polycode_plugins.information import (
 )
 from polycode_plugins.information import channels as closed
 from polycode_plugins.information.prepare import prepare
-from polycode_plugins.information.samples import Floats
+from polycode_plugins.information.samples import Estimate, Floats
 from polycode_plugins.testing.reference.generators import correlated
 from polycode_plugins.testing.reference.oracles import distorted_gaussian_information
 
@@ -272,3 +272,14 @@ def test_of_many_samples_some_are_drawn_with_their_groups(monkeypatch: pytest.Mo
         assert folds.x.shape[1] + 2 * folds.held_x[0].shape[1] == 400
         nearest = torch.cdist(folds.held_x[0], folds.x).amin(2)
         assert float((nearest < 1e-2).double().mean()) == pytest.approx(again, abs=0.05)
+
+
+@pytest.mark.parametrize("value", [Estimate(math.nan, 0.1), Estimate(0.1, math.inf)])
+def test_what_is_not_finite_is_left_out(monkeypatch: pytest.MonkeyPatch, value: Estimate) -> None:
+    monkeypatch.setitem(panel._PLAIN, "ksg", lambda *_: value)
+    x, y, _ = gaussian_pair([0.6], 300, 0)
+    found = estimate(x, y, estimators=FAST)
+    assert set(found.estimates) == {"gaussian"}
+    assert any("KSG was left out: it gave no finite value" in w for w in found.warnings)
+    with pytest.raises(DataError, match="No estimator could be used"):
+        estimate(x, y, estimators=["ksg"])

@@ -163,3 +163,11 @@ def test_the_interval_of_the_participation_ratio_is_as_wide_as_its_spread(expone
     half = np.mean([np.log(one.value / one.interval[0]) for one in found]) / 1.96
     assert 0.8 < half / logs.std() < most
     assert all(one.interval[1] <= 40 for one in found)
+
+
+def test_ratios_have_intervals_that_reach_as_far_to_either_side_of_their_logarithm():
+    found = effective_dimensions(spectrum(power_law(100, 1.0), 2000, 0), 2000)
+    for one in (found.participation_ratio, found.stable_rank):
+        low, high = np.log(np.array(one.interval) / one.value)
+        assert high == pytest.approx(-low)
+        assert 0.005 < high < 0.2

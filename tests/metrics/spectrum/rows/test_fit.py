@@ -8,7 +8,7 @@ from scipy.linalg import toeplitz
 
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.rows.dependence import Moments
-from polycode_plugins.metrics.spectrum.rows.fit import _Model, fitted
+from polycode_plugins.metrics.spectrum.rows.fit import _knots, _Model, fitted
 
 GRID = np.geomspace(1.0, 100.0, 20)
 #: Three blocks of directions: the strong, those between and the weak ones.
@@ -83,3 +83,10 @@ def test_what_is_assumed_of_neighbouring_ranks_is_a_random_walk_over_log_rank():
     theta = np.column_stack([np.full(1500, 0.4), lag, np.full(1500, 0.2), common, ends])
     found = asked.residuals(theta)[:, values : values + 2 * (count - 1)]
     assert np.square(found).mean(axis=0) == pytest.approx(1, rel=0.15)
+
+
+def test_one_block_has_its_knot_where_half_of_its_variance_lies():
+    for at in (2.0, 10.0, 50.0):
+        held = np.exp(-8 * np.log(GRID / at) ** 2)[None]
+        found = _knots(GRID, held / held.sum())
+        assert found == pytest.approx([at], rel=0.2)
