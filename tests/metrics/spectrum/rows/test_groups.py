@@ -343,3 +343,14 @@ def test_groups_that_have_samples_are_counted_with_one_sample_each():
     filled = groups._folded().state()["counts"][:64]
     assert 0 < groups.dependence().groups == int((filled > 0).sum()) <= 12
     assert int(filled.max()) <= 3
+
+
+def test_what_was_dealt_out_is_merged_as_well():
+    values = autoregression(320, 30, 0.6)
+    whole, rows = gathered(values), torch.arange(320)
+    first = gathered(values[:280], rows=rows[:280])
+    second = gathered(values[280:], rows=rows[280:])
+    first._fold()  # as more samples than are kept would make it
+    second.merge(first)
+    assert second.n_samples == 320 * 30
+    assert second.dependence().square == pytest.approx(whole.dependence().square, rel=1e-9)
