@@ -1,4 +1,4 @@
-"""Programs in a fork of this process, which has imported already what each would import anew."""
+"""Programs in forks of this process, which has imported already what each would import anew."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import functools
 import io
 import os
 import signal
+import socket
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -17,6 +19,9 @@ from typing import IO
 
 import polycode_plugins as pc
 from polycode_plugins.plugins import trial
+
+Work = Callable[[], object]
+LONGEST = 300.0  # seconds; a program that hangs is killed then
 
 
 @dataclass(frozen=True)
@@ -34,41 +39,75 @@ def warm() -> None:
     pc.load(adapter="transformer-lens")
 
 
-def forked(work: Callable[[], object], *, unread: tuple[str, ...] = ()) -> Ended:
-    """Run code as a program whose status is what it returns or exits with.
+class Program:
+    """A program that runs.
 
     Args:
-        work: what the program does.
+        work: what it does; its status is what this returns or exits with.
         unread: of "stdout" and "stderr", what has no reader from the start.
     """
-    warm()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        files = (out, err)
-        child = os.fork()
-        if not child:
+
+    def __init__(self, work: Work, *, unread: tuple[str, ...] = ()) -> None:
+        warm()
+        self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())  # noqa: SIM115
+        self.pid = os.fork()
+        if not self.pid:
+            status = 1
             try:
-                status = _program(work, files, unread)
+                status = _program(work, self._files, unread)
             except BaseException:
                 os.write(2, traceback.format_exc().encode())
-                status = 1
             finally:
                 os._exit(status)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        for file in files:
-            file.seek(0)
-        return Ended(status, out.read().decode(), err.read().decode())
+
+    def kill(self) -> None:
+        """As `kill -9` does."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def end(self) -> Ended:
+        """Wait for its end."""
+        until = time.monotonic() + LONGEST
+        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            if time.monotonic() > until:
+                self.kill()
+            time.sleep(0.01)
+        texts = []
+        for file in self._files:
+            with file:
+                file.seek(0)
+                texts.append(file.read().decode())
+        return Ended(os.waitstatus_to_exitcode(ended[1]), *texts)
 
 
 def command(*arguments: object, unread: tuple[str, ...] = ()) -> Ended:
     """Run `polycode ARGUMENTS`."""
+    return Program(functools.partial(_command, arguments), unread=unread).end()
 
-    def work() -> int:
-        from polycode_plugins.commands import main
 
-        sys.argv = ["polycode", *map(str, arguments)]
-        return main.program()
+def _command(arguments: tuple[object, ...]) -> int:
+    from polycode_plugins.commands import main
 
-    return forked(work, unread=unread)
+    sys.argv = ["polycode", *map(str, arguments)]
+    return main.program()
+
+
+def together(world: int, work: Callable[[int], object]) -> list[Ended]:
+    """Run `work(rank)` as several processes that find each other, as torchrun starts them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def one(rank: int) -> Work:
+        def run() -> object:
+            sizes = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+            where = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
+            named = {**sizes, **where, "MASTER_PORT": port}
+            os.environ |= {name: str(value) for name, value in named.items()}
+            return work(rank)
+
+        return run
+
+    return [program.end() for program in [Program(one(rank)) for rank in range(world)]]
 
 
 def served(task: str) -> Ended:
@@ -78,12 +117,10 @@ def served(task: str) -> Ended:
         sys.stdin = io.StringIO(task)
         trial.serve()
 
-    return forked(work)
+    return Program(work).end()
 
 
-def _program(
-    work: Callable[[], object], files: tuple[IO[bytes], ...], unread: tuple[str, ...]
-) -> int:
+def _program(work: Work, files: tuple[IO[bytes], ...], unread: tuple[str, ...]) -> int:
     """What an interpreter does around a program, from its streams to their last flush."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.disable()  # pytest's

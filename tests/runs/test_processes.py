@@ -21,7 +21,7 @@ def run(*arguments: str, planted: Callable[[], None] = lambda: None) -> forks.En
         sys.argv = ["reliability", *arguments]
         runpy.run_path(str(HARNESS), run_name="__main__")
 
-    return forks.forked(work)
+    return forks.Program(work).end()
 
 
 @pytest.mark.slow
