@@ -112,9 +112,11 @@ trial.serve()
 def serve() -> None:
     """Try the plugins of the task on standard input, and print an outcome for each."""
     task = json.load(sys.stdin)
-    with suppress(Exception):  # what nearly all plugins import; without it they say so themselves
-        importlib.import_module("torch")
-        importlib.import_module("polycode_plugins.adapters")
+    kinds = sorted({fields["kind"] for fields in task["plugins"]})
+    for name in ("torch", "polycode_plugins.adapters", *(f"polycode_plugins.{k}" for k in kinds)):
+        # What nearly all plugins of a kind import; without it they say so themselves.
+        with suppress(Exception):
+            importlib.import_module(name)
     model = task["model"] and (Path(task["model"][0]) if task["model"][1] else task["model"][0])
     for fields in task["plugins"]:
         outcome = _forked(Plugin(**fields), model, task["seconds"])
