@@ -92,9 +92,8 @@ def ours(model: Any, rows: torch.Tensor, size: int, sites: str) -> list[tuple[fl
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of rows that rule
-            pc.analyze(
-                model, rows, ["spectrum"], sites, "transformers", batch_size=size, progress=False
-            )
+            adapter = pc.load(model, "transformers")
+            pc.analyze(adapter, rows, ["spectrum"], sites, batch_size=size, progress=False)
     finally:
         passes.finish = finish
     (a, b), (c, d) = read
