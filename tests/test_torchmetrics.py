@@ -292,6 +292,7 @@ def test_other_types_of_the_state_change_no_number():
     assert one.set_dtype(torch.float64).compute().dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_wrappers_take_one_number():
     metric = TorchMetric("spectrum", value="exponent")
     boot = BootStrapper(metric, num_bootstraps=4, quantile=torch.tensor([0.05, 0.95]))
@@ -348,6 +349,7 @@ def test_what_is_no_activations_is_refused():
     assert named._statistics.n_samples("values") == 256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(150, 24), (60, 7, 24)])
 def test_rows_that_come_again_are_no_new_ones_by_any_way(shape):
     generator = torch.Generator().manual_seed(0)

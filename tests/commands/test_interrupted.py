@@ -51,6 +51,7 @@ def test_messages_that_nobody_reads_end_no_run(tmp_path: Path):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_stop_before_the_report_names_the_command_that_writes_it(
     tmp_path: Path, monkeypatch, capsys
 ):
@@ -111,6 +112,7 @@ def test_an_interrupted_stream_says_to_repeat_the_command(tmp_path: Path, monkey
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [2])
 def test_merge_records_the_commands_of_all(tmp_path: Path, shards, capsys):
     folders = [str(tmp_path / str(i)) for i in range(shards)]
