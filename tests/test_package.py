@@ -145,7 +145,8 @@ PROGRAM = """
 import importlib, json, os, sys, tempfile
 import torch
 import polycode_plugins as pc
-import polycode_plugins.adapters
+import pandas, scipy.stats
+import polycode_plugins.explainers, polycode_plugins.metrics, polycode_plugins.testing
 from polycode_plugins.commands.main import program
 
 def forked(work):
