@@ -19,12 +19,13 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 import polycode_plugins as pc
+from polycode_plugins.explainers.comparison.decisions import Decision
 from polycode_plugins.explainers.comparison.outcome import Comparison
 
 WORDS, WIDTH, LENGTH = 240, 48, 16
@@ -81,15 +82,15 @@ class Words:
 
 @dataclass(frozen=True)
 class Case:
-    """A control beside the neurons of one sort of network."""
+    """Controls beside the neurons of one sort of network."""
 
-    control: str
+    controls: tuple[str, ...]
     strength: float
     nonlinear: bool
     own: int
 
     def compared(self, seed: int, n_units: int) -> Comparison:
-        """Neurons of a planted network beside the control."""
+        """Neurons of a planted network beside the controls."""
         g = torch.Generator().manual_seed(10_000 + seed)
         texts = torch.randint(WORDS, (400, LENGTH), generator=g)
         network = Planted(
@@ -98,43 +99,62 @@ class Case:
         )  # fmt: skip
         return pc.compare(
             network, texts, "neurons",
-            units=("neuron", self.control), n_units=n_units, tokenizer=Words(), seed=seed,
+            units=("neuron", *self.controls), n_units=n_units, tokenizer=Words(), seed=seed,
             floors=("shuffled",), judge=False, progress=False, batch_size=100,
         )  # fmt: skip
 
-    def row(self, runs: int, n_units: int) -> dict[str, object]:
-        """What the control said in so many runs, each of another network and other texts."""
-        said: Counter[str] = Counter()
-        differences, rejected, covered, pairs = [], 0, 0, []
+    def rows(self, runs: int, n_units: int) -> Iterator[dict[str, object]]:
+        """What each control said in so many runs, each of another network and other texts."""
+        counts = {control: Count() for control in self.controls}
         for seed in range(runs):
             made = self.compared(seed, n_units)
-            if self.control not in made.kinds:
-                said["no match"] += 1
-                continue
-            decision = made.decisions()[-1]
-            of = decision.contrast
-            said[decision.belongs] += 1
-            if of.difference is not None and of.interval is not None and of.p_value is not None:
-                differences.append(of.difference)
-                rejected += of.p_value < 0.05
-                covered += of.interval[0] <= 0 <= of.interval[1]
-                pairs.append(min(of.n))
-        n = max(1, len(differences))
+            said = {d.control: d for d in made.decisions()}  # the last is over all
+            for control, count in counts.items():
+                count.add(said.get(control))
+        sort = {"strength": self.strength, "nonlinear": self.nonlinear, "own": self.own}
+        for control, count in counts.items():
+            yield {"control": control, **sort, "asked": n_units, "runs": runs, **count.row()}
+
+
+@dataclass
+class Count:
+    """What a control said so far."""
+
+    said: Counter[str] = field(default_factory=Counter)
+    rejected: int = 0
+    covered: int = 0
+    differences: list[float] = field(default_factory=list)
+    units: list[int] = field(default_factory=list)
+
+    def add(self, decision: Decision | None) -> None:
+        """One run more; None where there was no unit of that kind."""
+        if decision is None:
+            self.said["no match"] += 1
+            return
+        of = decision.contrast
+        self.said[decision.belongs] += 1
+        if of.difference is not None and of.interval is not None and of.p_value is not None:
+            self.differences.append(of.difference)
+            self.rejected += of.p_value < 0.05
+            self.covered += of.interval[0] <= 0 <= of.interval[1]
+            self.units.append(min(of.n))
+
+    def row(self) -> dict[str, object]:
+        """Means and shares over the runs whose difference has an interval."""
+        n = max(1, len(self.differences))
         return {
-            **asdict(self), "asked": n_units, "runs": runs, "with an interval": len(differences),
-            "units": round(sum(pairs) / n, 1), "difference": round(sum(differences) / n, 4),
-            "p < .05": round(rejected / n, 3), "interval holds 0": round(covered / n, 3),
-            "said": dict(said),
+            "with an interval": len(self.differences), "units": round(sum(self.units) / n, 1),
+            "difference": round(sum(self.differences) / n, 4),
+            "p < .05": round(self.rejected / n, 3),
+            "interval holds 0": round(self.covered / n, 3), "said": dict(self.said),
         }  # fmt: skip
 
 
 def cases(strengths: Sequence[float]) -> Iterator[Case]:
     """Each control where it can say something; matched directions behind a ReLU, too."""
     for strength in strengths:
-        yield Case("rotated", strength, nonlinear=True, own=FEW)
-        yield Case("matched", strength, nonlinear=False, own=MANY)
-        yield Case("covariance", strength, nonlinear=False, own=MANY)
-        yield Case("matched", strength, nonlinear=True, own=FEW)
+        yield Case(("matched", "covariance"), strength, nonlinear=False, own=MANY)
+        yield Case(("rotated", "matched"), strength, nonlinear=True, own=FEW)
 
 
 def main() -> None:
@@ -148,10 +168,13 @@ def main() -> None:
         "--networks", default="relu,linear", help="with a nonlinearity, without, or both"
     )
     options = parser.parse_args()
+    wanted = options.controls.split(",")
     for case in cases([float(s) for s in options.strengths.split(",")]):
+        case = replace(case, controls=tuple(c for c in case.controls if c in wanted))
         network = "relu" if case.nonlinear else "linear"
-        if case.control in options.controls.split(",") and network in options.networks.split(","):
-            print(json.dumps(case.row(options.runs, options.units)), flush=True)
+        if case.controls and network in options.networks.split(","):
+            for row in case.rows(options.runs, options.units):
+                print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

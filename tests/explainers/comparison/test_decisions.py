@@ -47,7 +47,7 @@ def test_what_is_said_goes_by_the_interval_and_by_what_is_negligible(low, high, 
 def test_a_basis_that_matters_is_told_from_one_that_does_not(control):
     sort = {"nonlinear": True, "own": FEW} if control == "rotated" else {
         "nonlinear": False, "own": MANY}  # fmt: skip
-    said = {s: Case(control, s, **sort).compared(3, 40) for s in (0.0, 0.6)}
+    said = {s: Case((control,), s, **sort).compared(3, 40) for s in (0.0, 0.6)}
     (*_, none), (*_, real) = (said[s].decisions() for s in (0.0, 0.6))
     assert none.belongs in ("undecided", "distribution")
     assert real.belongs == "basis"

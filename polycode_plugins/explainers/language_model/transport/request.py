@@ -79,7 +79,7 @@ def estimated_tokens(text: str) -> int:
     One for each five letters of a word (with the space before it), three digits, mark of
     punctuation or run of blanks, and one for each byte of other scripts.
     """
-    # Prompts are long and many: this takes a tenth of what a regular expression does.
+    # Prompts are long and many: this takes a fraction of what a regular expression does.
     text_bytes = np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
     if not len(text_bytes):
         return 0
