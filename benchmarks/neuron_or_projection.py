@@ -62,7 +62,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     """Write the picture, one panel for each score that is told."""
     scores = comparison.headline_scores
     rows = [*comparison.sites, ""] if len(comparison.sites) > 1 else [""]
-    height = 0.5 + 0.13 * len(rows) * (len(comparison.kinds) + 0.5)
+    height = 1.4 + 0.13 * len(rows) * (len(comparison.kinds) + 0.5)
     with drawing.style():
         figure, axes = drawing.panels(len(scores), height=height)
         for ax, score in zip(axes[0], scores, strict=True):
