@@ -26,7 +26,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 DELAY, CONCURRENCY = 0.05, 32
-SERVER = Path(__file__).parents[1] / "tests" / "explainers" / "openai_server.py"
+SERVER = Path(__file__).parents[1] / "tests" / "helpers" / "openai_server.py"
 
 
 def main() -> None:

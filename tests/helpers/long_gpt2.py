@@ -19,6 +19,20 @@ from polycode_plugins.loading import embedded_model
 POSITIONS = 4096
 
 
+#: What llama.cpp writes where a model has no template of its own.
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def talking_folder(folder: Path) -> Path:
+    """With a template for messages."""
+    long_folder(folder)
+    (folder / "chat_template.jinja").write_text(CHAT)
+    return folder
+
+
 def long_folder(folder: Path) -> Path:
     """In Hugging Face format."""
     shutil.copytree(embedded_model(), folder)

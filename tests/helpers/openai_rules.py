@@ -97,18 +97,23 @@ def positions(text: str) -> list[tuple[str, float | None, dict[str, float] | Non
     return found
 
 
+OTHER = {"0": "1", "1": "0"}
+
+
 def generated(text: str) -> list[dict[str, Any]]:
     """Log-probabilities of an answer's tokens as the chat protocol gives them.
 
     A number after a comma and before a bracket carries the planted distribution; a token that
-    fires was answered 10.
+    fires was answered 10. Beside a 0 or 1 that is none the other is listed.
     """
     content = []
     tokens = TOKENS.findall(text)
     for i, token in enumerate(tokens):
         value = token.strip()
         is_value = value in ("0", "10") and i + 1 < len(tokens) and tokens[i + 1].startswith("]")
-        probabilities = (FIRES if value == "10" else SILENT) if is_value else {value: 0.99}
+        probabilities = {value: 0.97, OTHER.get(value, "?"): 0.03}
+        if is_value:
+            probabilities = FIRES if value == "10" else SILENT
         top = [
             {"token": (" " if token[0] == " " else "") + v, "logprob": math.log(p)}
             for v, p in probabilities.items()

@@ -31,6 +31,17 @@ class Row:
     listed: dict[int, float]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A part of a form: its text, and the log-probability of each choice where it is one of some.
+
+    Of a choice of several tokens, it is that of the first in which the choices differ.
+    """
+
+    text: str
+    among: dict[str, float] | None = None
+
+
 @dataclass
 class Read:
     """A text that was read: what follows it, and the state to go on from."""
@@ -148,16 +159,18 @@ class Decoder:
         return new, rows, False
 
     @torch.no_grad()
-    def choose(self, read: Read, parts: Sequence[Part]) -> str:
-        """The likeliest text of a form, each choice after those before it.
+    def choose(self, read: Read, parts: Sequence[Part]) -> list[Piece]:
+        """The likeliest text of a form in pieces, each choice after those before it.
 
         Raises:
             Refused: where two choices begin with the same token.
         """
+        pieces: list[Piece] = []
         text, fed = "", 0
         for part in parts:
             if isinstance(part, str):
                 text += part
+                pieces.append(Piece(part))
                 continue
             options = [self.ids(text + option) for option in part]
             shared = _alike(options)
@@ -167,9 +180,15 @@ class Decoder:
             if shared > fed:
                 read = self._step(read, options[0][fed:shared])
                 fed = shared
-            best = max(range(len(options)), key=lambda i: float(read.last[first[i]]))
-            text += part[best]
-        return text
+            among = dict(zip(part, read.last[first].tolist(), strict=True))
+            best = max(part, key=among.__getitem__)
+            text += best
+            pieces.append(Piece(best, among))
+        return pieces
+
+    def ends(self, token: int) -> bool:
+        """Whether a token ends an answer."""
+        return token in self._ends
 
     def ids(self, text: str) -> list[int]:
         """The tokens of a text that goes on from something."""

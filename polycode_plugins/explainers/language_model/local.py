@@ -1,8 +1,8 @@
 """A causal language model of Hugging Face in this process, answering like a server.
 
 It gives what few servers do: the exact log-probabilities of all eleven numbers at every token of a
-prompt, and a judge that can say nothing but yes and no. Its answers have the shape of OpenAI's, so
-prompts, simulators and store are the same.
+prompt, and a judge that can say nothing but yes and no, with the probability of each. Its answers
+have the shape of OpenAI's, so prompts, simulators and store are the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from polycode_plugins.adapters.pretrained import (
 )
 from polycode_plugins.errors import ModelError
 from polycode_plugins.explainers.base import LEVELS
-from polycode_plugins.explainers.language_model.decoding import Decoder, Read, Row
+from polycode_plugins.explainers.language_model.decoding import Decoder, Piece, Read, Row
 from polycode_plugins.explainers.language_model.restrictions import Restriction
 from polycode_plugins.explainers.language_model.transport.failures import Refused, RemoteError
 from polycode_plugins.explainers.language_model.transport.request import CHAT, COMPLETIONS, Request
@@ -115,8 +115,6 @@ class LocalModel:
             raise RemoteError(
                 f"{self.name!r} has no chat template", 404, "there is no chat template"
             )
-        if chat and body.get("logprobs"):
-            raise Refused("the server refused the request (no log-probabilities of chat)")
         prompt, common = self._prompt(body, chat)
         encoded = self._tokenizer(
             prompt, return_offsets_mapping=True, add_special_tokens=not chat, verbose=False
@@ -125,14 +123,17 @@ class LocalModel:
         longest = getattr(self._model.config, "max_position_embeddings", None)
         if longest is not None and len(ids) + request.most_out > longest + 1:
             raise Refused("the prompt is longer than the model can read", f"{len(ids)} tokens")
-        echo, top = bool(body.get("echo")), 0 if chat else int(body.get("logprobs") or 0)
+        echo, top = bool(body.get("echo")), _top(body, chat)
         # The beginning ends at a token that ends where, or before, the common text does.
         shared = sum(stop <= common for _, stop in offsets) if common else 0
+        pieces: list[Piece] = []
+        rows: list[Row] = []
         with self._lock:
             read = self._decoder.read(ids, shared, top if echo else 0)
             if body.get("parts"):
-                text = self._decoder.choose(read, [_part(part) for part in body["parts"]])
-                new, rows, ended = self._decoder.ids(text), list[Row](), True
+                pieces = self._decoder.choose(read, [_part(part) for part in body["parts"]])
+                text, ended = "".join(piece.text for piece in pieces), True
+                new = self._decoder.ids(text)
             else:
                 new, rows, ended = self._generated(read, request, key, top)
                 text = self._decoder.text(new)
@@ -141,6 +142,8 @@ class LocalModel:
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop" if ended else "length"}
         if chat:
             choice["message"] = {"role": "assistant", "content": text}
+            if top:
+                choice["logprobs"] = {"content": _of(pieces) or self._spoken(rows, new)}
         else:
             choice["text"] = prompt + text if echo else text
             if top:
@@ -208,6 +211,14 @@ class LocalModel:
             "top_logprobs": [*first, *listed],
         }
 
+    def _spoken(self, rows: Sequence[Row], new: Sequence[int]) -> list[dict[str, Any]]:
+        """The tokens of an answer with their log-probabilities, without the one that ends it."""
+        return [
+            _position(self._word(token), row.own, {self._word(i): v for i, v in row.listed.items()})
+            for token, row in zip(new, rows, strict=True)
+            if not self._decoder.ends(token)
+        ]
+
     def _word(self, token: int) -> str:
         if token not in self._words:
             number = self._numbers.get(token)
@@ -232,6 +243,25 @@ class LocalModel:
             named += ids if isinstance(ids, list | tuple) else [ids]
         added = self._tokenizer.get_added_vocab()
         return {int(i) for i in named if i is not None} | {added[t] for t in ENDS if t in added}
+
+
+def _top(body: Mapping[str, Any], chat: bool) -> int:
+    """Likeliest tokens that are asked for at each place, in either endpoint's manner."""
+    if chat:
+        return int(body.get("top_logprobs") or 1) if body.get("logprobs") else 0
+    return int(body.get("logprobs") or 0)
+
+
+def _of(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+    """The pieces of a form as positions: what is fixed has no log-probability."""
+    return [
+        _position(p.text, None if p.among is None else p.among[p.text], p.among) for p in pieces
+    ]
+
+
+def _position(token: str, logprob: float | None, top: Mapping[str, float] | None) -> dict[str, Any]:
+    listed = top and [{"token": word, "logprob": value} for word, value in top.items()]
+    return {"token": token, "logprob": logprob, "top_logprobs": listed}
 
 
 def _part(part: Any) -> Any:

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-from functools import cache
 from types import SimpleNamespace
 
 import pytest
-from places import ROOT
 
+from benchmarks.basis_or_distribution import FEW, MANY, Case
 from polycode_plugins.explainers.comparison.answer import answers
 from polycode_plugins.explainers.comparison.contrasts import Contrast
 from polycode_plugins.explainers.comparison.decisions import Decision, belongs, sentence
-
-
-@cache
-def benchmark():
-    path = ROOT / "benchmarks" / "basis_or_distribution.py"
-    spec = importlib.util.spec_from_file_location("basis_or_distribution", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def contrast(low, high, overlap=0.8, disagreement=None):
@@ -55,17 +44,19 @@ def test_what_is_said_goes_by_the_interval_and_by_what_is_negligible(low, high, 
 
 
 @pytest.mark.slow
-def test_a_basis_that_matters_is_told_from_one_that_does_not():
-    said = {
-        strength: benchmark().compared("rotated", strength, 3, nonlinear=True)
-        for strength in (0.0, 0.6)
-    }
+@pytest.mark.parametrize("control", ["rotated", "matched", "covariance"])
+def test_a_basis_that_matters_is_told_from_one_that_does_not(control):
+    sort = {"nonlinear": True, "own": FEW} if control == "rotated" else {
+        "nonlinear": False, "own": MANY}  # fmt: skip
+    said = {s: Case((control,), s, **sort).compared(3, 40) for s in (0.0, 0.6)}
     (*_, none), (*_, real) = (said[s].decisions() for s in (0.0, 0.6))
     assert none.belongs in ("undecided", "distribution")
     assert real.belongs == "basis"
-    assert real.contrast.pairs == 40
-    assert "explainability belongs to the basis" in sentence(said[0.6], "rotated", "correlation")
-    assert any("rotated neurons" in line for line in answers(said[0.6]))
+    assert real.contrast.pairs == (None if control == "covariance" else 40)
+    assert "explainability belongs to the basis" in sentence(said[0.6], control, "correlation")
+    named = {"rotated": "rotated neurons", "matched": "matched directions"}
+    name = named.get(control, "directions of the covariance")
+    assert any(name in line for line in answers(said[0.6]))
 
 
 def told(*decisions):

@@ -108,3 +108,27 @@ def test_the_probability_of_yes_is_read_at_each_answer_of_a_judge():
     assert expectations.yes_probabilities([], text, 2) == [None, None]
     other = '{"id": "10", "answers": [1, 0]}'
     assert expectations.yes_probabilities(found, other, 2) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("listed", "known"),
+    [
+        ({"1": 0.6, "0": 0.2, "x": 0.1}, 0.75),
+        ({"1": 0.6, "x": 0.3, "y": 0.05}, None),  # no may be as likely as y
+        ({"0": 0.6, "x": 0.3, "y": 0.05}, None),
+        ({"1": 0.9, "x": 0.05, "y": 0.001}, 1.0),
+        ({"0": 0.9, "x": 0.05, "y": 0.001}, 0.0),
+        ({"1": 0.995}, 1.0),  # all that is left is less
+        ({"1": 0.9}, None),
+        ({"x": 0.9, "y": 0.05}, None),
+        ({"1": 0.2, "0": 0.2, " 1": 0.5}, 0.5),  # a blank more is no answer here
+        ({"1": 1e-300, "0": 3e-300, "x": 1.0}, 0.25),
+    ],
+)
+def test_an_answer_that_is_not_listed_is_no_certainty(listed, known):
+    top = {token: math.log(p) for token, p in listed.items()}
+    for blank in ("", " "):
+        answer = Position(f"{blank}1", -1.0, {f"{blank}{t}": v for t, v in top.items()})
+        found = [Position('{"answers": [', None, None), answer, Position("]}", None, None)]
+        text = f'{{"answers": [{blank}1]}}'
+        assert expectations.yes_probabilities(found, text, 1) == [pytest.approx(known)]

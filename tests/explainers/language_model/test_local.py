@@ -8,13 +8,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from long_gpt2 import long_folder
+from long_gpt2 import long_folder, talking_folder
 from planted_units import UNITS
 
 from polycode_plugins.errors import DataError, ModelError
-from polycode_plugins.explainers.base import Explanation
+from polycode_plugins.explainers.base import Explanation, JudgeTask
 from polycode_plugins.explainers.language_model import LocalModel, OpenAIExplainer, prompts
+from polycode_plugins.explainers.language_model.answers.message import positions_of
 from polycode_plugins.explainers.language_model.transport.failures import RemoteError
+from polycode_plugins.explainers.language_model.transport.request import CHAT, Request
 from polycode_plugins.loading import embedded_model
 
 TOKENS = ("def", "(", "\n", " é", "10")
@@ -157,6 +159,53 @@ def test_without_a_chat_template_there_is_no_chat(make, local):
     assert one.judge() is None
     with pytest.raises(RemoteError, match="can serve prompt-logprobs"):
         make(local, simulator="text").simulator()
+
+
+def exact_yes(folder, messages, written):
+    """p(1) / (p(0) + p(1)) after what is written of an answer, straight from transformers."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = [
+        tokenizer(part, add_special_tokens=False)["input_ids"]
+        for part in (prompt, f"{written}0", f"{written}1")
+    ]
+    no, yes = ids[1:]
+    assert no[:-1] == yes[:-1]
+    with torch.no_grad():
+        p = model(torch.tensor([ids[0] + no[:-1]])).logits[0, -1].double().softmax(-1)
+    return float(p[yes[-1]] / (p[no[-1]] + p[yes[-1]]))
+
+
+def test_a_judge_that_can_say_nothing_but_yes_and_no_says_how_sure_it_is(make, tmp_path):
+    folder = talking_folder(tmp_path / "talking")
+    one = make(LocalModel(folder))
+    caps = one.capabilities()
+    assert (caps.chat, caps.restriction, caps.generated_logprobs) == (True, "parts", "true")
+    judge, texts = one.judge(), (TOKENS, (" red", " house"), ("x",))
+    (found,) = judge.judge_many([JudgeTask(EXPLANATION, "detection", texts)])
+    said = [int(v.answer) for v in found]
+    messages = prompts.judge_chat(EXPLANATION.text, "detection", ["".join(t) for t in texts])
+    for i, verdict in enumerate(found):
+        before = "".join(f"{answer}, " for answer in said[:i])
+        written = f'{{"id": "{prompts.task_id(messages)}", "answers": [{before}'
+        assert verdict.probability == pytest.approx(exact_yes(folder, messages, written), abs=1e-5)
+        assert verdict.answer is (verdict.probability > 0.5)
+    assert len({v.probability for v in found}) == len(found)
+
+
+def test_what_it_says_freely_has_its_log_probabilities(make, tmp_path):
+    backend = LocalModel(talking_folder(tmp_path / "talking"))
+    body = {"model": "m", "messages": [{"role": "user", "content": "def"}], "max_tokens": 5,
+            "temperature": 0.0, "logprobs": True, "top_logprobs": 3}  # fmt: skip
+    raw = backend.send(Request(CHAT, body, "probe", "v"), "0" * 16)
+    positions = positions_of(raw)
+    assert "".join(p.token for p in positions) == raw["choices"][0]["message"]["content"]
+    assert all(p.logprob == max(p.top.values()) < 0 for p in positions)  # at temperature 0
+    plain = backend.send(Request(CHAT, body | {"logprobs": None}, "probe", "v"), "0" * 16)
+    assert "logprobs" not in plain["choices"][0]
 
 
 @pytest.mark.slow

@@ -8,12 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from long_gpt2 import gguf_file, long_folder
+import torch
+from long_gpt2 import CHAT, gguf_file, long_folder
 from places import HELPERS
 from planted_units import UNITS
 
 from polycode_plugins.explainers.base import Explanation, JudgeTask
 from polycode_plugins.explainers.language_model import LocalModel, OpenAIExplainer
+from polycode_plugins.explainers.language_model.answers.expectations import yes_probabilities
+from polycode_plugins.explainers.language_model.answers.message import positions_of, text_of
 
 pytest.importorskip(
     "xllamacpp", reason="xllamacpp, a wheel of llama.cpp's server, is not installed"
@@ -100,6 +103,40 @@ def test_held_to_a_form_a_tiny_model_simulates_and_judges(make):
     task = JudgeTask(EXPLANATION, "detection", (TOKENS, TOKENS))
     assert {v.answer for v in explainer.judge().judge_many([task])[0]} <= {True, False}
     assert explainer.spent().tokens_in > 0
+
+
+@pytest.mark.slow
+def test_probabilities_of_yes_are_those_of_transformers(make, folder):
+    # llama.cpp lists what is likely before its grammar chooses. It holds the answer to a form, but
+    # the tokens of the form are the model's, so the same tokens are given to transformers.
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, chat_template=CHAT)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    judge, texts = make().judge(), (TOKENS, (" red", " house"), ("x",))
+    [request] = judge._requests(JudgeTask(EXPLANATION, "detection", texts))
+    raw = judge.model.session.ask([request])[0].raw
+    positions = positions_of(raw)
+    prompt = tokenizer.apply_chat_template(
+        request.body["messages"], tokenize=False, add_generation_prompt=True
+    )
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    known = {p.token: tokenizer(p.token, add_special_tokens=False)["input_ids"] for p in positions}
+    said = yes_probabilities(positions, text_of(raw), len(texts))
+    exact = []
+    for position in positions:
+        if position.token.strip() in ("0", "1"):
+            blanks = position.token[:-1]
+            no, yes = (tokenizer(f"{blanks}{answer}")["input_ids"][-1] for answer in (0, 1))
+            with torch.no_grad():
+                p = model(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
+            exact.append(float(p[yes] / (p[no] + p[yes])))
+        ids = ids + known[position.token]
+    exact = exact[-len(texts) :]
+    listed = [(a, b) for a, b in zip(said, exact, strict=True) if a is not None]
+    assert listed  # this model is unsure: the other answer is not always among the likeliest 20
+    for theirs, ours in listed:
+        assert theirs == pytest.approx(ours, abs=5e-3)
 
 
 @pytest.mark.slow

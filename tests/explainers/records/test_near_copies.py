@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from planted import record
+import itertools
 
+import pytest
+import torch
+from planted import NEURONS, Reader, Words, planted_texts, record
+
+import polycode_plugins as pc
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.records.near_copies import NearCopies
 from polycode_plugins.explainers.records.protocols import Protocol, split
@@ -47,3 +51,36 @@ def test_near_copies_are_kept_out_of_both_splits_and_others_take_their_place():
     alike = [record([*text(0)[:-1], f"x{i}"], range(20), i) for i in range(4)]
     with pytest.raises(DataError, match="one text over and over, or almost"):
         split("u", "s", "neuron", 1, protocol, top=alike, random=alike[:2])
+
+
+def copied_texts():
+    """Texts of which each has two near copies: with another end, and begun three words later."""
+    first = planted_texts(140)
+    g = torch.Generator().manual_seed(1)
+    ends = torch.randint(NEURONS, 60, (2, 140, 3), generator=g)
+    return torch.cat(
+        [first, torch.cat([first[:, :-3], ends[0]], 1), torch.cat([first[:, 3:], ends[1]], 1)]
+    )
+
+
+def alike(a, b):
+    runs = [{tuple(t[i : i + 5]) for i in range(len(t) - 4)} for t in (a, b)]
+    return len(runs[0] & runs[1]) >= 0.5 * min(map(len, runs))
+
+
+@pytest.mark.parametrize("protocol", ["openai", "marshall-kirchner", "fair"])
+def test_no_two_texts_of_a_unit_are_near_copies_in_whatever_role(protocol):
+    order = torch.randperm(3 * 140, generator=torch.Generator().manual_seed(2))
+    compared = pc.compare(
+        Reader(), copied_texts()[order], "read", units=("neuron", "projection"), n_units=NEURONS,
+        tokenizer=Words(), protocol=protocol, judge=False,
+    )  # fmt: skip
+    places = set()
+    for unit in compared:
+        records = unit.evaluation.records
+        parts = (records.explain, records.calibration, records.score)
+        found = [r for part in parts for r in part.all()]
+        assert len(found) > 5
+        assert not any(alike(a.tokens, b.tokens) for a, b in itertools.combinations(found, 2))
+        places |= {int(order[r.row]) // 140 for r in found}
+    assert places == {0, 1, 2}  # copies stand in for their originals, never beside them

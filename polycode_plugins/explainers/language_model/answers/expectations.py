@@ -14,6 +14,7 @@ from polycode_plugins.explainers.language_model.answers.tables import ANOTHER, t
 from polycode_plugins.explainers.language_model.prompts import UNKNOWN
 from polycode_plugins.explainers.language_model.transport.failures import Unreadable
 
+UNLISTED = 0.01  # an answer that can be at most so likely beside the other counts as none
 MISALIGNED = "the log-probabilities do not belong to the tokens"
 NO_NUMBER = "no number is among the likeliest tokens"
 TWO_TOKENS = "the model writes a number and what is next to it as one token, or 10 as two"
@@ -134,17 +135,27 @@ def yes_probabilities(positions: Sequence[Position], text: str, count: int) -> l
     if len(places) != count:
         return unknown
     at = begin + text.strip().rfind(f"[{rows[-1]}]") + 1
-    found: list[float | None] = []
-    for place in places:
-        position = starts.get(at + place)
-        top = {} if position is None or position.top is None else position.top
-        p = {"0": 0.0, "1": 0.0}
-        for token, logprob in top.items():
-            if token.strip() in p:
-                p[token.strip()] += math.exp(logprob)
-        total = p["0"] + p["1"]
-        found.append(p["1"] / total if total > 0 else None)
-    return found
+    return [_yes_probability(starts.get(at + place)) for place in places]
+
+
+def _yes_probability(position: Position | None) -> float | None:
+    """p(1) / (p(0) + p(1)), written as the token is that was chosen; None where it is not known.
+
+    What is not listed is at most as likely as the least of what is, and as all that is left.
+    """
+    if position is None or not position.top:
+        return None
+    blanks = position.token[: len(position.token) - len(position.token.lstrip())]
+    listed = [position.top.get(f"{blanks}{answer}") for answer in (0, 1)]
+    likelier = max((v for v in listed if v is not None), default=None)
+    if likelier is None:
+        return None
+    every = [math.exp(v) for v in position.top.values()]
+    most = max(0.0, min(*every, 1 - sum(every)))
+    if None in listed and most > UNLISTED * math.exp(likelier):
+        return None
+    no, yes = (0.0 if v is None else math.exp(v - likelier) for v in listed)
+    return yes / (no + yes)
 
 
 def _starts(positions: Sequence[Position], text: str) -> tuple[dict[int, Position], int]:

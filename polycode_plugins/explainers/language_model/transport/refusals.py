@@ -95,7 +95,7 @@ def refusal(
         status: of HTTP, or the code in an error that came with status 200.
         said: in words, cleared of the key; codes: with it.
         server: its URL; key_variable: where its key is, for the message.
-        headers: of the answer, in lower case.
+        headers: of the answer, found by names in lower case.
     """
     quoted, wait = f" ({said})" if said else "", retry_after(headers or {}, said)
     passing = wait is not None or (_PASSING.search(said) and "insufficient_quota" not in codes)

@@ -79,13 +79,17 @@ def estimated_tokens(text: str) -> int:
     One for each five letters of a word (with the space before it), three digits, mark of
     punctuation or run of blanks, and one for each byte of other scripts.
     """
-    # Prompts are long and many: this takes a sixth of what a regular expression does.
+    # Prompts are long and many: this takes a fraction of what a regular expression does.
     text_bytes = np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
     if not len(text_bytes):
         return 0
     kinds = _KINDS[text_bytes]
-    starts = np.concatenate([[0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1])
-    lengths = np.diff(starts, append=len(kinds))
+    changes = np.flatnonzero(kinds[1:] != kinds[:-1])
+    bounds = np.zeros(len(changes) + 2, dtype=np.int64)
+    bounds[1:-1] = changes + 1
+    bounds[-1] = len(kinds)
+    starts = bounds[:-1]
+    lengths = bounds[1:] - starts
     kinds = kinds[starts]
     alone = (lengths == 1) & (text_bytes[starts] == ord(" "))
     joined = np.count_nonzero(alone[:-1] & (kinds[1:] == _LETTER))

@@ -8,7 +8,7 @@ not. Redirects are not followed, since they would carry texts and answers elsewh
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
@@ -144,7 +144,7 @@ class OpenAIServer:
                 self._reached = True
                 body = await self._body(response)
                 status = response.status
-                told = {name.lower(): value for name, value in response.headers.items()}
+                told = response.headers  # by names in any case
         except (self._aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._connection(error) from None
         if status == 200:
@@ -178,7 +178,7 @@ class OpenAIServer:
                 raise Refused("the answer was longer than any that was asked for", lost=True)
         return b"".join(parts)
 
-    def _answer(self, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
+    def _answer(self, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         raw = self._parsed(body)
         if not isinstance(raw, dict):
             shown = self._secret.clean(one_line(body[:2000].decode(errors="replace"), 120))
@@ -208,7 +208,7 @@ class OpenAIServer:
         said, codes = said_in(body if parsed is None else parsed)
         return self._secret.clean(said), self._secret.clean(codes)
 
-    def _refusal(self, status: int, said: str, codes: str, headers: dict[str, str]) -> Exception:
+    def _refusal(self, status: int, said: str, codes: str, headers: Mapping[str, str]) -> Exception:
         return refusal(
             status,
             said,
