@@ -31,6 +31,7 @@ Array = NDArray[np.float64]
 ROUNDING = 16 * float(np.finfo(np.float64).eps)  # per unit of width
 OPEN = 0.25  # of an entropy [nats]: what fewer samples than features may leave open
 LEAST_SAMPLES = 30  # effective ones, for intervals
+DOUBTS = 6  # of the rows' correlation, the strongest
 UNLIKE = 3.0  # times as much as others some directions may depend on documents, for weak ones
 STANDS_APART = 5.0  # standard errors of log(first / second eigenvalue)
 SHARES = (0.9, 0.95, 0.99)
@@ -182,7 +183,9 @@ class _Sample:
             else ""
         )
         self.curve = DegreesOfFreedom.of(values, dof, width, rows)
-        self.doubted = [DegreesOfFreedom.of(values, dof, width, one) for one in rows.doubted()]
+        self.doubted = [
+            DegreesOfFreedom.of(values, dof, width, one) for one in rows.doubted()[:DOUBTS]
+        ]
 
     def entropy(self, *, of_roots: bool, naive: float, shown: Callable[[Any], Any]) -> Estimate:
         """An entropy, shown as a function of it."""

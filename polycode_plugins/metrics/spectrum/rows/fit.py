@@ -30,14 +30,16 @@ PLACES = PLACES + 0.5
 SETTLED = 1e-5
 LEVEL = 0.25  # of the logarithm of a document's length
 KNOTS = 12
-EVEN = (0.03, 0.15, 0.5)  # change per unit of log rank, as of a random walk: the likeliest is taken
-LEAST = 0.02
-END = {"lag": 0.2, "common": 0.1}
-EVENS = (0.15, 0.5)
+EVEN = (0.15, 0.5)  # change per unit of log rank, as of a random walk: the likeliest is taken
 RARE = {"common": 0.03, "copies": 0.1}  # beyond which they are taken to be there, however large
 SUM_ERROR = 0.15  # by which sums over a document are off an autoregression's
+LIKELY = 0.02  # weight of a minimum beside the others below which it is left out
 DOUBTS = 14
 FELT = 0.02  # of the strongest doubt; those weaker are left out
+END = {
+    "lag": 0.2,
+    "common": 0.1,
+}  # by which the last ranks may be off, where nothing sees them alone
 
 
 class _Model:
@@ -188,8 +190,8 @@ def _modes(model: _Model, found: Moments) -> list[_Mode]:
     count = len(model.knots)
     square = max(found.square, 1.02)
     lag = np.full(count, float(np.sqrt((square - 1) / (square + 1))))
-    common = min(0.9, float(np.sqrt((square - 1) / max(np.exp(model.length) - 1, 1.0))))
-    common = np.full(count, common)
+    share = min(0.9, float(np.sqrt((square - 1) / max(np.exp(model.length) - 1, 1.0))))
+    common = np.full(count, share)
     starts = [
         np.concatenate([lag / 2, common / 2, [0.1, model.length]]),
         np.concatenate([lag, common / 20, [0.01, model.length]]),
@@ -201,7 +203,7 @@ def _modes(model: _Model, found: Moments) -> list[_Mode]:
     for start in starts:
         model.lag_within, model.common_within = EVEN[-1], EVEN[-1]
         _, begin = model.search(start)
-        for within in product(EVENS, EVENS):
+        for within in product(EVEN, EVEN):
             model.lag_within, model.common_within = within
             value, theta = model.search(begin)
             _, slope = model.slope(theta)
@@ -229,8 +231,12 @@ def _errors(model: _Model, mode: _Mode, found: Moments) -> Array:
 def fitted(found: Moments, places: tuple[Array, Array] | None, length: float) -> RowCorrelation:
     """The correlation whose moments these are, with what is doubtful of it.
 
-    places: [grid] ranks and [blocks, grid] weights
-    of the blocks there. length: of documents, roughly.
+    An autoregression and what is common to documents have nearly the same moments, so that there
+    are several minima: the likeliest is the description, and the others, by their weight, are part
+    of the doubt.
+
+    places: [grid] ranks and [blocks, grid] weights of the blocks there. length: of documents,
+    roughly.
     """
     model = _Model(found, places, length)
     modes = _modes(model, found)
@@ -239,7 +245,7 @@ def fitted(found: Moments, places: tuple[Array, Array] | None, length: float) ->
     weights = np.exp((best.evidence - np.array([mode.evidence for mode in modes])) / 2)
     covariance = np.zeros((len(theta), len(theta)))
     for mode, weight in zip(modes, weights / weights.sum(), strict=True):
-        if weight > LEAST:
+        if weight > LIKELY:
             away = mode.theta - theta
             covariance += weight * (_errors(model, mode, found) + np.outer(away, away))
     described = model.described(theta)
