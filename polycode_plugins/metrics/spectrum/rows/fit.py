@@ -203,7 +203,8 @@ def _modes(model: _Model, found: Moments) -> list[_Mode]:
     for start in starts:
         model.lag_within, model.common_within = EVEN[-1], EVEN[-1]
         _, begin = model.search(start)
-        for within in product(EVEN, EVEN):
+        # A lag that is taken to be very even hides where it bends.
+        for within in product(EVEN[-1:], EVEN):
             model.lag_within, model.common_within = within
             value, theta = model.search(begin)
             _, slope = model.slope(theta)
