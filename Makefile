@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out/demo
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-vllm test-saes real test-real atlas clean
+.PHONY: demo test test-quick test-newer lint format package docs test-tl3 test-vllm test-packages real test-real atlas performance clean
 
 # What was installed for development has all that the demo needs.
 DEMO   := $(if $(wildcard $(STAMP)),$(STAMP),$(VENV)/.installed-demo)
@@ -59,9 +59,9 @@ test-tl3: $(STAMP)
 test-vllm:
 	scripts/test_vllm.sh $(PYTHON)
 
-# Features of autoencoders beside SAELens and sparsify themselves, laid over what is installed.
-test-saes: $(STAMP)
-	scripts/test_autoencoders.sh $(abspath $(BIN)/python)
+# Features of autoencoders beside SAELens and sparsify, and models of PEFT, laid over what is installed.
+test-packages: $(STAMP)
+	scripts/test_packages.sh $(abspath $(BIN)/python)
 
 # The quick tests under the newest Python beside the one of $(VENV), where the machine has one.
 test-newer:
@@ -76,6 +76,10 @@ real: $(STAMP)
 test-real: $(STAMP)
 	-$(BIN)/python scripts/real_networks.py
 	$(BIN)/python -m pytest -m real -rs tests/real
+
+# The tables of docs/performance.md, one after the other: leave the machine alone meanwhile.
+performance: $(STAMP)
+	$(BIN)/python benchmarks/performance.py
 
 # docs/atlas.md, of every network that make real got; about an hour on two cores, and it goes on.
 atlas: $(STAMP)

@@ -3,8 +3,9 @@
 The same prompts are run bare and with the statistics of a spectrum at the residual stream of every
 block, in rounds that alternate: for prompts alone (prefill) and for generating from short ones
 (decoding). Ratios are medians over the rounds, of processor time, which other work on the machine
-disturbs less, and of the time on the clock; tokens a second are of processor time. What it takes to
-fetch the state out of the engine, once at the end however long the stream was, is told apart.
+disturbs less, and of the time on the clock; tokens a second are of processor time. What is paid
+once however long the stream is, is told apart: opening (what a first pass takes beyond a bare one:
+proving the axes, allocations) and fetching the state out of the engine at the end.
 
     python benchmarks/engine.py vllm random           # in the environment of `make test-vllm`
     python benchmarks/engine.py transformers random   # either
@@ -59,7 +60,8 @@ def main() -> None:
     heads = ["mode", "batch", "length", "bare [tokens/s]"]
     for precision in PRECISIONS[1:]:
         heads += [f"{precision}, processor time", "clock"]
-    print(f"| {' | '.join([*heads, 'fetching [s]'])} |\n{'|---' * (len(heads) + 1)}|")
+    heads += ["opening [s]", "fetching [s]"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for mode in options.modes:
         for batch in options.batches:
             for length in options.lengths:
@@ -82,12 +84,19 @@ def row(
 ) -> str:
     """One line of the table: each way once a round, another one first each time."""
     ratios: dict[Any, list[tuple[float, float]]] = {way: [] for way in PRECISIONS}
-    speeds, fetches = [], []
+    speeds: list[float] = []
+    bare: list[float] = []
+    firsts: list[float] = []
+    fetches: list[float] = []
     for index in range(rounds + 1):
         took = {}
         for way in (*PRECISIONS[index % 3 :], *PRECISIONS[: index % 3]):
             opened = nullcontext() if way is None else attached(Spectrum(precision=way))
+            before = time.process_time()
             with opened as probe:
+                if probe is not None:
+                    run()
+                    firsts.append(time.process_time() - before)
                 began = time.perf_counter(), time.process_time()
                 tokens = run()
                 if probe is not None:
@@ -101,6 +110,7 @@ def row(
         if index == 0:
             continue  # memory is allocated and code is loaded
         speeds.append(tokens / took[None][1])
+        bare.append(took[None][1])
         for way in PRECISIONS:
             ratios[way].append((took[way][0] / took[None][0], took[way][1] / took[None][1]))
     cells = [f"{statistics.median(speeds):.0f}"]
@@ -109,6 +119,8 @@ def row(
         middle = statistics.median(processor)
         cells.append(f"{middle:.3f}x ({min(processor):.2f}–{max(processor):.2f})")
         cells.append(f"{statistics.median(clock):.2f}x")
+    first = statistics.median(firsts)
+    cells.append(f"{first - statistics.median(bare):.2f}")
     cells.append(f"{statistics.median(fetches):.2f}")
     return f"| {mode} | {batch} | {length} | {' | '.join(cells)} |"
 

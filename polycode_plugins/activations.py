@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -21,6 +21,7 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.row_names import Repeats, content
 
 Positions = Literal["samples", "features"]
+T = TypeVar("T")
 
 # Axes along which a unit is one and the same and only the place in the input changes. Whether they
 # are samples or features is the caller's choice (`positions`); every other axis has one meaning.
@@ -76,6 +77,8 @@ class Activations:
             row holds several; None when rows are documents. Rows of which it is not known which
             belong together are all of document -1.
         tokens: what stands at each row and position, where that is known.
+        shared: what the sites of one batch have in common, see `once`; None for activations that
+            come by themselves.
     """
 
     values: Tensor
@@ -84,6 +87,7 @@ class Activations:
     rows: Tensor | None = None
     documents: Tensor | None = None
     tokens: Tokens | None = None
+    shared: dict[Any, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.values.shape)
@@ -111,6 +115,22 @@ class Activations:
             for n, axis in zip(self.values.shape, self.axes, strict=True)
             if axis not in FEATURE_AXES
         )
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """`make()`, computed once for all sites of a batch that have the same rows.
+
+        Args:
+            what: a name for it.
+            make: makes it of the shape of the samples, mask, rows and documents alone.
+        """
+        if self.shared is None:
+            return make()
+        parts = self.mask, self.rows, self.documents
+        key = (what, self._sample_shape(), self.values.device, *map(id, parts))
+        if key not in self.shared:
+            self.shared[key] = make(), parts  # which keeps the numbers of the parts theirs
+        made: T = self.shared[key][0]
+        return made
 
     def clone(self) -> Activations:
         """A copy that later in-place operations on the model's tensors cannot change."""

@@ -121,6 +121,9 @@ def write_page(networks: list[Network], options: Any) -> None:
     for name in KEPT:
         if (options.out / f"{name}.csv").is_file():
             tables[name] = read_table(options.out / f"{name}.csv")
+    if tables["sites"].empty:
+        print("no network is measured yet, so the page stays as it was; run the step networks")
+        return
     shown = [n for n in networks if (tables["sites"]["network"] == n.name).any()]
     verdicts = judge(claims.claims(shown), tables)
     rows = [verdict.row() for verdict in verdicts]

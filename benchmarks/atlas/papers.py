@@ -13,6 +13,13 @@ from polycode_plugins.experiments import page, reproduce
 from polycode_plugins.files.storage import write_text
 
 NAME = "smollm2-figures"
+TITLE = """# The papers' figures on SmolLM2
+
+The language-model figures of Marshall & Kirchner 2024 on SmolLM2-135M-Instruct (30 blocks, weights
+dequantised from 4 bits, [how to get it](real-networks.md)) and 300 documents of natural text,
+offline. Beside them the same figures on the [embedded model](experiments.md), and the controls that
+tell basis from distribution in [Neurons or projections](explanations.md#basis-or-distribution).
+"""
 CHANGES: dict[str, dict[str, Any]] = {
     "language-model-spectra": {
         "documents": 300,
@@ -37,4 +44,5 @@ def measure(out: Path, docs: Path) -> None:
     for name, changes in CHANGES.items():
         made.append(reproduce(name, out=out / "papers", changes=data | changes))
         page.copy_pictures(made, docs / NAME)
-        write_text(docs / f"{NAME}.md", page.markdown(made, NAME))
+        _, text = page.markdown(made, NAME).split("\n", 1)
+        write_text(docs / f"{NAME}.md", TITLE + text)

@@ -239,6 +239,7 @@ class Capture:
         self.left_out: dict[str, dict[str, int]] = {}
         self.unclear: dict[str, int] = {}
         self._closing: list[Callable[[], None]] = []
+        self._shared: tuple[Batch | None, dict[Any, Any]] = (None, {})  # of the batch under way
 
     def receive(
         self,
@@ -293,7 +294,11 @@ class Capture:
             shape = tuple(values.shape[axes.index(a)] for a in ("batch", "position") if a in axes)
             tokens = tokens if shape == tuple(tokens.ids.shape) else None
         self.fired[site.name] += 1
-        self.sink(site.name, Activations(values.detach(), axes, mask, rows, documents, tokens))
+        if self._shared[0] is not batch:
+            self._shared = batch, {}
+        shared = None if batch is None else self._shared[1]
+        read = Activations(values.detach(), axes, mask, rows, documents, tokens, shared)
+        self.sink(site.name, read)
 
     def attempt(self, names: Iterable[str], read: Callable[[], None]) -> None:
         """Read something; an error is raised in a pass of our own and kept in another's.

@@ -283,7 +283,7 @@ def _draw_tokens(ax: Axes, table: pd.DataFrame, at: dict[int, float]) -> None:
     ax.set_xlim(-0.7, len(words) - 0.3)
     ax.set_ylabel("projection (standard deviations)")
     ax.set_title("Smallest-action projection over the tokens of one text")
-    ax.legend(loc="upper right", ncols=3)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=3)
 
 
 def _selected(numbers: Numbers) -> Effect:

@@ -33,8 +33,8 @@ CAUTION = (
 def summary(verdicts: Sequence[Verdict]) -> str:
     """How many claims hold, do not, and could not be judged."""
     counts = {o: sum(v.outcome == o for v in verdicts) for o in _SIGNS}
-    words = {"holds": "hold", "does not hold": "do not hold"}
-    said = [f"{n} {words.get(o, 'cannot be judged at this scale')}" for o, n in counts.items() if n]
+    many = {"holds": "hold", "does not hold": "do not hold"}
+    said = [f"{n} {o if n == 1 else many.get(o, o)}" for o, n in counts.items() if n]
     return f"Of {len(verdicts)} claims {', '.join(said)}." if verdicts else "No claims."
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from polycode_plugins.errors import DataError, PolycodeError, StateError, near
 from polycode_plugins.plugins import cause
 
@@ -146,6 +148,45 @@ def _written(hint: Any, field: dataclasses.Field[Any]) -> str:
         return str(field.type)
     choices = [repr(value) for one in parts for value in get_args(one) or (None,)]
     return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
+
+
+def restored(kind: Any, fields: Mapping[str, Any]) -> Any:
+    """The dataclass whose fields, as JSON values, are given.
+
+    By their annotations lists become tuples and arrays, and mappings the dataclasses in it. What
+    fits no annotation stays as it is: `check_fields` finds it.
+
+    Raises:
+        TypeError: for a field that is missing, or is none of the dataclass.
+    """
+    hints = _hints(kind)
+    return kind(
+        **{
+            name: _restored(value, hints[name][0]) if name in hints else value
+            for name, value in fields.items()
+        }
+    )
+
+
+def _restored(value: Any, hint: Any) -> Any:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        made = (_restored(value, one) for one in inner)
+        return next((found for found in made if found is not value), value)
+    if origin is np.ndarray and isinstance(value, list):
+        return np.asarray(value, dtype=get_args(inner[1])[0])
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = inner[:1] * len(value) if inner[-1:] == (...,) else inner
+        if len(kinds) != len(value):
+            return value
+        return tuple(map(_restored, value, kinds))
+    if origin is list and isinstance(value, list):
+        return [_restored(one, inner[0]) for one in value]
+    if origin in (dict, Mapping) and isinstance(value, Mapping):
+        return {key: _restored(one, inner[1]) for key, one in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return restored(hint, value)
+    return value
 
 
 def _fits(value: Any, hint: Any, saved: bool) -> bool:

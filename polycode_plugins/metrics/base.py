@@ -195,8 +195,10 @@ class Result:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The result whose `to_dict` gave `fields`."""
-        return cls(**fields)
+        """The result whose `to_dict` gave `fields`: by the annotations of its fields lists become
+        tuples and arrays, and mappings dataclasses."""
+        made: Self = guards.restored(cls, fields)
+        return made
 
     def scalars(self) -> dict[str, float | int | str | bool | None]:
         """The fields that fit into one cell of a table."""

@@ -63,7 +63,12 @@ def _quiet(*, parse_math: bool = True) -> Iterator[None]:
     with (
         # The salt makes the same chart the same bytes.
         matplotlib.rc_context(
-            {"text.parse_math": parse_math, "svg.hashsalt": "polycode", "font.size": 9}
+            {
+                "text.parse_math": parse_math,
+                "svg.hashsalt": "polycode",
+                "font.size": 9,
+                "axes.formatter.useoffset": False,  # numbers on an axis are what they are
+            }
         ),
         warnings.catch_warnings(),
     ):

@@ -66,8 +66,9 @@ def _summary(history: History) -> list[Part]:
         if not moved:
             continue
         site, first, last = max(moved, key=lambda one: abs(one[2][0] - one[1][0]))
+        within = ", whose intervals meet" if _meet(first, last) else ""
         said.append(
-            f"{_spoken(name)} moves most at {site}: from {_shown(first)} to {_shown(last)}."
+            f"{_spoken(name)} moves most at {site}: from {_shown(first)} to {_shown(last)}{within}."
         )
     parts: list[Part] = [Prose(said)]
     failed = [
@@ -185,6 +186,13 @@ def _shown(number: Number) -> str:
     if low is None or high is None:
         return _short(value)
     return f"{_short(value)} [{_short(low)}, {_short(high)}]"
+
+
+def _meet(first: Number, last: Number) -> bool:
+    (_, low, high), (_, below, above) = first, last
+    if low is None or high is None or below is None or above is None:
+        return False
+    return low <= above and below <= high
 
 
 def _short(value: float) -> str:

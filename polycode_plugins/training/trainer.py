@@ -41,6 +41,7 @@ class TrainerMonitor(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: Any, *arguments: Any, **options: Any) -> None:
         self._trainer = trainer
         self._own = bool(trainer.is_world_process_zero())
+        self._ended = False
         self.monitor = Monitor(trainer.model, *arguments, **options)
 
     @property
@@ -50,15 +51,35 @@ class TrainerMonitor(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """The first measurement."""
+        self._ended = False
         self._logged(self.monitor.begin, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """A measurement, if it is due."""
-        self._logged(self.monitor.after, state, control)
+        """A measurement, if it is due, or the last one."""
+        if state.global_step < state.max_steps:
+            self._logged(self.monitor.after, state, control)
+        else:
+            self._end(state, control)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """The last measurement, if training is stopped by what was found."""
+        if control.should_training_stop:
+            self._end(state, control)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """The last measurement, if training stops here."""
+        if control.should_training_stop:
+            self._end(state, control)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """The last measurement, if there is time for it."""
-        self._logged(self.monitor.end, state, control)
+        """The last measurement, if there is time for it and nothing said before that it is."""
+        self._end(state, control)
+
+    def _end(self, state: Any, control: Any) -> None:
+        # Before `on_train_end`, where reporters close their files, some before they have this one.
+        if not self._ended:
+            self._ended = True
+            self._logged(self.monitor.end, state, control)
 
     def _logged(self, act: Callable[[int], Numbers], state: Any, control: Any) -> None:
         if not self._own:

@@ -42,7 +42,7 @@ def test_the_formats_and_versions_are_those_of_the_code():
     for name in sae_lens.ARCHITECTURES:
         assert name.replace("transcoder", "transcoders").split("_")[-1] in table or name in table
     assert f"below {FITS} a warning" in PAGE
-    script = (ROOT / "scripts" / "test_autoencoders.sh").read_text(encoding="utf-8")
+    script = (ROOT / "scripts" / "test_packages.sh").read_text(encoding="utf-8")
     for package, version in re.findall(r"(sae-lens|eai-sparsify)==([\d.]+)", script):
         name = {"sae-lens": "SAELens", "eai-sparsify": "sparsify"}[package]
         assert f"{name} {version}" in PAGE

@@ -14,7 +14,7 @@ from polycode_plugins.experiments import page
 def test_the_pages_show_every_verdict_and_escape_text(tmp_path):
     made = [experiments.reproduce(experiment(low), out=tmp_path / str(low)) for low in (0.0, 9.0)]
     html = page.html(made, [("lost", "it & failed")])
-    assert "Of 2 claims 1 hold, 1 do not hold." in html
+    assert "Of 2 claims 1 holds, 1 does not hold." in html
     assert html.count("data:image/png;base64,") == 2
     assert "&lt;above&gt;" in html
     assert "lost was not made: it &amp; failed" in html

@@ -41,7 +41,7 @@ def test_a_result_has_none_unless_its_class_says_so():
         Field(value=1.0)
     field = Field(("a",), 1.0)
     assert field.warnings == ("a",)
-    assert Field.from_dict(field.to_dict()).warnings == ["a"]
+    assert Field.from_dict(field.to_dict()).warnings == ("a",)
     assert Property(2.0).warnings == ("the value is “2.0” and 2",)
 
 

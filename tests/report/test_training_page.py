@@ -47,13 +47,23 @@ def test_curves_of_every_quantity_and_what_moved_most(folder, tmp_path):
     assert [e.attributes["id"] for e in reading.all("section")][:2] == ["found", "metric-0"]
     found = reading.one("section", id="found").text
     assert "measured 6 times on the same 40 rows; this took 3 seconds in all" in found
-    assert "moves most at blocks.0: from 2.5 [2.4, 2.6] to 0.6642 [0.5642, 0.7642]" in found
+    assert "moves most at blocks.0: from 2.5 [2.4, 2.6] to 0.6642 [0.5642, 0.7642]." in found
     assert "step 100, blocks.2: it is constant" in found
     charts = reading.figures()
     assert len(charts) == 2
     (exponents,) = [c for name, c in charts.items() if "exponent" in name]
     curves = {trace["meta"]: trace for trace in exponents["data"] if "meta" in trace}
     assert set(curves) == {"curve-0", "curve-1"}  # blocks.2 has no number
+
+
+def test_what_moves_within_its_intervals_says_so(folder, tmp_path):
+    history = History.load(folder)
+    for value in (1.0, 1.15):
+        numbers = {"blocks.0": {"spectrum.effective_rank": (value, value - 0.1, value + 0.1)}}
+        history.append(Point(700 + int(value * 100), 0.5, numbers, {}), tmp_path)
+    page = history.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    found = read(page).one("section", id="found").text
+    assert "to 1.15 [1.05, 1.25], whose intervals meet." in found
 
 
 def test_the_command_finds_the_history_of_a_folder(folder, tmp_path, capsys):

@@ -31,10 +31,30 @@ class Reporter(transformers.TrainerCallback):
         self.logs: list[tuple[int, dict[str, float]]] = []
 
     def on_log(self, args, state, control, logs=None, **others):
+        assert not self.closed
         self.logs.append((state.global_step, dict(logs)))
 
+    def on_train_begin(self, args, state, control, **others):
+        self.closed = False
 
-def run(folder, *, resume=False, steps=8, reporter=None, save=False, **options):
+    def on_train_end(self, args, state, control, **others):
+        self.closed = True  # MLflow ends its run here: what comes later is lost
+
+
+class Stop(transformers.TrainerCallback):
+    """Ends a training early, as early stopping does."""
+
+    def __init__(self, moment: str) -> None:
+        self.moment = moment
+
+    def on_evaluate(self, args, state, control, **others):
+        control.should_training_stop |= self.moment == "evaluate"
+
+    def on_step_end(self, args, state, control, **others):
+        control.should_training_stop |= self.moment == "step" and state.global_step == 4
+
+
+def run(folder, *, resume=False, steps=8, reporter=None, save=False, stop="", **options):
     torch.manual_seed(0)
     model = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
@@ -55,12 +75,16 @@ def run(folder, *, resume=False, steps=8, reporter=None, save=False, **options):
         use_cpu=True,
         save_strategy="steps" if save else "no",
         save_steps=4,
+        eval_strategy="steps" if stop == "evaluate" else "no",
+        eval_steps=4,
         disable_tqdm=True,
         learning_rate=1e-2,
     )
     data = [{"input_ids": row, "labels": row} for row in tokens]
-    reporters = [reporter or Reporter()]
-    trainer = transformers.Trainer(model, arguments, train_dataset=data, callbacks=reporters)
+    reporters = [reporter or Reporter(), Stop(stop)]
+    trainer = transformers.Trainer(
+        model, arguments, train_dataset=data, eval_dataset=data[:8], callbacks=reporters
+    )
     watch = None
     if options:
         settings = {"every": 3, "share": math.inf, "out": folder / "curves"} | options
@@ -97,6 +121,15 @@ def test_losses_are_bit_equal_and_numbers_reach_the_reporters(tmp_path):
         history = History.load(tmp_path / "watched" / "curves")
         assert history.curve(site, "cka.to_first")[0] == [0, 3, 6, 8]
     assert (tmp_path / "watched" / "curves" / "training.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("moment", ["evaluate", "step"])
+def test_the_last_numbers_reach_reporters_that_close_when_training_is_stopped(tmp_path, moment):
+    reporter = Reporter()
+    _, watch = run(tmp_path, stop=moment, reporter=reporter, metrics=["spectrum"])
+    assert [p.step for p in watch.history] == [0, 3, 4]
+    told = [step for step, logs in reporter.logs if "polycode/seconds" in logs]
+    assert told == [0, 3, 4]
 
 
 def test_numbers_are_those_of_the_model_as_it_was(tmp_path):

@@ -307,6 +307,8 @@ class Reader:
         documents = torch.tensor([piece.document for piece in pieces])
         missing = int((real & ~counts).sum())
         why = "special tokens" if pieces[0].known is None else "the data"
+        read = Tokens(tokens, self._text)
+        shared: dict[Any, Any] = {}
         for place in self._places:
             if place.name in self.problems or place.source not in self.waiting:
                 continue
@@ -317,7 +319,7 @@ class Reader:
                 tally = self.left_out.setdefault(place.name, {})
                 tally[why] = tally.get(why, 0) + missing
             axes = FEATURES if place.heads is None else HEADS
-            found = Activations(values, axes, mask, rows, documents, Tokens(tokens, self._text))
+            found = Activations(values, axes, mask, rows, documents, read, shared)
             self._guarded([place.name], self._sink, place.name, found)
             self.fired[place.name] += 1
 

@@ -159,13 +159,7 @@ class ActionResult(Result):
         """The result whose `to_dict` gave `fields`."""
         values = dict(fields)
         values.pop("warnings", None)  # what the other fields say
-        values["actions"] = np.asarray(values["actions"], dtype=np.float64)
-        if values["interval"] is not None:
-            low, high = values["interval"]
-            values["interval"] = (float(low), float(high))
-        if values["trajectories"] is not None:
-            values["trajectories"] = np.asarray(values["trajectories"], dtype=np.float64)
-        return cls(**values)
+        return super().from_dict(values)
 
     def scalars(self) -> dict[str, float | int | str | bool | None]:
         """What fits into a table: all numbers, and the interval, if any, in two columns."""

@@ -7,7 +7,6 @@ Scherlis et al. 2022: C_i = (w_i.w_i)^2 / sum_j (w_i.w_j)^2 in [0, 1] for embedd
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.base import Result
-from polycode_plugins.theory import Block, Blocks, find_blocks
+from polycode_plugins.theory import Blocks, find_blocks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,23 +153,6 @@ class FeatureCapacity(Result):
         """Counts [bins] of capacities, and the edges [bins + 1] between 0 and 1."""
         counts, edges = np.histogram(self.capacities, bins=bins, range=(0.0, 1.0))
         return counts.astype(np.int64), edges
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> FeatureCapacity:
-        """The result whose `to_dict` gave `fields`."""
-        values = dict(fields)
-        values["capacities"] = np.asarray(values["capacities"], dtype=np.float64)
-        if (found := values.get("blocks")) is not None:
-            values["blocks"] = Blocks(
-                blocks=tuple(
-                    Block(**{**block, "features": tuple(block["features"])})
-                    for block in found["blocks"]
-                ),
-                ignored=tuple(found["ignored"]),
-                dimensions=found["dimensions"],
-                tolerance=found["tolerance"],
-            )
-        return cls(**values)
 
     def scalars(self) -> dict[str, float | int | str | bool | None]:
         """What fits into a table."""

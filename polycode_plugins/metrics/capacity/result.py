@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -258,24 +258,6 @@ class CapacityResult(Result):
         if share is not None:
             said += f", {share:.1%} of the {self.flat_entropy:.4g} bits of the flat code"
         return " ".join([f"{said}.", *self.assumptions])
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> CapacityResult:
-        """The result whose `to_dict` gave `fields`."""
-        values = dict(fields)
-        values["eigenvalues"] = np.asarray(values["eigenvalues"], dtype=np.float64)
-        for name in ("uncorrected", "warnings"):
-            values[name] = tuple(values[name])
-        if values["interval"] is not None:
-            low, high = values["interval"]
-            values["interval"] = (float(low), float(high))
-        if (law := values["power_law"]) is not None:
-            fit = law["fit"]
-            fit = None if fit is None else PowerLawFit.from_dict(fit)
-            values["power_law"] = PowerLawBound(**{**law, "fit": fit})
-        if values["dropout"] is not None:
-            values["dropout"] = DropoutCapacity(**values["dropout"])
-        return cls(**values)
 
     def scalars(self) -> dict[str, float | int | str | bool | None]:
         """What fits into a table; every field is there whatever was asked for."""

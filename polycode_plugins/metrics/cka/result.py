@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -136,18 +136,6 @@ class CKAResult(Result):
             ruled=table.ruled[at],
             warnings=tuple(_doubts(table, at)),
         )
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The result whose `to_dict` gave `fields`."""
-        values = dict(fields)
-        for name in ("sites", "warnings"):
-            values[name] = tuple(values[name])
-        for name in _ARRAYS:
-            values[name] = np.array(values[name], dtype=np.float64)
-        for name in ("samples", "groups"):
-            values[name] = np.array(values[name], dtype=np.int64)
-        return cls(**values)
 
     def scalars(self) -> dict[str, float | int | str | bool | None]:
         """What fits into a table."""

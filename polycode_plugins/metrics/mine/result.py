@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-
 from polycode_plugins.information import NAMES, MutualInformation
 from polycode_plugins.information.samples import Floats
 from polycode_plugins.metrics.base import Result
@@ -156,13 +154,9 @@ class MINEResult(Result):
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The result whose `to_dict` gave `fields`."""
-        values = dict(fields)
-        for name in ("interval", "warnings", "dims", "variance_kept"):
-            values[name] = tuple(values[name])
-        if values["nats"] is None:  # JSON has no infinity
-            values["nats"], values["interval"] = math.inf, (math.inf, math.inf)
-        values["curves"] = {k: np.asarray(v, dtype=float) for k, v in values["curves"].items()}
-        return cls(**values)
+        if fields["nats"] is None:  # JSON has no infinity
+            fields = {**fields, "nats": math.inf, "interval": (math.inf, math.inf)}
+        return super().from_dict(fields)
 
     def scalars(self) -> dict[str, float | int | str | bool | None]:
         """What fits into a table."""

@@ -8,9 +8,9 @@ rows (and for rows correlated as `rows` says); what cannot be corrected is None,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,12 +55,6 @@ class Estimate:
     naive: float
     why: str = ""
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The estimate whose fields, as JSON values, are given."""
-        interval = values["interval"]
-        return cls(**{**values, "interval": None if interval is None else tuple(interval)})
-
 
 @dataclass(frozen=True)
 class EffectiveDimensions:
@@ -88,11 +82,6 @@ class EffectiveDimensions:
     rank_90: Estimate
     rank_95: Estimate
     rank_99: Estimate
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The measures whose fields, as JSON values, are given."""
-        return cls(**{name: Estimate.from_dict(one) for name, one in values.items()})
 
     def named(self) -> dict[str, Estimate]:
         """The measures by name, in the order of the fields."""

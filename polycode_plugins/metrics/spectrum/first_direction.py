@@ -9,9 +9,8 @@ of that sum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +45,6 @@ class NamedRow(KeptRow):
 
     share: float
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The row whose fields, as JSON values, are given."""
-        return cls(**{**fields, "place": tuple(fields["place"])})
-
     def __str__(self) -> str:
         what = "" if self.text is None else f"“{_line(self.text)}” in "
         if self.text is None and self.token is not None:
@@ -78,11 +72,6 @@ class Remainder:
     total_variance: float
     first_share: float
     dimensions: EffectiveDimensions
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The remainder whose fields, as JSON values, are given."""
-        return cls(**{**fields, "dimensions": EffectiveDimensions.from_dict(fields["dimensions"])})
 
 
 @dataclass(frozen=True)
@@ -122,19 +111,6 @@ class FirstDirection:
         if self.half_rows is None or self.half_share is None or self.share < RULES:
             return False
         return self.half_share <= (FEW if self.half_rows > 1 else ONE)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The direction whose fields, as JSON values, are given."""
-        left = fields["remainder"]
-        return cls(
-            **{
-                **fields,
-                "rows": tuple(NamedRow.from_dict(row) for row in fields["rows"]),
-                "places": tuple((tuple(place), share) for place, share in fields["places"]),
-                "remainder": None if left is None else Remainder.from_dict(left),
-            }
-        )
 
 
 def _line(text: str) -> str:

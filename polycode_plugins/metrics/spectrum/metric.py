@@ -202,18 +202,11 @@ class SpectrumResult(Result):
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SpectrumResult:
         """The result whose `to_dict` gave `fields`."""
-        values = dict(fields)
-        values["eigenvalues"] = np.asarray(values["eigenvalues"], dtype=np.float64)
-        if values["eigenvalues"].ndim != 1 or not len(values["eigenvalues"]):
-            raise ValueError("the eigenvalues are no list of numbers")
-        values["power_law"] = PowerLawFit.from_dict(values["power_law"])
-        values.pop("warnings", None)  # what the other fields say
-        if "dimensions" in values:
-            values["dimensions"] = EffectiveDimensions.from_dict(values["dimensions"])
-        else:  # of a version that had the effective rank of the sample alone
+        values = {name: value for name, value in fields.items() if name != "warnings"}
+        if "dimensions" not in values:  # of a version with the effective rank of the sample alone
             square = max(1.0, values["n_samples"] / values["effective_samples"])
             found = effective_dimensions(
-                values["eigenvalues"],
+                np.asarray(values["eigenvalues"], dtype=np.float64),
                 values["n_samples"],
                 width=values["width"],
                 rows=RowCorrelation.from_moments(square, square**2),
@@ -221,9 +214,10 @@ class SpectrumResult(Result):
             values["dimensions"] = found
             values["effective_rank_naive"] = values["effective_rank"]
             values["effective_rank"] = found.effective_rank.value
-        if (direction := values.setdefault("first_direction", None)) is not None:
-            values["first_direction"] = FirstDirection.from_dict(direction)
-        return cls(**values)
+        made = super().from_dict({"first_direction": None, **values})
+        if made.eigenvalues.ndim != 1 or not len(made.eigenvalues):
+            raise ValueError("the eigenvalues are no list of numbers")
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, and the warnings."""

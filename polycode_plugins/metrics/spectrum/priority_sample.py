@@ -15,6 +15,7 @@ far. All this costs some passes over the batch, and little else once the largest
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -170,7 +171,7 @@ class PrioritySample(Accumulator):
     def _places(self, activations: Activations, n: int) -> Tensor:
         """int64 [samples]: index among all rows and places of the batch."""
         if self.positions == "samples":
-            return activations.sample_places()
+            return activations.once("places", activations.sample_places)
         mask = activations.mask
         if mask is None:
             return torch.arange(n, device=activations.values.device)
@@ -190,14 +191,19 @@ class PrioritySample(Accumulator):
         if activations.rows is None or not shape:
             bits = rows.float().contiguous().view(torch.int32)
             return _uniform(bits.sum(dim=1, dtype=torch.int32).to(torch.int64))
-        size = int(np.prod(shape, dtype=np.int64))
-        numbers = activations.rows.to(places.device)[places // size]
-        return _uniform(_mixed(numbers) + places % size)
+        size = math.prod(shape)
+        numbered = activations.rows
+
+        def drawn() -> Tensor:
+            numbers = numbered.to(places.device)[places // size]
+            return _uniform(_mixed(numbers) + places % size)
+
+        return activations.once("priorities", drawn)
 
     def _name(self, activations: Activations, places: Tensor, before: int) -> None:
         """Note row, whether it is numbered, document, token and place of chosen samples."""
         shape = self._shape(activations)
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         of, place = places // size, places % size
 
         def looked_up(values: Tensor | None) -> Tensor:
@@ -210,8 +216,9 @@ class PrioritySample(Accumulator):
         if tokens is not None and len(shape) == 1 and tuple(tokens.ids.shape[1:]) == shape:
             ids = tokens.ids.cpu()[of, place].to(torch.int64)
         text = None if tokens is None else tokens.text
-        known = [int(i) for i in ids]
-        self._texts += ["" if text is None or i == UNKNOWN else _short(text(i)) for i in known]
+        self._texts += [
+            "" if text is None or i == UNKNOWN else _short(text(i)) for i in ids.tolist()
+        ]
         numbered = activations.rows is not None
         rows = looked_up(activations.rows) if numbered else of + before
         along = []

@@ -9,6 +9,7 @@ import pytest
 from gaussian_spectra import eigenvalues, power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError
+from polycode_plugins.files import guards
 from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
     effective_dimensions,
@@ -121,7 +122,7 @@ def test_measures_survive_json_and_lose_intervals_with_a_reason():
     found = effective_dimensions(spectrum(power_law(50, 1.0), 200, 0), 200)
     from dataclasses import asdict
 
-    again = EffectiveDimensions.from_dict(json.loads(json.dumps(asdict(found))))
+    again = guards.restored(EffectiveDimensions, json.loads(json.dumps(asdict(found))))
     assert again == found
     bare = found.without_intervals("because")
     assert all(one.interval is None for one in bare.named().values())

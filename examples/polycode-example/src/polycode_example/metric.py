@@ -93,11 +93,6 @@ class SparsenessResult(Result):
     n_samples: int
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """From JSON, where an array is a list and NaN is null."""
-        return cls(**{**fields, "per_unit": np.array(fields["per_unit"], dtype=np.float64)})
-
-    @classmethod
     def chapter(cls, view: View) -> list[pages.Part]:
         """What every metric's chapter has, and under it the units of each site in order."""
         sorted_units = [np.sort(r.per_unit[np.isfinite(r.per_unit)])[::-1] for r in view.results]

@@ -17,7 +17,6 @@ the choice adds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,14 +70,6 @@ class Domain:
             f"one law over ranks {self.first} to {self.last}, {self.decades:.1f} decades, "
             f"{self.share:.0%} of the variance"
         )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Domain:
-        """The domain whose fields, as JSON values, are given."""
-        held: dict[str, Any] = dict(values)
-        for name in ("interval", "first_interval", "last_interval"):
-            held[name] = tuple(held[name])
-        return cls(**held)
 
 
 @dataclass(frozen=True, eq=False)

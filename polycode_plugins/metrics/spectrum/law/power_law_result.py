@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -186,22 +184,6 @@ class PowerLawFit:
         return (
             f"{said}; over ranks {first}-{last} it is off one law by {self.deviation:.2f} decades"
         )
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> PowerLawFit:
-        """The fit whose fields, as JSON values, are given."""
-        values = dict(fields)
-        first, last = values["ranks"]
-        values["ranks"] = (int(first), int(last))
-        if values.get("interval") is not None:
-            low, high = values["interval"]
-            values["interval"] = (float(low), float(high))
-        if values.get("evidence") is not None:
-            values["evidence"] = Break(**values["evidence"])
-        if values.get("domain") is not None:
-            values["domain"] = Domain.from_dict(values["domain"])
-        values["spreads"] = tuple(Spread(**one) for one in values.get("spreads", ()))
-        return cls(**values)
 
     def describe(self) -> str:
         """One sentence: the exponent, how sure it is, and whether one number describes it."""

@@ -9,6 +9,7 @@ groups into which the samples are dealt one by one. All of it takes up to 4 MB f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -90,7 +91,12 @@ class RowGroups(Accumulator):
         basis = self._basis
         if basis is None or basis.device != rows.device or basis.dtype != rows.dtype:
             basis = self._basis = _basis(rows.shape[1]).to(rows)
-        self._pending.append(((rows @ basis).cpu(), *self._groups(activations)))
+        if activations.rows is None:  # by their values
+            groups = self._groups(activations)
+        else:
+            name = f"groups of {self.positions}"
+            groups = activations.once(name, partial(self._groups, activations))
+        self._pending.append(((rows @ basis).cpu(), *groups))
         self._n_pending += rows.shape[0]
         if self._n_pending > PENDING:
             self._fold()

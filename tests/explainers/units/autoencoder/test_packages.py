@@ -1,6 +1,6 @@
 """Activations beside those of SAELens and sparsify themselves, in an environment that has them.
 
-Run by `make test-saes`; elsewhere these are skipped by name.
+Run by `make test-packages`; elsewhere these are skipped by name.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from autoencoder_folders import FEATURES, WIDTH, sae_lens_folder, sparsify_folde
 
 from polycode_plugins.explainers import read_autoencoder
 
-if "AUTOENCODER_PACKAGES" not in os.environ:
-    pytest.skip("needs the packages that `make test-saes` installs", allow_module_level=True)
+if "FOREIGN_PACKAGES" not in os.environ:
+    pytest.skip("needs the packages that `make test-packages` installs", allow_module_level=True)
 
 warnings.simplefilter("ignore")
 os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # whose kernels need a GPU

@@ -9,6 +9,7 @@ import pytest
 import torch
 from gaussian_spectra import spectrum
 
+from polycode_plugins.files import guards
 from polycode_plugins.metrics import Spectrum
 from polycode_plugins.metrics.spectrum.law.power_law import PowerLawFit, fit_power_law
 
@@ -78,7 +79,7 @@ def test_an_exponential_has_no_long_law():
 
 def test_a_domain_survives_its_dictionary():
     fit = fits(PLANTED["floor"][0], 2000, 1)[0]
-    again = PowerLawFit.from_dict(asdict(fit))
+    again = guards.restored(PowerLawFit, asdict(fit))
     assert again == fit
     assert again.domain == fit.domain
 

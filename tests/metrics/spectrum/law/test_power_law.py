@@ -10,6 +10,7 @@ import pytest
 from gaussian_spectra import power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError, PolycodeError
+from polycode_plugins.files import guards
 from polycode_plugins.metrics.spectrum.law.power_law import PowerLawFit, fit_power_law
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
@@ -168,7 +169,7 @@ def test_a_fit_survives_its_dictionary():
         (spectra(100, 1.0, 130, 110)[0], {}),
     ):
         fit = fit_power_law(values, 900 if len(values) == 300 else 130, **options)
-        assert PowerLawFit.from_dict(asdict(fit)) == fit
+        assert guards.restored(PowerLawFit, asdict(fit)) == fit
         assert fit.slope == -fit.exponent
 
 
