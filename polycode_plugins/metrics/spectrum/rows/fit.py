@@ -33,6 +33,7 @@ KNOTS = 12
 EVEN = (0.15, 0.5)  # change per unit of log rank, as of a random walk: the likeliest is taken
 RARE = {"common": 0.03, "copies": 0.1}  # beyond which they are taken to be there, however large
 SUM_ERROR = 0.15  # by which sums over a document are off an autoregression's
+SMALL_LAG = 0.3
 LIKELY = 0.02  # weight of a minimum beside the others below which it is left out
 DOUBTS = 14
 FELT = 0.02  # of the strongest doubt; those weaker are left out
@@ -203,10 +204,12 @@ def _modes(model: _Model, found: Moments) -> list[_Mode]:
     for start in starts:
         model.lag_within, model.common_within = EVEN[-1], EVEN[-1]
         _, begin = model.search(start)
-        # A lag that is taken to be very even hides where it bends.
-        for within in product(EVEN[-1:], EVEN):
+        for within in product(EVEN[::-1], EVEN):
             model.lag_within, model.common_within = within
             value, theta = model.search(begin)
+            # A large lag that is taken to be very even hides where it bends.
+            if within[0] < EVEN[-1] and theta[:count].mean() > SMALL_LAG:
+                continue
             _, slope = model.slope(theta)
             value += float(np.linalg.slogdet(slope.T @ slope)[1])
             value += 2 * (count - 1) * float(np.log(within[0] * within[1]))
