@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -167,8 +168,8 @@ PROFILES: dict[str, tuple[Ends, Ends]] = {
 def profiles(width: int) -> dict[str, Callable[[np.random.Generator], Array]]:
     """Kinds of rows of this width whose correlation changes with the rank."""
     return {
-        f"{name}, width {width}": lambda g, ends=ends: by_rank(g, *ends, width)  # type: ignore[misc]
-        for name, ends in PROFILES.items()
+        f"{name}, width {width}": partial(by_rank, lags=lags, shares=shares, width=width)
+        for name, (lags, shares) in PROFILES.items()
     }
 
 
