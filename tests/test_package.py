@@ -28,9 +28,10 @@ EXTRAS = {
 ABSENT = ["transformer_lens", "transformers", "torchvision", "nnsight", "aiohttp", "plotly"]
 
 
-def build(source: Path, out: Path) -> list[Path]:
-    """A source archive, and a wheel made from it."""
+def build(source: Path, out: Path, *options: str) -> list[Path]:
+    """A source archive, and a wheel made from it, unless options say otherwise."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
+    command += options
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return sorted(out.iterdir())
@@ -115,7 +116,7 @@ def test_every_dependency_has_an_upper_bound(about):
 @pytest.fixture(scope="module")
 def bare(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with both wheels, the core dependencies and no extra."""
-    example = [p for p in build(EXAMPLE, tmp_path_factory.mktemp("example")) if p.suffix == ".whl"]
+    example = build(EXAMPLE, tmp_path_factory.mktemp("example"), "--wheel")
     return bare_venv().make(tmp_path_factory.mktemp("bare"), built[1], *example)
 
 
@@ -128,46 +129,106 @@ def bare_venv() -> ModuleType:
     return module
 
 
-@pytest.fixture
-def polycode(bare: Path, tmp_path: Path):
-    def run(*arguments: object, status: int = 0) -> str:
-        done = subprocess.run(
-            [bare.parent / "polycode", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout if status == 0 else done.stderr
+COMMANDS = {
+    "plugins": ["plugins", "--json"],
+    **{name: ["check", name] for name in ("echo", "sparseness", "one-token")},
+    "used": ["analyze", "--model", "echo-24", "--sites", "state", "--metrics",
+             "sparseness,spectrum", "--out", "run", "--no-report", "--json"],
+    "transformer-lens": ["analyze", "--model", "gpt2", "--quiet"],
+    "torchvision": ["analyze", "--model", "resnet18", "--adapter", "torchvision", "--quiet"],
+    "nnsight": ["analyze", "--model", "gpt2", "--adapter", "nnsight", "--quiet"],
+    "vllm": ["analyze", "--model", "vllm:gpt2", "--quiet"],
+    "openai": ["explain", "--explainer", "openai", "--set", "model=x", "--n-units", "1", "--quiet"],
+}  # fmt: skip
+# Everything in forks of one bare process, none of which pays for torch again.
+PROGRAM = """
+import importlib, json, os, sys, tempfile
+import torch
+import polycode_plugins as pc
+import pandas, scipy.stats
+import polycode_plugins.explainers, polycode_plugins.metrics, polycode_plugins.testing
+from polycode_plugins.commands.main import program
 
-    return run
+def forked(work):
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if not child:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            try:
+                status = work()
+                sys.stdout.flush()
+            except SystemExit as error:
+                status = error.code
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        for file in (out, err):
+            file.seek(0)
+        return [status, out.read().decode(), err.read().decode()]
+
+def command(arguments):
+    sys.argv = ["polycode", *arguments]
+    return program()
+
+def where():
+    absent = []
+    for name in {absent!r}:
+        try: importlib.import_module(name)
+        except ImportError: absent.append(name)
+    print(json.dumps([pc.__file__, pc.__version__, absent, pc.analyze.__name__]))
+    return 0
+
+def generic():
+    model = torch.nn.Sequential(torch.nn.Linear(6, 24), torch.nn.Tanh())
+    metric = pc.metrics.Spectrum(fit="huber", ranks=(1, 24))
+    print(pc.analyze(model, torch.randn(90, 6), metric, "1")["1", "spectrum"].width)
+    return 0
+
+done = {{name: forked(lambda: command(given)) for name, given in {commands!r}.items()}}
+print(json.dumps(done | {{"where": forked(where), "generic": forked(generic)}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def done(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+    """Status, what was printed and what was said, of everything that is done there."""
+    home = tmp_path_factory.mktemp("home")
+    script = PROGRAM.format(absent=ABSENT, commands=COMMANDS)
+    made = subprocess.run(
+        [bare, "-c", script], capture_output=True, text=True, check=False, cwd=home,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return json.loads(made.stdout)
+
+
+def printed(done: dict[str, tuple[int, str, str]], name: str) -> str:
+    status, out, err = done[name]
+    assert status == 0, out + err
+    assert "Traceback" not in err
+    return out
 
 
 @pytest.mark.slow
-def test_it_imports_from_the_wheel_without_any_extra(bare, tmp_path):
-    script = (
-        "import importlib, json, sys, polycode_plugins as pc\n"
-        "absent = []\n"
-        f"for name in {ABSENT!r}:\n"
-        "    try: importlib.import_module(name)\n"
-        "    except ImportError: absent.append(name)\n"
-        "print(json.dumps([pc.__file__, pc.__version__, absent, pc.analyze.__name__]))\n"
-    )
-    done = subprocess.run(
-        [bare, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    home, version, absent, _ = json.loads(done.stdout)
+def test_the_command_is_there(bare, tmp_path):
+    polycode = subprocess.run(
+        [bare.parent / "polycode", "--help"], capture_output=True, text=True, check=True,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "analyze" in polycode.stdout
+
+
+@pytest.mark.slow
+def test_it_imports_from_the_wheel_without_any_extra(bare, done):
+    home, version, absent, _ = json.loads(printed(done, "where"))
     assert Path(home).is_relative_to(bare.parents[1])
     assert version == __version__
     assert absent == ABSENT
 
 
 @pytest.mark.slow
-def test_plugins_are_listed_the_example_too_and_none_is_broken(polycode):
-    listed = json.loads(polycode("plugins", "--json"))
+def test_plugins_are_listed_the_example_too_and_none_is_broken(done):
+    listed = json.loads(printed(done, "plugins"))
     found = {(p["kind"], p["name"]): p for p in listed}
     for kind, name in (("adapter", "echo"), ("metric", "sparseness"), ("explainer", "one-token")):
         assert found[kind, name]["distribution"] == "polycode-example"
@@ -177,46 +238,26 @@ def test_plugins_are_listed_the_example_too_and_none_is_broken(polycode):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["echo", "sparseness", "one-token"])
-def test_the_example_passes_the_kit(polycode, name):
-    assert " 0 failed" in polycode("check", name)
+def test_the_example_passes_the_kit(done, name):
+    assert " 0 failed" in printed(done, name)
 
 
 @pytest.mark.slow
-def test_the_example_is_used(polycode, tmp_path):
-    common = ["--model", "echo-24", "--sites", "state", "--metrics", "sparseness,spectrum"]
-    (row,) = json.loads(
-        polycode("analyze", *common, "--out", tmp_path / "run", "--no-report", "--json")
-    )
+def test_the_example_is_used(done):
+    (row,) = json.loads(printed(done, "used"))
     assert 0 < row["sparseness.sparseness"] < 1
     assert row["spectrum.width"] == 24
 
 
 @pytest.mark.slow
-def test_the_generic_adapter_with_the_spectrum(bare, tmp_path):
-    script = (
-        "import torch, polycode_plugins as pc\n"
-        "model = torch.nn.Sequential(torch.nn.Linear(6, 24), torch.nn.Tanh())\n"
-        "metric = pc.metrics.Spectrum(fit='huber', ranks=(1, 24))\n"
-        "print(pc.analyze(model, torch.randn(90, 6), metric, '1')['1', 'spectrum'].width)\n"
-    )
-    done = subprocess.run(
-        [bare, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    assert done.stdout.strip() == "24"
+def test_the_generic_adapter_with_the_spectrum(done):
+    assert printed(done, "generic").strip() == "24"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "extra"),
-    [
-        (["analyze", "--model", "gpt2", "--quiet"], "transformer-lens"),
-        (["analyze", "--model", "resnet18", "--adapter", "torchvision", "--quiet"], "torchvision"),
-        (["analyze", "--model", "gpt2", "--adapter", "nnsight", "--quiet"], "nnsight"),
-        (["analyze", "--model", "vllm:gpt2", "--quiet"], "vllm"),
-        (["explain", "--explainer", "openai", "--set", "model=x", "--n-units", "1", "--quiet"], ""),
-    ],
-)  # fmt: skip
-def test_what_needs_an_extra_says_which(polycode, arguments, extra):
-    said = polycode(*arguments, status=2)
+@pytest.mark.parametrize("extra", ["transformer-lens", "torchvision", "nnsight", "vllm", "openai"])
+def test_what_needs_an_extra_says_which(done, extra):
+    status, out, said = done[extra]
+    assert status == 2, out + said
     assert len(said.splitlines()) == 1
-    assert f"pip install 'polycode-plugins[{extra}" in said
+    assert f"pip install 'polycode-plugins[{'' if extra == 'openai' else extra}" in said

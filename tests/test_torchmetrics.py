@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
+import forks
 import pytest
 import torch
+import torch.distributed as dist
 import torchmetrics
 from torchmetrics.wrappers import BootStrapper, MetricTracker, Running
 
@@ -294,6 +292,7 @@ def test_other_types_of_the_state_change_no_number():
     assert one.set_dtype(torch.float64).compute().dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_wrappers_take_one_number():
     metric = TorchMetric("spectrum", value="exponent")
     boot = BootStrapper(metric, num_bootstraps=4, quantile=torch.tensor([0.05, 0.95]))
@@ -350,6 +349,7 @@ def test_what_is_no_activations_is_refused():
     assert named._statistics.n_samples("values") == 256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(150, 24), (60, 7, 24)])
 def test_rows_that_come_again_are_no_new_ones_by_any_way(shape):
     generator = torch.Generator().manual_seed(0)
@@ -404,44 +404,26 @@ def test_mistakes_are_sentences():
         metric.update(nan)
 
 
-_PROCESS = """
-import json, sys, torch, torch.distributed as dist
-sys.path.insert(0, {folder!r})
-from test_torchmetrics import autoregression, data
-from polycode_plugins.torchmetrics import TorchMetric
-dist.init_process_group("gloo", init_method="tcp://127.0.0.1:{port}",
-                        rank=int(sys.argv[1]), world_size=3)
-metric = TorchMetric("spectrum")
-parts = data().split([150, 250])
-if int(sys.argv[1]) < 2:  # the third process has no data
-    metric.update(parts[int(sys.argv[1])])
-together = float(metric.compute()["spectrum.exponent"])  # syncs, and unsyncs again
-seen = metric._statistics.n_samples("values")
-tokens = TorchMetric("spectrum")
-for part in list(autoregression(0.8).split(4))[int(sys.argv[1])::3]:
-    tokens.update(part)
-effective = float(tokens.compute()["spectrum.effective_samples"])
-print(json.dumps([together, seen, effective]))
-dist.destroy_process_group()
-"""
+def joining(rank: int) -> None:
+    """One of three processes, of which the last has no data."""
+    dist.init_process_group("gloo")
+    metric = TorchMetric("spectrum")
+    parts = data().split([150, 250])
+    if rank < 2:
+        metric.update(parts[rank])
+    together = float(metric.compute()["spectrum.exponent"])  # syncs, and unsyncs again
+    seen = metric._statistics.n_samples("values")
+    tokens = TorchMetric("spectrum")
+    for part in list(autoregression(0.8).split(4))[rank::3]:
+        tokens.update(part)
+    effective = float(tokens.compute()["spectrum.effective_samples"])
+    print(json.dumps([together, seen, effective]))
+    dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_sync_gives_every_process_the_whole(tmp_path: Path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    script = tmp_path / "process.py"
-    script.write_text(_PROCESS.format(folder=str(Path(__file__).parent), port=port))
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(script), str(rank)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(3)
-    ]
-    found = [json.loads(p.communicate(timeout=200)[0]) for p in running]
+def test_sync_gives_every_process_the_whole():
+    found = [json.loads(one.stdout) for one in forks.together(3, joining)]
     assert [n for _, n, _ in found] == [150, 250, 0]  # each has its own part back
     whole = Spectrum().measure(data()).exponent
     assert [e for e, _, _ in found] == pytest.approx([whole] * 3, rel=1e-9)

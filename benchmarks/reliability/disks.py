@@ -74,9 +74,11 @@ def real_disks(trials: int, seed: int, home: Path) -> list[Tally]:
     for trial in range(trials):
         disk = home / f"disk-{trial}"
         full["trials"] += 1
-        with small_disk(disk, "256k"):
+        # Room for a run and for the draft of the next one beside it, once the filler is gone.
+        room = 2 * sum(file.stat().st_size for file in (home / "right").iterdir()) + 2**17
+        with small_disk(disk, f"{room}"):
             filler, folder = disk / "filler", disk / "run"
-            filler.write_bytes(b"x" * rng.randrange(150_000, 240_000))
+            filler.write_bytes(b"x" * rng.randrange(room * 6 // 10, room * 9 // 10))
             full.note(_single(once(lambda f=folder: analyze(f))))  # type: ignore[misc]
             check(full, folder, whole_run)
             filler.unlink()

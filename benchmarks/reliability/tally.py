@@ -47,7 +47,8 @@ def conclude(
     if end.how == REFUSED and "holds a" in end.said:  # it had finished before the kill
         end = End(ENDED)
     if end.how != ENDED:
-        tally.note(end.how, end.said)
+        # What is refused where nothing is wrong any more is a fault of the run, or of the trial.
+        tally.note("different" if end.how == REFUSED else end.how, end.said)
         return
     found = result(folder)
     tally.note("equal" if found == right else "different", f"{found} for {right}")

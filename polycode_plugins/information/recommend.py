@@ -116,7 +116,8 @@ def _gaussian_suffices(estimates: dict[str, Estimate], setting: Setting) -> bool
     if neighbours and neighbours.nats > 1.01 * gaussian.nats + 3 * neighbours.error:
         return False
     trained = [estimates[name] for name in LOWER_BOUNDS if name in estimates]
-    # A Gaussian critic fitted to 3/4 of N samples loses about pq / 2n of its bound on others.
+    # A Gaussian critic fitted to n = 3/4 N samples loses about pq / 2n of its bound on others;
+    # twice that is allowed for.
     loss = setting.x_width * setting.y_width / (0.75 * setting.n_samples)
     if not trained:
         bound = setting.held_out

@@ -36,6 +36,7 @@ def contained(what: str = "it") -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT) if main else None
     told_apart = before is signal.default_int_handler
+    ignored = before is signal.SIG_IGN  # as in the background of a script: nobody can press it
     if told_apart:
         signal.signal(signal.SIGINT, press)
     try:
@@ -44,7 +45,7 @@ def contained(what: str = "it") -> Iterator[None]:
     except Exception:
         raise
     except KeyboardInterrupt as error:
-        if pressed or (main and not told_apart):
+        if pressed or (main and not (told_apart or ignored)):
             raise
         raise PluginError(f"{what} raises KeyboardInterrupt, which is a person's to do") from error
     except SystemExit as error:

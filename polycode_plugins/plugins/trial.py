@@ -77,22 +77,28 @@ def tried(
         "model": None if model is None else [str(model), isinstance(model, Path)],
         "seconds": IMPORT_SECONDS if seconds is None else seconds,
     }
+    done = _served(json.dumps(task))
+    found = [Outcome(**json.loads(line)) for line in done.stdout.splitlines()]
+    if len(found) < len(plugins):  # not a plugin's doing: those run in forks
+        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        why = f"the process to try it in ended ({last}); check the installation"
+        found += [Outcome(why)] * (len(plugins) - len(found))
+    return found
+
+
+def _served(task: str) -> subprocess.CompletedProcess[str]:
+    """What a fresh interpreter says of a task."""
     # -P: a torch.py in the folder that people happen to be in is not ours; sys.path is passed on.
     command = [sys.executable, "-P", "-c", _SCRIPT, json.dumps(sys.path)]
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        output, said = child.communicate(json.dumps(task))
+        output, said = child.communicate(task)
     finally:
         if child.poll() is None:
             child.terminate()
-    found = [Outcome(**json.loads(line)) for line in output.splitlines()]
-    if len(found) < len(plugins):  # not a plugin's doing: those run in forks
-        last = (said.strip().splitlines() or [f"status {child.returncode}"])[-1]
-        why = f"the process to try it in ended ({last}); check the installation"
-        found += [Outcome(why)] * (len(plugins) - len(found))
-    return found
+    return subprocess.CompletedProcess(command, child.returncode, output, said)
 
 
 _SCRIPT = """
@@ -106,9 +112,11 @@ trial.serve()
 def serve() -> None:
     """Try the plugins of the task on standard input, and print an outcome for each."""
     task = json.load(sys.stdin)
-    with suppress(Exception):  # what nearly all plugins import; without it they say so themselves
-        importlib.import_module("torch")
-        importlib.import_module("polycode_plugins.adapters")
+    kinds = sorted({fields["kind"] for fields in task["plugins"]})
+    for name in ("torch", "polycode_plugins.adapters", *(f"polycode_plugins.{k}" for k in kinds)):
+        # What nearly all plugins of a kind import; without it they say so themselves.
+        with suppress(Exception):
+            importlib.import_module(name)
     model = task["model"] and (Path(task["model"][0]) if task["model"][1] else task["model"][0])
     for fields in task["plugins"]:
         outcome = _forked(Plugin(**fields), model, task["seconds"])
@@ -121,6 +129,7 @@ def _forked(plugin: Plugin, model: str | Path | None, seconds: float) -> Outcome
     if not child:
         try:
             os.setsid()  # with all that it starts
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever is inherited
             nothing = os.open(os.devnull, os.O_RDWR)
             for standard in (0, 1, 2):
                 os.dup2(nothing, standard)

@@ -9,6 +9,11 @@ import pytest
 from lens_kinds import KINDS
 
 
+@pytest.fixture
+def _booted_once() -> None:
+    """Loading is tested here: every test loads what it asks for."""
+
+
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random GPT-2 with its tokenizer, in Hugging Face format."""

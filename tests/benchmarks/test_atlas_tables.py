@@ -93,6 +93,7 @@ def test_a_run_of_another_size_is_refused(runs):
         measurements.measure_all(small(), runs, runs, 60)
 
 
+@pytest.mark.slow
 def test_shuffled_weights_stand_beside_the_trained_ones(runs):
     controls.measure_shuffled(small(), runs, runs, 80)
     rows = controls.against_shuffled(small(), runs)

@@ -65,9 +65,12 @@ def test_more_units_than_neurons_are_a_warning(capsys, monkeypatch):
     drawn = ["--units", "projection:rademacher", "--n-units", "2", "--json"]
     assert main(["explain", *SITE, *drawn]) == 0
     assert capsys.readouterr().err == ""
-    assert main(["compare", *SITE, "--n-units", "100000", "--no-judge", "--dry-run"]) == 0
+    narrow = ["--sites", "blocks.2.hook_resid_post", "--limit", "100", "--quiet"]
+    assert main(["compare", *narrow, "--n-units", "100000", "--no-judge", "--dry-run"]) == 0
     printed, said = capsys.readouterr()
-    assert "warning: 100,000 units of each kind were asked for, and blocks.2.mlp.hook_post" in said
+    assert (
+        "warning: 100,000 units of each kind were asked for, and blocks.2.hook_resid_post" in said
+    )
     width = int(said.split(" neurons")[0].split()[-1])
     assert printed.startswith(f"{2 * width} units")
 

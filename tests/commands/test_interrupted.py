@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 
 import polycode_plugins as pc
@@ -16,37 +17,41 @@ from polycode_plugins.commands import main
 SITES = ["--sites", "blocks.0.hook_resid_post", "--limit", "40", "--quiet"]
 
 
-def test_a_closed_pipe_has_its_results_and_report(tmp_path: Path):
-    command = [sys.executable, "-m", "polycode_plugins", "analyze", *SITES]
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    said = process.stderr.read().decode()
-    process.stderr.close()
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_program_whose_pipe_is_closed_ends_without_a_word(closed: str):
+    command = [sys.executable, "-m", "polycode_plugins", "plugins", "--no-import"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
+        assert stream is not None
+        if name == closed:
+            stream.close()
+    open_ = process.stderr if closed == "stdout" else process.stdout
+    assert open_ is not None
+    said = open_.read().decode()
+    open_.close()
     assert process.wait() == 0, said
-    assert "Traceback" not in said
-    assert "Exception ignored" not in said
+    assert (said == "") if closed == "stdout" else ("spectrum" in said)
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_has_its_results_and_report(tmp_path: Path):
+    done = forks.command("analyze", *SITES, "--out", tmp_path / "run", unread=("stdout",))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_messages_that_nobody_reads_end_no_run(tmp_path: Path):
-    command = [sys.executable, "-m", "polycode_plugins", "analyze", *SITES[:-1]]  # with progress
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stderr.close()
-    printed = process.stdout.read().decode()
-    process.stdout.close()
-    assert process.wait() == 0
-    assert "blocks.0.hook_resid_post" in printed
+    with_progress = SITES[:-1]
+    done = forks.command("analyze", *with_progress, "--out", tmp_path / "run", unread=("stderr",))
+    assert done.returncode == 0
+    assert "blocks.0.hook_resid_post" in done.stdout
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_stop_before_the_report_names_the_command_that_writes_it(
     tmp_path: Path, monkeypatch, capsys
 ):
@@ -107,6 +112,7 @@ def test_an_interrupted_stream_says_to_repeat_the_command(tmp_path: Path, monkey
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [2])
 def test_merge_records_the_commands_of_all(tmp_path: Path, shards, capsys):
     folders = [str(tmp_path / str(i)) for i in range(shards)]

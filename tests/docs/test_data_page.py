@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
+import forks
 import pytest
 from places import ROOT
 
@@ -17,8 +18,20 @@ from polycode_plugins.loading import embedded_model
 COUNT = 2
 
 
+def commands(script: str, folder: Path, **variables: str) -> list[list[str]]:
+    """The arguments of each `polycode` that a script runs, as the shell passes them."""
+    with tempfile.TemporaryDirectory() as home:
+        stand_in, log = Path(home) / "polycode", Path(home) / "log"
+        stand_in.write_text(f"#!/bin/bash\nprintf '%s\\0' \"$@\" $'\\n' >> {log}\n")
+        stand_in.chmod(0o755)
+        path = f"{home}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, **variables, "PATH": path}
+        subprocess.run(["bash", "-e", "-c", script], cwd=folder, env=environment, check=True)
+        return [line.split("\0") for line in log.read_text().split("\0\n\0")[:-1]]
+
+
 @pytest.mark.slow
-def test_the_job_array_gives_what_one_process_gives(tmp_path: Path):
+def test_the_job_array_gives_what_one_process_gives(tmp_path: Path, monkeypatch):
     page = (ROOT / "docs" / "data.md").read_text("utf-8")
     array, merge = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     text = tmp_path / "text.txt"
@@ -28,16 +41,12 @@ def test_the_job_array_gives_what_one_process_gives(tmp_path: Path):
         "MODEL": str(embedded_model()),
         "TEXT": str(text),
         "SLURM_ARRAY_TASK_COUNT": str(COUNT),
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     tasks = [{"SLURM_ARRAY_TASK_ID": str(index)} for index in range(COUNT)]
+    monkeypatch.chdir(tmp_path)
     for script, more in [*((array, task) for task in tasks), (merge, {})]:
-        done = subprocess.run(
-            ["bash", "-e", "-c", script],
-            cwd=tmp_path, env={**os.environ, **shown, **more}, capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
+        (given,) = commands(script, tmp_path, **shown, **more)
+        done = forks.command(*given)
         assert done.returncode == 0, done.stderr
     joined = pc.Analysis.load(tmp_path / "whole")
     whole = pc.analyze(embedded_model(), text)

@@ -92,17 +92,19 @@ def test_the_bound_of_an_error_is_shannons():
 
 @pytest.mark.slow
 def test_training_keeps_information_and_repeats_itself(tmp_path):
-    settings = dataclasses.replace(SETTINGS, steps=250, layers=(6, 12))
-    numbers = []
-    for name in ("one", "two"):
+    def made(name, **changed):
         (tmp_path / name).mkdir()
-        numbers.append(module.run(settings, 0, tmp_path / name))
-    for name in numbers[0]:
-        pd.testing.assert_frame_equal(numbers[0][name], numbers[1][name], check_exact=True)
-    errors = numbers[0]["errors"].groupby("network")["squared_error"].mean()
+        settings = dataclasses.replace(SETTINGS, layers=(6, 12), samples=1000, **changed)
+        return module.run(settings, 0, tmp_path / name)
+
+    one, other = (made(name, steps=20) for name in ("one", "other"))
+    for name, table in one.items():
+        pd.testing.assert_frame_equal(table, other[name], check_exact=True)
+    numbers = made("trained", steps=250)
+    errors = numbers["errors"].groupby("network")["squared_error"].mean()
     assert errors["learnt"] < 0.25 < errors["random"]
-    limits = numbers[0]["limits"].set_index("limit")["nats"]
+    limits = numbers["limits"].set_index("limit")["nats"]
     assert limits["as published"] == pytest.approx(32 * math.log(2) * 0.7)
     assert limits["theorem"] == pytest.approx(32 * math.log(2) * 0.8)
     assert limits["corrected"] < limits["theorem"]
-    assert module.figure(numbers[0]).axes
+    assert module.figure(numbers).axes

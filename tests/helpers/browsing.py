@@ -39,14 +39,12 @@ class Visit:
     def __exit__(self, *_: object) -> None:
         self.context.close()
 
-    def draw(self) -> Any:
-        """Scroll through the page until every chart is drawn; gives the page."""
-        for chart in self.page.query_selector_all("figure.chart"):
+    def draw(self, charts: str = "figure.chart") -> Any:
+        """Scroll through the page until every chart, or those named, is drawn; gives the page."""
+        for chart in self.page.query_selector_all(charts):
             chart.scroll_into_view_if_needed()
             self.page.wait_for_function("c => c.dataset.state", arg=chart)
-        states = self.page.eval_on_selector_all(
-            "figure.chart", "all => all.map(c => c.dataset.state)"
-        )
+        states = self.page.eval_on_selector_all(charts, "all => all.map(c => c.dataset.state)")
         assert set(states) == {"drawn"}
         return self.page
 

@@ -1,4 +1,4 @@
-"""One of two processes that join what they have, well and badly: `joining_processes.py port rank`.
+"""One of two processes that join what they have, well and badly.
 
 Prints, as JSON, for each case what came of it: what was shared, or the error's type and message.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -143,15 +142,8 @@ def cases(rank: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def main(port: str, rank: int) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=30),
-    )
+def program(rank: int) -> None:
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=30))
     travelled = set()
     for name in ("send", "recv", "broadcast", "all_reduce"):
         original = getattr(dist, name)
@@ -170,7 +162,3 @@ def main(port: str, rank: int) -> None:
     found["unknown to NCCL"] = sorted(str(t) for t in travelled - set(NCCL))
     print(json.dumps(found))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

@@ -1,24 +1,19 @@
 """`polycode compare` over a server, killed again and again, and at last left to finish.
 
-A program: killed_compare.py STORE KILLS ARGUMENT...; each run is a fork, so that none pays for the
-imports. It prints how many answers were in the store at each kill.
+Each run is a fork, so that none pays for the imports. How many answers were in the store at each
+kill is printed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 
 import aiohttp  # noqa: F401 - before the forks
-import torch
-import transformer_lens.model_bridge  # noqa: F401
 from killed_runs import answers
 
 from polycode_plugins.commands.main import main
-
-torch.set_num_threads(1)  # threads do not survive a fork
 
 
 def run(arguments: list[str]) -> int:
@@ -28,7 +23,7 @@ def run(arguments: list[str]) -> int:
     return child
 
 
-def killed(store: str, kills: int, arguments: list[str]) -> int:
+def program(store: str, kills: int, arguments: list[str]) -> int:
     for _ in range(kills):
         enough, child, ended = answers(store) + 25, run(arguments), 0
         while answers(store) < enough and not ended:
@@ -40,7 +35,3 @@ def killed(store: str, kills: int, arguments: list[str]) -> int:
         print(answers(store), flush=True)
     _, status = os.waitpid(run(arguments), 0)
     return os.waitstatus_to_exitcode(status)
-
-
-if __name__ == "__main__":
-    sys.exit(killed(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))

@@ -1,7 +1,7 @@
 """The same run again and again, killed at random moments, and at last left to finish.
 
-A program: killed_runs.py URL STORE SEED ROUNDS COUNT. Each run is a fork, so that none pays for the
-imports; it prints how many answers were in the store after each.
+Each run is a fork, so that none pays for the imports; how many answers were in the store after each
+is printed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def answers(path: str) -> int:
         db.close()
 
 
-def main(url: str, path: str, seed: int, rounds: int, count: int) -> None:
+def program(url: str, path: str, seed: int, rounds: int, count: int) -> None:
     draw = random.Random(seed)
     for number in range(rounds + 1):
         child = os.fork()
@@ -78,8 +78,3 @@ def main(url: str, path: str, seed: int, rounds: int, count: int) -> None:
             _, status = os.waitpid(child, 0)
         print(answers(path), flush=True)
     sys.exit(os.waitstatus_to_exitcode(status))
-
-
-if __name__ == "__main__":
-    url, path, seed, rounds, count = sys.argv[1:]
-    main(url, path, int(seed), int(rounds), int(count))

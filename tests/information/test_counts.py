@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.special import digamma
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.information import estimate, plug_in
 from polycode_plugins.information.counts import entropy
+from polycode_plugins.information.samples import Floats
 from polycode_plugins.testing.reference.generators import labels
 from polycode_plugins.testing.reference.oracles import discrete_information
 
@@ -97,3 +100,23 @@ def test_values_so_few_that_they_are_counted() -> None:
     assert abs(found.nats - discrete_information(share)) < 0.03
     itself = estimate(x, x, estimators=["ksg"])  # finite, since the values are few
     assert itself.nats == pytest.approx(math.log(3), abs=0.01)
+
+
+def test_the_slack_reaches_down_by_twice_what_the_simpler_correction_says_more() -> None:
+    """Written out over the table, where neither correction reaches the truth: deep in no cell."""
+    pair = labels(np.random.default_rng(0), 3000, 50, 0.1)
+    table = np.zeros((50, 50))
+    np.add.at(table, (pair["x"], pair["y"]), 1)
+
+    def grassberger(n: Floats) -> Floats:
+        return digamma(n) + (-1.0) ** n / 2 * (digamma((n + 1) / 2) - digamma(n / 2))
+
+    def said(log: Callable[[Floats], Floats]) -> float:
+        cells, x, y = table[table > 0], table.sum(1), table.sum(0)
+        sums = [(n * log(n)).sum() / 3000 for n in (cells, x, y)]
+        return float(sums[0] + log(np.array([3000.0]))[0] - sums[1] - sums[2])
+
+    more = said(digamma) - said(grassberger)
+    found = plug_in(pair["x"], pair["y"], seed=0)
+    assert more > 0.01
+    assert found.slack[0] == pytest.approx(2 * more, abs=1e-9)

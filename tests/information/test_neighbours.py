@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import digamma
 
+from polycode_plugins.errors import DataError
 from polycode_plugins.information import Estimate, ksg, ross
 from polycode_plugins.information.neighbours import Terms, above_chance
 from polycode_plugins.information.samples import Floats, Labels
@@ -124,3 +125,14 @@ def test_the_error_is_that_of_the_draws(x: str, width: int) -> None:
         found.append(ksg(pair["x"], pair["y"]))
     spread = np.std([f.nats for f in found])
     assert 0.85 < np.mean([f.error for f in found]) / spread < 1.5
+
+
+def test_a_label_that_occurs_once_counts_for_nothing() -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(201, 2)), np.append(rng.integers(3, size=200), 3)
+    assert ross(x, y).nats == pytest.approx(ross(x[:-1], y[:-1]).nats, abs=1e-12)
+    with pytest.raises(DataError, match="occurs once"):
+        ross(x, np.arange(201))
+    with pytest.raises(DataError, match="cannot be found"):
+        ksg(x[:10], x[:10], neighbours=10)
+    assert np.isfinite(ksg(x[:11], x[11:22], neighbours=10).nats)

@@ -18,9 +18,11 @@ from polycode_plugins.information import (
     MutualInformation,
     Quantisation,
     estimate,
+    panel,
 )
 from polycode_plugins.information import channels as closed
-from polycode_plugins.information.samples import Floats
+from polycode_plugins.information.prepare import prepare
+from polycode_plugins.information.samples import Estimate, Floats
 from polycode_plugins.testing.reference.generators import correlated
 from polycode_plugins.testing.reference.oracles import distorted_gaussian_information
 
@@ -250,3 +252,34 @@ def test_unknown_estimators_and_constant_sides() -> None:
     found = estimate(x, np.ones(100))
     assert found.nats == 0
     assert any("constant" in w for w in found.warnings)
+
+
+def test_critics_take_two_hundred_samples_and_no_fewer() -> None:
+    x, y, _ = gaussian_pair([0.6], 200, 1)
+    assert panel._folds(prepare(x, y, None, 0), None, 0, "cpu").x.shape == (4, 150, 1)
+    fewer = estimate(x[:-1], y[:-1], estimators=["gaussian", "mine"])
+    assert set(fewer.estimates) == {"gaussian"}
+    assert any("MINE was left out: 199 samples" in w for w in fewer.warnings)
+
+
+def test_of_many_samples_some_are_drawn_with_their_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: every sample six times, which stays together where its group is known."""
+    monkeypatch.setattr(panel, "MOST", 400)
+    x, y = np.repeat(np.random.default_rng(0).normal(size=(2, 80, 3)), 6, axis=1)
+    pair = prepare(x, y, None, 0)
+    for groups, again in ((np.repeat(np.arange(80), 6), 0.0), (None, 1.0)):
+        folds = panel._folds(pair, groups, 0, "cpu")
+        assert folds.x.shape[1] + 2 * folds.held_x[0].shape[1] == 400
+        nearest = torch.cdist(folds.held_x[0], folds.x).amin(2)
+        assert float((nearest < 1e-2).double().mean()) == pytest.approx(again, abs=0.05)
+
+
+@pytest.mark.parametrize("value", [Estimate(math.nan, 0.1), Estimate(0.1, math.inf)])
+def test_what_is_not_finite_is_left_out(monkeypatch: pytest.MonkeyPatch, value: Estimate) -> None:
+    monkeypatch.setitem(panel._PLAIN, "ksg", lambda *_: value)
+    x, y, _ = gaussian_pair([0.6], 300, 0)
+    found = estimate(x, y, estimators=FAST)
+    assert set(found.estimates) == {"gaussian"}
+    assert any("KSG was left out: it gave no finite value" in w for w in found.warnings)
+    with pytest.raises(DataError, match="No estimator could be used"):
+        estimate(x, y, estimators=["ksg"])

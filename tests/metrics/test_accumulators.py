@@ -362,3 +362,31 @@ def test_rows_that_would_not_fit_are_refused(monkeypatch):
     monkeypatch.setattr(accumulators, "MAX_ROW_BYTES", 10_000)
     with pytest.raises(DataError, match="positions='samples'"):
         gathered(rows(200, 1000))
+
+
+@pytest.mark.parametrize("texts", [6, 3000])
+def test_the_memory_foretold_is_what_is_kept(texts):
+    """Few samples are kept as they came, of which the number is known; many as half a matrix."""
+    generator = torch.Generator().manual_seed(0)
+    covariance, axes = Covariance(), ("batch", "position", "feature")
+    first = Activations(torch.randn(6, 4, 30, generator=generator), axes)
+    told, unknown = covariance.memory(first, texts), covariance.memory(first, None)
+    for _ in range(texts // 6):
+        covariance.update(first)
+    kept = sum(t.numel() * t.element_size() for t in covariance._pending)
+    kept += sum(t.numel() * t.element_size() for t in covariance._panels or ())
+    assert covariance.keeps_rows is (texts == 6)
+    if covariance.keeps_rows:
+        assert kept == told.held == 24 * 30 * 4
+        assert unknown.held > told.held
+    else:
+        assert kept <= told.held == unknown.held
+
+
+@pytest.mark.parametrize("n", [20, 200])  # fewer rows than features, and more
+def test_the_multiplier_is_the_covariance(n):
+    values = rows(n, 40, mean=3.0)
+    covariance = gathered(values, 7)
+    vectors = torch.randn(40, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.from_numpy(np.cov(values.numpy().T)) @ vectors
+    assert torch.allclose(covariance.multiplier()(vectors), expected, atol=1e-12)

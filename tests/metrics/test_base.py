@@ -112,6 +112,7 @@ def test_every_value_with_a_meaning_is_read_as_it_was_written(kind, setting, val
     assert read == (metric if not isinstance(value, list) else kind(**{setting: tuple(value)}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "metric", [Spectrum(fit="huber", ranks=(1, None)), Capacity(ranks=(1, None))]
 )

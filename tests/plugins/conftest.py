@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import forks
 import pytest
 
+from polycode_plugins.plugins import trial
+
 Install = Callable[..., None]
+
+
+@pytest.fixture
+def forked_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have plugins be tried in a fork of this process, in place of a fresh interpreter."""
+    monkeypatch.setattr(trial, "_served", forks.served)
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ class Other(Spectrum):
 
 
 @pytest.mark.slow
-def test_a_class_has_the_name_of_its_entry_point(install):
+def test_a_class_has_the_name_of_its_entry_point(install, forked_trials):
     source = METRIC.format(name="other")
     install("renamed", {"metrics/rarity": "renamed_module:Other"}, {"renamed_module": source})
     with pytest.raises(PluginError, match=r"'rarity' of renamed.*'other'.*have to be equal"):

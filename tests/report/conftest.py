@@ -59,7 +59,7 @@ def hostile_report(hostile: pc.Analysis, tmp_path_factory: pytest.TempPathFactor
     return hostile.report(tmp_path_factory.mktemp("hostile") / "report.html")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium of the system: without it tests are skipped, but fail where CI is set."""
     from playwright.sync_api import sync_playwright

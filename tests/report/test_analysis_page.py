@@ -329,6 +329,7 @@ def test_hostile_names_are_text_and_nothing_else(hostile_text):
     assert reading.one("h1").text == "Analysis of <img src=x onerror=alert(1)>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE[:3] + HOSTILE[5:7])
 def test_the_check_would_see_a_name_that_got_through(hostile_text, name):
     escaped = html.escape(name).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")

@@ -106,7 +106,7 @@ def test_hostile_tokens_run_nothing_and_are_drawn_as_they_are(browser, attacked)
 @pytest.mark.slow
 def test_on_a_phone_each_unit_is_a_card_and_the_heads_still_sort(browser, sample):
     with Visit(browser, sample, **PHONE) as visit:
-        page = visit.draw()
+        page = visit.page
         cards = page.locator(".cards")
         assert cards.evaluate("e => e.scrollWidth <= e.clientWidth")
         page.locator("#cards").get_by_role("button", name="correlation").click()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from analysed_network import DATA, SPECTRUM, analysed, assert_close, eigenvalues, network
@@ -30,22 +28,20 @@ def test_a_finished_run_is_kept_unless_fresh(tmp_path):
 
 @pytest.mark.slow
 def test_a_second_process_is_refused(tmp_path):
-    script = (
-        "import sys, pathlib, polycode_plugins.files.storage as s\n"
-        "with s.locked(pathlib.Path(sys.argv[1])):\n"
-        "    print('held', flush=True); sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(pc.StateError, match="another process is writing"):
-            analysed(out=tmp_path)
-        holder.communicate("")
+    held, asked = os.pipe()
+    done, waited = os.pipe()
+
+    def hold() -> None:
+        with storage.locked(tmp_path):
+            os.write(asked, b"x")
+            os.read(done, 1)
+
+    holder = forks.Program(hold)
+    assert os.read(held, 1) == b"x"
+    with pytest.raises(pc.StateError, match="another process is writing"):
+        analysed(out=tmp_path)
+    os.write(waited, b"x")
+    assert holder.end().returncode == 0
     analysed(out=tmp_path)
 
 
@@ -109,42 +105,32 @@ def test_an_interrupted_run_resumes_to_the_undisturbed_result(tmp_path, monkeypa
     assert resumed.run["rows"] == whole.run["rows"]
 
 
-KILLED = """
-import sys, time
-import torch
-from torch import nn
-import polycode_plugins as pc
-from polycode_plugins.runs import passes
-passes.CHECKPOINT_SECONDS = 0.0
-
 class Slow(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.inner = nn.Sequential(nn.Linear(6, 24), nn.Tanh())
-    def forward(self, x):
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         time.sleep(0.01)
         return self.inner(x)
 
-data = torch.randn(640, 6, generator=torch.Generator().manual_seed(0))
-metric = pc.metrics.Spectrum(fit="huber", ranks=(1, 500))
-print("go", flush=True)
-pc.analyze(Slow(), data, metric, ["inner.1"], batch_size=8, out=sys.argv[1])
-"""
-
 
 @pytest.mark.slow
-def test_kill_9_at_any_moment_resumes_to_the_undisturbed_result(tmp_path):
+def test_kill_9_at_any_moment_resumes_to_the_undisturbed_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(passes, "CHECKPOINT_SECONDS", 0.0)
+    data = torch.randn(640, 6, generator=torch.Generator().manual_seed(0))
+    metric = pc.metrics.Spectrum(fit="huber", ranks=(1, 500))
+
     def run(folder: Path, seconds: float | None) -> int:
-        with subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            if seconds is not None:
-                time.sleep(seconds)
-                os.kill(process.pid, signal.SIGKILL)
-            return process.wait()
+        given = {"batch_size": 8, "out": folder}
+        process = forks.Program(
+            lambda: list(pc.analyze(Slow(), data, metric, ["inner.1"], **given)) and 0
+        )
+        if seconds is not None:
+            time.sleep(seconds)
+            process.kill()
+        return process.end().returncode
 
     assert run(tmp_path / "whole", None) == 0
     moments = torch.rand(3, generator=torch.Generator().manual_seed(7)) * 0.9

@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forks
+import joining_processes
 import pytest
 import torch
-from places import HELPERS
 
 import polycode_plugins as pc
+from polycode_plugins.commands import main
 
 SITE = "blocks.2.hook_resid_post"
 COMMON = [
@@ -45,10 +47,14 @@ def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+def run_together(processes: int, *arguments: str) -> None:
+    for done in forks.together(processes, lambda _: main.main([*COMMON, *arguments])):
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_several_processes_equal_one(tmp_path: Path):
-    done = torchrun(2, *COMMON, "--out", str(tmp_path / "two"))
-    assert done.returncode == 0, done.stderr
+    run_together(2, "--out", str(tmp_path / "two"))
     one = pc.analyze(limit=30, batch_size=5, sites=[SITE], out=tmp_path / "one")
     two = pc.Analysis.load(tmp_path / "two")
     assert two.run["rows"]["count"] == 30
@@ -61,8 +67,7 @@ def test_several_processes_equal_one(tmp_path: Path):
 
 @pytest.mark.slow
 def test_moments_of_three_processes_are_those_of_one_up_to_rounding(tmp_path: Path):
-    done = torchrun(3, *COMMON, "--dtype", "float64", "--out", str(tmp_path / "three"))
-    assert done.returncode == 0, done.stderr
+    run_together(3, "--dtype", "float64", "--out", str(tmp_path / "three"))
     one = pc.analyze(limit=30, batch_size=5, sites=[SITE], dtype="float64")
     three = pc.Analysis.load(tmp_path / "three")
     assert three.run["rows"]["digest"] == one.run["rows"]["digest"]
@@ -85,26 +90,8 @@ def test_a_mistake_ends_all_processes_with_its_sentence():
 
 @pytest.fixture(scope="module")
 def joined() -> list[dict[str, Any]]:
-    """What came of each case of `joining_processes.py` in each of two processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    script = str(HELPERS / "joining_processes.py")
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", script, str(port), str(rank)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [process.communicate(timeout=120)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-            process.communicate()
-    return [json.loads(one) for one in said]
+    """What came of each case of `joining_processes` in each of two processes."""
+    return [json.loads(one.stdout) for one in forks.together(2, joining_processes.program)]
 
 
 @pytest.mark.slow

@@ -54,6 +54,7 @@ def states(analysis: pc.Analysis) -> dict[str, torch.Tensor]:
     return analysis.statistics.state()
 
 
+@pytest.mark.slow
 def test_several_passes_give_what_one_gives(tmp_path: Path, monkeypatch, two_at_a_time):
     made = analyzed(out=tmp_path / "passes")
     monkeypatch.undo()
@@ -74,6 +75,7 @@ def test_several_passes_give_what_one_gives(tmp_path: Path, monkeypatch, two_at_
     assert loaded["5", "spectrum"].exponent == made["5", "spectrum"].exponent
 
 
+@pytest.mark.slow
 def test_an_interruption_between_passes_goes_on(tmp_path: Path, monkeypatch, two_at_a_time):
     class Stopping:
         left = 2 * (ROWS // 20)
@@ -98,6 +100,7 @@ def test_an_interruption_between_passes_goes_on(tmp_path: Path, monkeypatch, two
     assert all(torch.equal(states(made)[k], v) for k, v in states(whole).items())
 
 
+@pytest.mark.slow
 def test_passes_over_data_that_changes_are_refused(tmp_path: Path, two_at_a_time):
     class Shuffled:
         times = 0

@@ -54,6 +54,8 @@ def test_dimensions_per_feature_broadcasts_and_returns_floats_for_numbers():
         (lambda: theory.sparse_entropy(2, [0.5, 0.1], 1), "a single number"),
         (lambda: theory.sparse_entropy(2, 0.5, 1, mode="published"), "did you mean 'as_published'"),
         (lambda: theory.dimensions_per_feature(0.5, 0), "element_bits must be > 0"),
+        (lambda: theory.dimensions_per_feature(1.5, 1), "sparsity must be >= 0 and <= 1"),
+        (lambda: theory.dimensions_per_feature(-0.1, 1), "sparsity must be >= 0 and <= 1"),
         (lambda: theory.dimensions_per_feature([0.5, math.nan], 1), "NaN"),
         (lambda: theory.dimensions_per_feature("half", 1), "real numbers"),
         (lambda: theory.dimensions_per_feature([], 1), "empty"),

@@ -149,3 +149,10 @@ def test_units_without_kurtosis_are_named_and_the_others_counted():
     every = answer(dataclasses.replace(whole, adjusted_n=(9, 9)))
     assert "of 9 of 9" not in every
     assert "without kurtosis" not in every
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_the_answer_beside_its_picture():
+    shown = sample_comparison()._repr_html_()
+    assert "data:image/svg" in shown
+    assert answers(sample_comparison())[0][:40] in shown

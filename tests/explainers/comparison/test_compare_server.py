@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
+import forks
+import killed_compare
 import openai_rules as rules
 import pandas as pd
 import pytest
 from openai_server import KEY
-from places import HELPERS
 
 from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.commands.main import main
@@ -60,17 +58,9 @@ def asked(url: str, texts: Path, out: Path, model: str = "planted") -> list[str]
 def test_killed_and_resumed_it_sends_nothing_twice_and_ends_the_same(server, texts, tmp_path):
     server.delay = 0.02
     out, whole = tmp_path / "killed", tmp_path / "whole"
-    script = HELPERS / "killed_compare.py"
     store, kills = out / "answers.sqlite", 1
-    done = subprocess.run(
-        [
-            *(sys.executable, str(script), str(store), str(kills)),
-            *asked(server.url(), texts, out),
-            "--no-report",
-        ],
-        capture_output=True, text=True, timeout=600, check=False,
-        env={**os.environ, "PYTHONPATH": str(script.parent)},
-    )  # fmt: skip
+    arguments = [*asked(server.url(), texts, out), "--no-report"]
+    done = forks.Program(lambda: killed_compare.program(str(store), kills, arguments)).end()
     assert done.returncode == 0, done.stderr
     at_kills = [int(line) for line in done.stdout.split()[:kills]]
     assert at_kills == sorted(set(at_kills))  # each went on where the one before was killed

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 from places import ROOT
 
 from polycode_plugins.explainers.comparison.answer import answers
 from polycode_plugins.explainers.comparison.contrasts import Contrast
-from polycode_plugins.explainers.comparison.decisions import belongs, sentence
+from polycode_plugins.explainers.comparison.decisions import Decision, belongs, sentence
 
 
 @cache
@@ -65,3 +66,49 @@ def test_a_basis_that_matters_is_told_from_one_that_does_not():
     assert real.contrast.pairs == 40
     assert "explainability belongs to the basis" in sentence(said[0.6], "rotated", "correlation")
     assert any("rotated neurons" in line for line in answers(said[0.6]))
+
+
+def told(*decisions):
+    """A sentence of what was decided at sites, and over all last."""
+    comparison = SimpleNamespace(decisions=lambda score: decisions, floors={})
+    return sentence(comparison, "rotated", "correlation")
+
+
+@pytest.mark.parametrize(
+    ("said", "begins"),
+    [
+        ("basis", "By the rotated neurons explainability belongs to the basis"),
+        ("distribution", "By the rotated neurons explainability belongs to the distribution"),
+        ("opposite", "By the rotated neurons the basis of neurons is no help"),
+        ("undecided", "The rotated neurons leave it open"),
+        ("untold", "The rotated neurons decide nothing"),
+    ],
+)
+def test_what_was_decided_is_a_sentence_with_its_size(said, begins):
+    made = Decision("rotated", contrast(0.02, 0.2), said)
+    other = Decision("matched", contrast(-9.0, 9.0), "undecided")
+    sentence = told(made, other)
+    assert sentence.startswith(begins)
+    size = "0.110 (95% interval 0.020 to 0.200)"
+    assert (size in sentence) is (said != "untold")
+    bare = dataclasses.replace(made, contrast=dataclasses.replace(made.contrast, interval=None))
+    few = dataclasses.replace(made, contrast=dataclasses.replace(made.contrast, difference=None))
+    if said != "untold":
+        assert "0.110, of too few units for an interval" in told(bare)
+        assert "not known, of too few units" in told(few)
+
+
+def test_sites_that_differ_are_named_with_what_each_says():
+    sites = [
+        Decision("rotated", dataclasses.replace(contrast(*ends), site=site), said)
+        for site, ends, said in (
+            ("a", (0.1, 0.3), "basis"),
+            ("b", (-0.3, -0.1), "opposite"),
+            ("c", (0.3, 0.5), "basis"),
+        )
+    ]
+    said = told(*sites, Decision("rotated", contrast(-0.1, 0.2), "by site"))
+    assert said == (
+        "By the rotated neurons, the sites differ: the basis at a (0.200), c (0.400); explained "
+        "better than neurons at b (\u22120.200)."
+    )

@@ -16,7 +16,8 @@ from planted import planted_comparison, toy
 
 import polycode_plugins as pc
 from polycode_plugins.errors import StateError
-from polycode_plugins.explainers import Comparison
+from polycode_plugins.explainers import Comparison, compare_records
+from polycode_plugins.explainers.comparison import files
 from polycode_plugins.files import storage
 
 
@@ -137,3 +138,25 @@ def test_a_report_from_a_comparison_that_loads_is_escaped(saved_comparison, tmp_
     found = answer(lambda: Comparison.load(folder))
     if found is not None:
         assert_escaped(found.report(folder / "report.html"))
+
+
+def test_a_folder_into_which_another_run_writes_is_refused_before_a_model_is_loaded(tmp_path):
+    records = tmp_path / "records" / "2"
+    records.mkdir(parents=True)
+    (records / "3.json").write_text("{}")
+    with files.locked(tmp_path / "run"):
+        for fresh in (False, True):
+            with pytest.raises(StateError, match="another process is writing"):
+                pc.compare("nowhere", out=tmp_path / "run", fresh=fresh)
+            with pytest.raises(StateError, match="another process is writing"):
+                compare_records(records.parent, out=tmp_path / "run", fresh=fresh)
+
+
+def test_a_folder_with_a_comparison_is_finished_and_an_empty_one_is_not(tmp_path):
+    files.refuse_finished(tmp_path / "new")
+    (tmp_path / "new" / "comparison.json").write_text("{}")
+    with pytest.raises(StateError, match=r"holds a comparison.*its report was not written"):
+        files.refuse_finished(tmp_path / "new")
+    (tmp_path / "new" / "report.html").write_text("")
+    with pytest.raises(StateError, match=r"or give another folder$"):
+        files.refuse_finished(tmp_path / "new")

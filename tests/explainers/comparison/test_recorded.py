@@ -43,6 +43,7 @@ def written(folder, kind, numbers, noise=0.0, **more):
     return folder / kind
 
 
+@pytest.mark.slow
 def test_kinds_layers_and_scores(tmp_path):
     clear = written(tmp_path, "clear", range(6))
     noisy = written(tmp_path, "noisy", range(6), noise=3.0)

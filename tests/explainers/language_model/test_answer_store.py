@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 import zlib
 
+import forks
+import killed_runs
 import pytest
-from places import HELPERS
 
 from polycode_plugins.errors import StateError
 from polycode_plugins.explainers.costs import Cost
@@ -25,11 +24,8 @@ ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain"
 def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_twice(server, tmp_path, seed):
     path, rounds, count = tmp_path / "answers.sqlite", 9, 600
     server.delay = 0.005
-    script = HELPERS / "killed_runs.py"
-    done = subprocess.run(
-        [sys.executable, str(script), server.url(), str(path), str(seed), str(rounds), str(count)],
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    given = (server.url(), str(path), seed, rounds, count)
+    done = forks.Program(lambda: killed_runs.program(*given)).end()
     assert done.returncode == 0, done.stderr
     kept = [int(line) for line in done.stdout.split()]
     assert kept == sorted(kept)  # nothing is ever lost

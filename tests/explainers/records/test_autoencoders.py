@@ -59,6 +59,7 @@ def test_features_are_read_at_their_site_as_they_fire(folder, tmp_path):
         loaded.project(torch.zeros(1, NEURONS))
 
 
+@pytest.mark.slow
 def test_as_many_features_and_directions_as_other_units(folder):
     more = directions(torch.eye(NEURONS).repeat(3, 1) + 0.1, kind="probe")
     made = compared(["neuron", read_autoencoder(folder), more], n_units=3)

@@ -11,7 +11,7 @@ from polycode_plugins.activations import Activations
 from polycode_plugins.errors import StateError
 from polycode_plugins.metrics import trajectories
 from polycode_plugins.metrics.action import first_path as first_path_module
-from polycode_plugins.metrics.action.first_path import FirstPath
+from polycode_plugins.metrics.action.first_path import FirstPath, _first_document
 
 
 def kept(values, axes, rows, mask=None):
@@ -60,3 +60,14 @@ def test_a_hole_in_the_rows_ends_the_path():
     found = kept(values, ("batch", "feature"), torch.arange(9), mask).points()
     assert found is not None
     assert np.allclose(found, trajectories(values[3:6], 8).points)
+
+
+def test_of_a_row_of_several_documents_the_first_that_counts_is_the_path():
+    documents = torch.tensor([[7, 7, 7, 9, 9], [3, 5, 5, 5, 3]])
+    values = torch.zeros(2, 5, 4)
+    batch = Activations(values, ("batch", "position", "feature"), documents=documents)
+    assert _first_document(batch, None).int().tolist() == [[1, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+    mask = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 0, 1]], dtype=torch.bool)
+    assert _first_document(batch, mask).int().tolist() == [[0, 0, 1, 0, 0], [0, 1, 1, 0, 0]]
+    whole = Activations(values, ("batch", "position", "feature"), documents=documents[:, 0])
+    assert _first_document(whole, mask) is mask

@@ -342,3 +342,15 @@ def test_a_text_whose_first_row_is_all_padding():
     broken = sum(theory.expected_action(part.numpy()) for part in (texts[1, :2], texts[1, 3:]))
     assert found.expected == pytest.approx((sum(alone) + broken) / 3, rel=1e-10)
     assert replace(found, trajectories=None).plot().get_ylabel().startswith("projections")
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("projections", 2, 10**7), ("dimensions", 1, 10**4), ("seed", 0, 2**63)],
+)
+def test_settings_have_ends(name, least, most):
+    for value in (least, most):
+        assert getattr(Action(**{name: value}), name) == value
+    for value in (least - 1, most + 1, True, float(least)):
+        with pytest.raises(DataError, match=f"{name} must be a whole number from {least}"):
+            Action(**{name: value})

@@ -58,6 +58,8 @@ def test_the_smallest_are_those_of_all(monkeypatch):
     assert every.smallest(5).index.tolist() == order.tolist()
     assert np.all(np.diff(few.kept_actions) >= 0)
     assert len(few) == 5
+    assert few.smallest(5).index.tolist() == order.tolist()
+    assert few.smallest().index.tolist() == order[:1].tolist()
     # Whatever is drawn at a time, projection i is the same.
     monkeypatch.setattr("polycode_plugins.metrics.action.trajectory.CHUNK_VALUES", 300)
     assert np.allclose(trajectories(values, 200, seed=3).points, every.points)

@@ -9,6 +9,7 @@ from gaussian_codes import power_law
 from polycode_plugins.metrics.capacity.code_entropy import Code
 from polycode_plugins.theory import (
     gaussian_entropy,
+    gaussian_information,
 )
 
 
@@ -45,3 +46,22 @@ def test_the_entropy_of_units_is_unbiased_where_noise_hides_a_part_of_their_vari
     assert naive == pytest.approx(truth - 0.37, abs=0.03)
     # A tenth is left: narrow units have less than the information and a quarter of a bit.
     assert units == pytest.approx(truth, abs=0.06)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_the_information_is_unbiased_whether_the_noise_is_taken_or_given(relative):
+    width, samples = 30, 90
+    variances = power_law(width, 0.8)
+    noise = variances.mean() / 20
+    rng = np.random.default_rng(0)
+    found, naive = [], []
+    for _ in range(300):
+        sample = np.cov(rng.standard_normal((samples, width)) * np.sqrt(variances), rowvar=False)
+        code = Code(np.linalg.eigvalsh(sample)[::-1], width, samples)
+        taken = code.typical**2 / 20 if relative else noise
+        found.append(code.information(taken, relative=relative))
+        naive.append(gaussian_information(code.eigenvalues, taken))
+    truth = gaussian_information(variances, noise)
+    error = np.std(found) / np.sqrt(300)
+    assert np.mean(found) == pytest.approx(truth, abs=4 * error)
+    assert abs(np.mean(naive) - truth) > 20 * error

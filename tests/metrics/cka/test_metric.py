@@ -215,6 +215,7 @@ def test_what_cannot_be_compared_is_refused():
         CKA().measure(normal(20, 2), normal(20, 2), groups=[0, 1, 2])
     with pytest.raises(pc.DataError, match="at least 1, not 0"):
         CKA(samples=0)
+    assert CKA(samples=1).samples == 1
     with pytest.raises(pc.DataError, match="NaN or infinite"):
         CKA().measure(normal(20, 2) / 0, normal(20, 2))
 

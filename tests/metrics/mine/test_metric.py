@@ -272,6 +272,12 @@ def test_a_partner_by_name() -> None:
         pc.analyze(linear(), normal(300, 2), metrics=[MINE(partner="9")])
 
 
+def test_a_channel_is_given_by_name_and_one_of_its_own_with_two_arrays() -> None:
+    with pytest.raises(DataError, match=r"measure\(x, y, channel=\.\.\.\)"):
+        MINE(channel=AdditiveGaussian(0.1))  # type: ignore[arg-type]
+    assert MINE(channel="dropout").channel == "dropout"
+
+
 def test_settings_survive_their_json_and_mistakes_are_told() -> None:
     metric = MINE(partner="1", channel=None, estimators=("ksg",), noise=0.1)
     assert MINE.from_options(json.loads(json.dumps(metric.options()))) == metric

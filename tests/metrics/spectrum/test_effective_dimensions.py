@@ -15,7 +15,11 @@ from polycode_plugins.metrics.spectrum.effective_dimensions import (
     effective_dimensions,
 )
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
-from polycode_plugins.metrics.spectrum.summaries import matrix_entropy, spectral_entropy
+from polycode_plugins.metrics.spectrum.summaries import (
+    matrix_entropy,
+    participation_ratio,
+    spectral_entropy,
+)
 
 
 def truths(law: np.ndarray) -> dict[str, float]:
@@ -170,3 +174,28 @@ def test_measures_are_as_sure_as_the_directions_they_hang_on():
         assert "in some directions as in others" in one["effective_rank"].why
         # Corrected by the mean over log rank, which the weak directions need less of.
         assert one["effective_rank"].value == pytest.approx(truths(law)["effective_rank"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "n", "most"),
+    [(0.0, 60, 2.2), (0.5, 60, 1.3), (1.0, 60, 1.3), (1.0, 400, 1.3)],  # the flat one errs upwards
+)
+def test_the_interval_of_the_participation_ratio_is_as_wide_as_its_spread(exponent, n, most):
+    found = [
+        effective_dimensions(e, n, width=40).participation_ratio
+        for e in spectra(40, exponent, n, 60)
+    ]
+    alone = participation_ratio(spectra(40, exponent, n, 60)[0], n, width=40)
+    assert found[0].value == pytest.approx(alone.corrected, rel=1e-12)
+    logs = np.log([one.value for one in found])
+    half = np.mean([np.log(one.value / one.interval[0]) for one in found]) / 1.96
+    assert 0.8 < half / logs.std() < most
+    assert all(one.interval[1] <= 40 for one in found)
+
+
+def test_ratios_have_intervals_that_reach_as_far_to_either_side_of_their_logarithm():
+    found = effective_dimensions(spectrum(power_law(100, 1.0), 2000, 0), 2000)
+    for one in (found.participation_ratio, found.stable_rank):
+        low, high = np.log(np.array(one.interval) / one.value)
+        assert high == pytest.approx(-low)
+        assert 0.005 < high < 0.2

@@ -209,3 +209,19 @@ def test_analyze_and_attach_name_the_same_tokens(tmp_path):
     merged = parts[0].merge(parts[1])[site, "spectrum"].first_direction
     assert [r.text for r in merged.rows] == [r.text for r in found.rows]
     assert merged.half_rows == pytest.approx(found.half_rows)
+
+
+@pytest.mark.parametrize(
+    ("share", "half_rows", "half_share", "rules"),
+    [
+        (0.2, 50.0, 0.025, True),
+        (0.199, 50.0, 0.025, False),
+        (0.2, 51.0, 0.0251, False),
+        (0.5, 1.0, 1 / 20, True),  # one row of so few that a fortieth is less than one
+        (0.5, 1.0, 1 / 19, False),
+        (0.5, 2.0, 1 / 20, False),
+        (0.5, None, None, False),
+    ],
+)
+def test_the_ends_of_what_rules(share, half_rows, half_share, rules):
+    assert FirstDirection(share, half_rows, half_share, covered=1.0).rules is rules

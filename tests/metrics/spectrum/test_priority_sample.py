@@ -175,6 +175,10 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(DataError, match="no sample came"):
         PrioritySample().kept(torch.zeros(3))
     state = sample.state()
+    nothing = PrioritySample().state()
+    for damaged in (nothing | {"counts": state["counts"]}, nothing | {"mean": state["mean"]}):
+        with pytest.raises(StateError, match="counts rows and has no mean"):
+            PrioritySample().load_state(damaged)
     for name in ("counts", "mean", "uniform", "numbers", "texts"):
         broken = {k: t for k, t in state.items() if k != name}
         with pytest.raises(StateError):

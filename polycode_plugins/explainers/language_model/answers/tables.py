@@ -94,7 +94,9 @@ def _json_in(text: str) -> Iterator[Any]:
     while (start := _OPENING.search(text, at)) is not None:
         try:
             value, at = decoder.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
+        except RecursionError:  # no answer is nested that deep, and what is inside hardly less
+            return
+        except ValueError:
             at = start.start() + 1
             continue
         yield value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from gaussian_spectra import spectrum
 
 from polycode_plugins.files import guards
 from polycode_plugins.metrics import Spectrum
+from polycode_plugins.metrics.spectrum.law.domain import Curve, domain
+from polycode_plugins.metrics.spectrum.law.matching import binned
 from polycode_plugins.metrics.spectrum.law.power_law import PowerLawFit, fit_power_law
 
 WIDTH = 200
@@ -99,3 +102,50 @@ def test_a_dozen_samples_have_a_result_and_no_range_of_one_law(seed, samples, wi
     values = torch.randn(samples, width, generator=generator)
     values *= torch.arange(1, width + 1).float() ** -float(torch.rand(1, generator=generator))
     assert Spectrum(ranks=(1, None)).measure(values).power_law.domain is None
+
+
+def known(population: np.ndarray, noise: float = 1e-3) -> Curve:
+    """A population's curve that is known, with noise that is next to none."""
+    data = binned(population, 1, WIDTH, WIDTH, bins=48, cells=2)
+    logs = np.log(RANKS)
+    at = np.array([logs[a - 1 : b - 1].mean() for a, b in pairwise(data.edges)])
+    spread = noise**2 * np.eye(len(at))
+    return Curve(data, data.values, spread, at, np.log(population))
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_of_a_known_curve_the_planted_range_is_found_but_for_a_bin(kind):
+    population, first, last, exponent = PLANTED[kind]
+    curve = known(population)
+    found = domain(curve, population, 0)
+    assert abs(found.first - first) <= max(1, 0.12 * first)  # as wide as a bin
+    assert abs(found.last - last) <= 0.12 * last
+    assert found.exponent == pytest.approx(exponent, abs=0.01)
+    assert found.share == pytest.approx(
+        population[found.first - 1 : found.last].sum() / population.sum()
+    )
+    assert curve.slope(found.first, found.last) == pytest.approx(-exponent, abs=0.05)
+
+
+@pytest.mark.parametrize(("jump", "whole"), [(0.02, True), (0.2, False)])
+def test_a_law_may_be_off_by_a_hundredth_of_a_decade_and_not_by_a_tenth(jump, whole):
+    population = np.where(RANKS <= 40, 1.0, np.exp(-jump)) / RANKS
+    found = domain(known(population), population, 0)
+    assert (found.first == 1 and found.last == WIDTH) is whole
+
+
+def test_the_deviation_of_a_known_curve_is_that_of_its_points_less_the_noise():
+    population = PLANTED["bend"][0]
+    curve = known(population)
+    weights = np.diff(np.log(curve.data.edges - 0.5))
+    line = np.polynomial.Polynomial.fit(curve.ranks, curve.logs, 1, w=np.sqrt(weights))
+    off = np.average((curve.logs - line(curve.ranks)) ** 2, weights=weights)
+    assert curve.deviation(1, WIDTH) == pytest.approx(np.sqrt(off) / np.log(10), rel=1e-3)
+    # Noise of independent bins adds its own variance, but for the two that a line takes up.
+    loud = known(population, 0.3)
+    draws = np.random.default_rng(0).normal(0, 0.3, (200, len(weights)))
+    found = []
+    for draw in draws:
+        noisy = Curve(loud.data, loud.logs + draw, loud.covariance, loud.ranks, loud.line)
+        found.append(noisy.deviation(1, WIDTH) ** 2)
+    assert np.mean(found) == pytest.approx(off / np.log(10) ** 2, rel=0.03)

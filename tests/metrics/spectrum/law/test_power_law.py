@@ -42,12 +42,14 @@ def test_the_exponent_is_that_of_the_population(exponent, n, seeds, bias):
 
 @cache
 def many(n: int, exponent: float) -> list[PowerLawFit]:
-    return fits(100, exponent, n, 110, ranks=(4, 80))
+    return fits(100, exponent, n, 60, ranks=(4, 80))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "exponent"), [(60, 1.0), (101, 0.7), (130, 1.0), (1000, 1.0)])
 def test_intervals_cover_at_their_level(n, exponent):
+    # 60 draws tell as much as 110 do: of these four cases intervals of 3/4 of their length fail in
+    # three, of 4/5 in two, of one and a half in three.
     found = many(n, exponent)
     assert 0.90 <= covered(found, exponent) <= 0.985
     errors = [f.exponent - exponent for f in found]
@@ -147,7 +149,7 @@ def test_published_regressions_keep_their_published_biases(
 @pytest.mark.slow
 @pytest.mark.parametrize("fit", ["huber", "stringer"])
 def test_published_regressions_know_nothing_of_correlated_rows(fit):
-    values = spectra(100, 1.0, 130, 110)[0]
+    values = spectra(100, 1.0, 130, 60)[0]
     plain = fit_power_law(values, 130, fit=fit, ranks=(1, 100))
     told = fit_power_law(
         values, 130, fit=fit, ranks=(1, 100), rows=RowCorrelation.from_moments(4, 20)
@@ -166,7 +168,7 @@ def test_a_fit_survives_its_dictionary():
     population = np.where(ranks < 40, ranks**-0.6, 40**-0.6 * (ranks / 40) ** -1.4)
     for values, options in (
         (spectrum(population, 900, 0), {}),
-        (spectra(100, 1.0, 130, 110)[0], {}),
+        (spectra(100, 1.0, 130, 60)[0], {}),
     ):
         fit = fit_power_law(values, 900 if len(values) == 300 else 130, **options)
         assert guards.restored(PowerLawFit, asdict(fit)) == fit
@@ -193,4 +195,4 @@ def test_a_fit_survives_its_dictionary():
 )
 def test_bad_input_is_one_clear_sentence(call, error, message):
     with pytest.raises(error, match=message):
-        call(spectra(100, 1.0, 130, 110)[0])
+        call(spectra(100, 1.0, 130, 60)[0])

@@ -109,3 +109,13 @@ def test_the_exponent_of_correlated_rows():
 def test_ranks_that_no_sample_has_are_refused():
     with pytest.raises(DataError, match="narrow `ranks`"):
         sample_spectrum(power_law(50, 1.0), 20, np.array([30]))
+
+
+@pytest.mark.parametrize(("dof", "first", "last"), [(150.0, 60, 79), (400.0, 101, 140)])
+def test_the_variance_of_a_bin_is_that_of_its_ranks_one_by_one(dof, first, last):
+    law = power_law(200, 1.0)
+    ranks = np.arange(first, last + 1)
+    each = sample_spectrum(law, dof, ranks).covariance(np.ones(len(ranks)))
+    middle = sample_spectrum(law, dof, ranks[[len(ranks) // 2]])
+    whole = middle.covariance(np.array([float(len(ranks))]))[0, 0]
+    assert whole == pytest.approx(each.mean(), rel=0.05)

@@ -198,3 +198,41 @@ def test_too_few_documents_leave_the_law_untested(documents):
     # Rows of one sample each are independent, however few.
     few = Spectrum().measure(np.random.default_rng(0).standard_normal((50, WIDTH)))
     assert few.power_law.untested is None
+
+
+def test_heavy_tailed_rows_are_worth_the_moments_of_their_norms():
+    """Norms of a gamma distribution of shape s: E d^2 = 1 + 1/s, E d^3 = (1 + 1/s) (1 + 2/s)."""
+    rows = RowCorrelation(tails=1.25)
+    assert rows.square == pytest.approx(1.25)
+    assert rows.cube == pytest.approx(1.25 * 1.5)
+    copied = RowCorrelation(tails=1.25, copies=3.0)
+    assert copied.square == pytest.approx(3.75)
+    assert not rows.independent
+
+
+@pytest.mark.parametrize(("square", "cube"), [(4.0, 16.0), (3.0, 13.0), (2.0, 5.5), (4.06, 46.9)])
+def test_the_law_of_alike_directions_has_their_moments_and_its_derivative(square, cube):
+    form = RowCorrelation.from_moments(square, cube).form()
+    at = np.array([0.0, 1e-3, -1e-3, 0.2, -0.1]) + 0j
+    value, slope = form.stretch(at)
+    assert value[0] == pytest.approx(1)
+    assert slope[0] == pytest.approx(square, rel=1e-3)
+    bend = min((cube - square**2), (square**2 - 1) / 2)  # no more than an autoregression's
+    second = (value[1] + value[2] - 2 * value[0]) / 1e-6
+    assert second.real / 2 == pytest.approx(bend, rel=1e-2, abs=1e-3)
+    moved = form.stretch(at + 1e-6)[0]
+    assert (moved - value) / 1e-6 == pytest.approx(slope, rel=1e-3)
+
+
+def test_a_correlation_cannot_be_moved_to_what_has_no_meaning():
+    rows = RowCorrelation((1.0, 9.0), (0.99, -0.5), (0.9, 0.01), copies=1.1, length=30.0)
+    for shift in (0.5, -0.5):
+        moved = rows.moved(np.full(6, shift))
+        assert max(np.abs(moved.lag)) < 1
+        assert min(moved.common) >= 0
+        assert max(moved.common) < 1
+        assert moved.copies >= 1
+        assert np.all(np.isfinite(moved.squares(20)))
+        assert np.all(moved.squares(20) >= 1)
+    same = rows.moved(np.zeros(6))
+    assert same.parameters == pytest.approx(rows.parameters)

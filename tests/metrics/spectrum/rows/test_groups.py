@@ -75,6 +75,8 @@ def test_heavy_tails_are_no_correlation_but_show():
     assert found.correlation.independent
     assert found.tails == pytest.approx(1.5, abs=0.2)
     assert found.widest.square > 1.2
+    assert found.widest.common == (0.0,)  # spread no more than by an autoregression
+    assert found.widest.lag[0] > 0.3
     laplace = rng.laplace(size=(50, 40, 120)) / np.sqrt(2) * SCALE
     assert gathered(laplace).dependence().correlation.independent
 
@@ -323,3 +325,32 @@ def test_ranks_of_directions_do_not_hang_on_the_order_of_rows():
         assert weights.sum(axis=1) == pytest.approx(1.0)
         found.append((np.log(ranks) * weights).sum(axis=1))
     assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def test_batches_of_either_precision_go_into_the_same_groups():
+    values = autoregression(90, 16, 0.6)
+    groups = RowGroups()
+    for at, dtype in ((0, torch.float64), (30, torch.float32), (60, torch.float64)):
+        part = torch.from_numpy(values[at : at + 30]).to(dtype)
+        groups.update(Activations(part, AXES, rows=torch.arange(at, at + 30)))
+    assert groups.dependence().square == pytest.approx(
+        gathered(values).dependence().square, rel=1e-5
+    )
+
+
+def test_groups_that_have_samples_are_counted_with_one_sample_each():
+    groups = gathered(normal(12, 1))
+    filled = groups._folded().state()["counts"][:64]
+    assert 0 < groups.dependence().groups == int((filled > 0).sum()) <= 12
+    assert int(filled.max()) <= 3
+
+
+def test_what_was_dealt_out_is_merged_as_well():
+    values = autoregression(320, 30, 0.6)
+    whole, rows = gathered(values), torch.arange(320)
+    first = gathered(values[:280], rows=rows[:280])
+    second = gathered(values[280:], rows=rows[280:])
+    first._fold()  # as more samples than are kept would make it
+    second.merge(first)
+    assert second.n_samples == 320 * 30
+    assert second.dependence().square == pytest.approx(whole.dependence().square, rel=1e-9)

@@ -1,0 +1,43 @@
+"""The embedded model, loaded once for all tests that do not test its loading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from polycode_plugins.adapters.transformer_lens import adapter
+from polycode_plugins.loading import embedded_model
+
+_load = adapter.load_model
+_held: dict[tuple[Any, ...], tuple[Any, Any, tuple[int, ...]]] = {}
+
+
+def _state(model: nn.Module) -> tuple[int, ...]:
+    """What changes where weights, modes, hooks or gradients of a model do."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    parameters = [(p._version, p.requires_grad, p.grad is None) for p in (*model.parameters(),)]
+    modules = [(m.training, *(len(getattr(m, name)) for name in hooks)) for m in model.modules()]
+    return (hash(tuple(parameters)), hash(tuple(modules)))
+
+
+def _load_once(model: str | Path, *options: Any) -> tuple[Any, dict[str, Any]]:
+    if Path(model) != embedded_model():
+        return _load(model, *options)
+    if options not in _held:
+        loaded, recorded = _load(model, *options)
+        _held[options] = (loaded, recorded, _state(loaded))
+    loaded, recorded, _ = _held[options]
+    return loaded, dict(recorded)
+
+
+@pytest.fixture(autouse=True)
+def _booted_once(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a test leaves otherwise than it was is loaded anew for the next."""
+    monkeypatch.setattr(adapter, "load_model", _load_once)
+    yield
+    for options, (loaded, _, before) in list(_held.items()):
+        if _state(loaded) != before:
+            del _held[options]
