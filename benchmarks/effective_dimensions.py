@@ -151,10 +151,11 @@ def correlated(seeds: int) -> Iterator[str]:
             rows = draw(np.random.default_rng([2, seed])) * np.sqrt(law)
             numbers = torch.arange(len(rows))
             batch = Activations(torch.from_numpy(rows), AXES, rows=numbers, documents=numbers)
-            groups = RowGroups()
-            groups.update(batch)
+            groups, covariance = RowGroups(), Covariance()
+            for one in (groups, covariance):
+                one.update(batch)
             flat = rows.reshape(-1, width)
-            correlation = groups.dependence().correlation
+            correlation = groups.dependence(covariance).correlation
             drawn.append(
                 effective_dimensions(
                     eigenvalues(flat), len(flat), width=width, rows=correlation

@@ -31,6 +31,8 @@ Array = NDArray[np.float64]
 ROUNDING = 16 * float(np.finfo(np.float64).eps)  # per unit of width
 OPEN = 0.25  # of an entropy [nats]: what fewer samples than features may leave open
 LEAST_SAMPLES = 30  # effective ones, for intervals
+DOUBTS = 6  # of the rows' correlation, the strongest
+UNLIKE = 3.0  # times as much as others some directions may depend on documents, for weak ones
 STANDS_APART = 5.0  # standard errors of log(first / second eigenvalue)
 SHARES = (0.9, 0.95, 0.99)
 LEVELS = 120  # of the population that fits the curve
@@ -163,13 +165,16 @@ class _Sample:
         # What samples are worth where the variance is.
         self.square = rows.mean_square(values)
         self.effective = max(2.0, (dof + 1) / self.square - 1)
+        self.squares = rows.squares(width)[: len(values)]
         self.few = (
             f"fewer than {LEAST_SAMPLES} independent samples give no interval"
             if self.effective + 1 < LEAST_SAMPLES
             else ""
         )
         self.curve = DegreesOfFreedom.of(values, dof, width, rows)
-        self.doubted = [DegreesOfFreedom.of(values, dof, width, one) for one in rows.doubted()]
+        self.doubted = [
+            DegreesOfFreedom.of(values, dof, width, one) for one in rows.doubted()[:DOUBTS]
+        ]
 
     def entropy(self, *, of_roots: bool, naive: float, shown: Callable[[Any], Any]) -> Estimate:
         """An entropy, shown as a function of it."""
@@ -184,10 +189,14 @@ class _Sample:
                 f"{self._worth()} for {self.width} features see too little of the weak directions: "
                 f"it may be anything from {shown(low):.3g} to {shown(high):.3g}",
             )
-        if self.few:
-            return Estimate(float(shown(value)), None, float(shown(naive)), self.few)
+        why = self.few or (self._unlike() if of_roots else "")
+        if why:
+            return Estimate(float(shown(value)), None, float(shown(naive)), why)
         moved = [one.entropy(of_roots=of_roots).value - found.value for one in self.doubted]
-        error = float(np.sqrt(found.error**2 + np.sum(np.square(moved))))
+        p = self.values / self.values.sum()
+        taken = np.sqrt(self.square / self.rows.square)  # the curve is of the rows' mean
+        error = found.error * taken * self._more(p * (np.log(p) - p @ np.log(p)))
+        error = float(np.sqrt(error**2 + np.sum(np.square(moved))))
         return _mapped(
             Estimate(value, (max(low - 1.96 * error, 0.0), min(high + 1.96 * error, most)), naive),
             shown,
@@ -210,6 +219,7 @@ class _Sample:
         # 2 log tr Sigma - log tr Sigma^2, for Gaussian rows.
         variance = 8 * two / one**2 + 8 * four / two**2 - 16 * three / (one * two)
         error = np.sqrt(max(variance, 0.0) / n + 4 / n**2)
+        error *= self._more(self.values / one - self.values**2 / two)
         if self.rows.square_error:
             error = np.hypot(error, self._by_samples(found.corrected))
         low, high = (found.corrected * np.exp(s * 1.96 * error) for s in (-1, 1))
@@ -229,7 +239,7 @@ class _Sample:
         """
         n, rest = self.effective, self.values[1:]
         naive = float(self.values.sum())  # the largest is 1
-        error = float(np.sqrt(2 / n))
+        error = float(np.sqrt(2 / n)) * self._more(np.arange(len(self.values)) == 0)
         apart = -np.log(rest[0]) if len(rest) else np.inf
         if apart < STANDS_APART * error:
             return Estimate(
@@ -245,7 +255,8 @@ class _Sample:
             return Estimate(value, None, naive, self.few)
         others = max(naive - largest, 0.0)
         square = max(float(np.sum(rest**2)) - others**2 / n, 0.0)
-        error = float(np.hypot((1 - 1 / value) * error, np.sqrt(2 * square / n) / naive))
+        spread = np.sqrt(2 * square / n) * self._more(np.append(0.0, rest))
+        error = float(np.hypot((1 - 1 / value) * error, spread / naive))
         low, high = (value * np.exp(s * 1.96 * error) for s in (-1, 1))
         return Estimate(value, (max(1.0, float(low)), min(float(self.width), float(high))), naive)
 
@@ -266,6 +277,28 @@ class _Sample:
         return tuple(
             Estimate(float(min(max(r, 1.0), self.width)), None, float(v), why)
             for r, v in zip(ranks, naive, strict=True)
+        )
+
+    def _more(self, pull: NDArray[Any]) -> float:
+        """By how much the standard error of a measure exceeds that with `effective` samples.
+
+        The variances of directions whose samples are worth less are known less well.
+
+        pull: [k] derivatives of the measure by the log eigenvalues, up to a factor.
+        """
+        weight = np.square(pull.astype(np.float64))
+        total = float(weight.sum())
+        return float(np.sqrt(weight @ self.squares / total / self.square)) if total else 1.0
+
+    def _unlike(self) -> str:
+        """Why the weak directions are not known well enough for an interval; "" if they are."""
+        times = float(self.squares.max() / self.squares.min())
+        if times < UNLIKE:
+            return ""
+        return (
+            f"samples depend on one another {times:.0f} times as much in some directions as in "
+            "others, and how much those of the weakest are worth is not known well enough for an "
+            "interval"
         )
 
     def _worth(self) -> str:

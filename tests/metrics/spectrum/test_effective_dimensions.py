@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from gaussian_spectra import power_law, spectra, spectrum
+from gaussian_spectra import eigenvalues, power_law, spectra, spectrum
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.files import guards
@@ -146,6 +146,34 @@ def test_entropies_of_the_sample():
     assert near[2] == pytest.approx(near[1], abs=1e-5)
     with pytest.raises(DataError, match="order"):
         matrix_entropy([1.0], 0)
+
+
+def test_measures_are_as_sure_as_the_directions_they_hang_on():
+    """Correlation that falls with rank: the strong directions are known less well than others."""
+    knots = tuple(np.geomspace(1.0, 100.0, 16).tolist())
+    lag = np.interp(knots, [1, 100], [0.95, 0.0])
+    rows = RowCorrelation(knots, tuple(lag.tolist()), (0.0,) * 16)
+    law, planted = power_law(100, 1.0), np.linspace(0.95, 0.0, 100)
+    found = []
+    for seed in range(40):
+        fresh = np.random.default_rng(seed).standard_normal((40, 110, 100))
+        values = fresh.copy()
+        for at in range(1, 110):
+            values[:, at] = planted * values[:, at - 1] + np.sqrt(1 - planted**2) * fresh[:, at]
+        own = eigenvalues(values[:, 60:].reshape(-1, 100) * np.sqrt(law))
+        found.append(effective_dimensions(own, 2000, rows=rows).named())
+    for name in ("participation_ratio", "stable_rank", "spectral_entropy"):
+        given = [one[name] for one in found if one[name].interval is not None]
+        inside = [one.interval[0] <= truths(law)[name] <= one.interval[1] for one in given]
+        # How far the first eigenvalue stands apart is known less well too.
+        assert len(given) == 40 or (name == "stable_rank" and len(given) >= 15)
+        # The mean of an entropy is corrected by the rows' mean correlation alone.
+        assert np.mean(inside) >= (0.78 if name == "spectral_entropy" else 0.87), name
+    for one in found:
+        assert one["effective_rank"].interval is None
+        assert "in some directions as in others" in one["effective_rank"].why
+        # Corrected by the mean over log rank, which the weak directions need less of.
+        assert one["effective_rank"].value == pytest.approx(truths(law)["effective_rank"], rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ def fit_power_law(
             a little below their effective number.
         widest: another correlation with which the interval is to hold as well, such as one that
             takes scatter for heavy tails.
-        untested: why the samples cannot tell one power law from others, if they cannot.
+        untested: why the samples cannot tell one power law from others, if they cannot. It is also
+            said, and there is no interval, where `rows` is too doubtful for so few.
 
     Raises:
         DataError: for eigenvalues no covariance has, or fewer than 5 usable ranks.
@@ -132,6 +133,10 @@ def fit_power_law(
             rows if widest is None else widest,
         )
     )
+    if (unsure := rows.unsure(n_samples, width)) is not None:
+        # Neither can the interval hold, which takes that correlation for nearly known.
+        known = replace(known, interval=None, spreads=())
+        untested = untested or unsure
     if untested is not None:
         known = replace(known, untested=untested, broken=False, irregular=False, evidence=None)
     return replace(known, intercept=known.intercept + scale, n_samples=n_samples)

@@ -76,7 +76,8 @@ class PowerLawFit:
         exponent: of lambda_i ~ i^-exponent; positive for a decaying spectrum.
         interval: 95% interval (low, high) of the population's exponent; None for the published
             regressions, whose own intervals ignore bias and correlation, and from `Spectrum` also
-            for rows so heavy-tailed that too few effective ones are left to say.
+            for rows so heavy-tailed that too few effective ones are left to say, or whose
+            dependence changes with the direction in ways that so few cannot show (`untested`).
         ranks: first and last rank used, from 1.
         r_squared: share of the variance of the log spectrum over these ranks that the fit explains
             (for "debiased", the expected sample curve), with the weights of the fit.
@@ -191,6 +192,8 @@ class PowerLawFit:
         if self.interval is not None:
             said += f" (95% interval {self.interval[0]:.3f} to {self.interval[1]:.3f}"
             said += ")" if self.level == 0.95 else ", for all the looks at the stream)"
+        elif self.fit == "debiased" and self.untested is not None:
+            said += " (no interval, for the same reason as below)"
         elif self.fit == "debiased":
             said += " (no interval: the rows are too heavy-tailed, or too sparse, for so few)"
         else:

@@ -31,6 +31,8 @@ SEGMENT_NODES = 8  # of Gauss-Legendre quadrature in each part of the frequencie
 TAIL_NODES = 6  # of the distribution of the rows' norms
 EDGE = 0.05  # share of the effective number of rows by which ranks keep away from it
 NEARLY_REPEATED = 0.05
+FEW = 0.75  # of the width: rows that must be left in each direction to tell how they differ in it
+ALIKE = 1.25  # times as much as copies alone
 REPEATED = 1e-3  # correlations below which only the copies count
 
 
@@ -201,6 +203,26 @@ class RowCorrelation:
     def nearly_repeated(self) -> bool:
         """Whether only the effective number of rows counts, if all directions are alike."""
         return self.bend * (self.square + 1) <= NEARLY_REPEATED
+
+    def unsure(self, n_samples: float, width: int) -> str | None:
+        """Why rows are too few to say how a correlation that was measured changes with the
+        direction, and the spectrum with it; None if they are not, or if it is known.
+
+        A few groups and a sketch see weak directions blurred with others. Far above the width that
+        is of no consequence, and of none for copies, which are alike in all directions.
+        """
+        if not self.doubts:
+            return None
+        found, weights = self.density(np.asarray(self.knots))
+        squares = np.sort(found**2 @ weights)
+        most = float(squares[max(-2, -len(squares))])  # one knot may be off by chance
+        if most < ALIKE * self.copies or n_samples / most >= FEW * width:
+            return None
+        return (
+            f"{n_samples:g} samples are worth about {n_samples / most:.0f} independent ones in "
+            f"some of {width} directions, too few to measure how their dependence changes with the "
+            "direction; give more documents"
+        )
 
     def form(self) -> Form:
         """The law H of the mean over the knots."""

@@ -7,7 +7,8 @@ nothing is common or repeated unless it shows.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,12 +29,18 @@ PLACES, SHARES = (v / 2 for v in np.polynomial.legendre.leggauss(8))
 PLACES = PLACES + 0.5
 SETTLED = 1e-5
 LEVEL = 0.25  # of the logarithm of a document's length
-KNOTS = 8
-EVEN = (0.03, 0.15, 0.5)  # change per unit of log rank, as of a random walk: the likeliest is taken
+KNOTS = 12
+EVEN = (0.15, 0.5)  # change per unit of log rank, as of a random walk: the likeliest is taken
 RARE = {"common": 0.03, "copies": 0.1}  # beyond which they are taken to be there, however large
 SUM_ERROR = 0.15  # by which sums over a document are off an autoregression's
-DOUBTS = 6
-FELT = 0.08  # of the strongest doubt; those weaker are left out
+SMALL_LAG = 0.3
+LIKELY = 0.02  # weight of a minimum beside the others below which it is left out
+DOUBTS = 14
+FELT = 0.02  # of the strongest doubt; those weaker are left out
+END = {
+    "lag": 0.2,
+    "common": 0.1,
+}  # by which the last ranks may be off, where nothing sees them alone
 
 
 class _Model:
@@ -169,49 +176,82 @@ class _Model:
         return value, theta
 
 
-def fitted(found: Moments, places: tuple[Array, Array] | None, length: float) -> RowCorrelation:
-    """The correlation whose moments these are, with what is doubtful of it.
+@dataclass(frozen=True)
+class _Mode:
+    """A description that explains the moments, and how badly: -2 log evidence, by Laplace's
+    approximation. within: how even it was taken to be."""
 
-    places: [grid] ranks and [blocks, grid] weights
-    of the blocks there. length: of documents, roughly.
-    """
-    model = _Model(found, places, length)
+    theta: Array
+    within: tuple[float, float]
+    evidence: float
+
+
+def _modes(model: _Model, found: Moments) -> list[_Mode]:
+    """The minima from several beginnings, each with several assumptions of how even they are."""
     count = len(model.knots)
     square = max(found.square, 1.02)
-    lag = np.sqrt((square - 1) / (square + 1))
-    common = min(0.9, float(np.sqrt((square - 1) / max(length - 1, 1.0))))
-    theta = np.concatenate(
-        [np.full(count, lag / 2), np.full(count, common / 2), [0.1, model.length]]
-    )
+    lag = np.full(count, float(np.sqrt((square - 1) / (square + 1))))
+    share = min(0.9, float(np.sqrt((square - 1) / max(np.exp(model.length) - 1, 1.0))))
+    common = np.full(count, share)
+    starts = [
+        np.concatenate([lag / 2, common / 2, [0.1, model.length]]),
+        np.concatenate([lag, common / 20, [0.01, model.length]]),
+        np.concatenate([lag / 20, common, [0.01, model.length]]),
+    ]
     if found.cube < 1.5 * square**2:
-        # Copies and an autoregression are two minima with a ridge between them.
-        copied = np.concatenate([np.zeros(2 * count), [np.log(square), model.length]])
-        theta = min((model.search(start) for start in (theta, copied)), key=lambda f: f[0])[1]
-    # How even either of them is: the likeliest, by Laplace's approximation.
-    least = np.inf
-    for name in ("lag_within", "common_within"):
-        for within in EVEN[-1:] if name == "lag_within" else EVEN[1:]:
-            before = getattr(model, name)
-            setattr(model, name, within)
-            value, tried = model.search(theta)
-            _, slope = model.slope(tried)
+        starts.append(np.concatenate([lag * 0, common * 0, [np.log(square), model.length]]))
+    modes = []
+    for start in starts:
+        model.lag_within, model.common_within = EVEN[-1], EVEN[-1]
+        _, begin = model.search(start)
+        for within in product(EVEN[::-1], EVEN):
+            model.lag_within, model.common_within = within
+            value, theta = model.search(begin)
+            # A large lag that is taken to be very even hides where it bends.
+            if within[0] < EVEN[-1] and theta[:count].mean() > SMALL_LAG:
+                continue
+            _, slope = model.slope(theta)
             value += float(np.linalg.slogdet(slope.T @ slope)[1])
-            value += 2 * (count - 1) * np.log(model.lag_within * model.common_within)
-            if value < least:
-                least, theta = value, tried
-            else:
-                setattr(model, name, before)
-        if count == 1:
-            break
-    _, slope = model.slope(theta)
+            value += 2 * (count - 1) * float(np.log(within[0] * within[1]))
+            modes.append(_Mode(theta, within, value))
+            if count == 1:
+                break
+    return modes
+
+
+def _errors(model: _Model, mode: _Mode, found: Moments) -> Array:
+    """Covariance of the parameters of a minimum."""
+    model.lag_within, model.common_within = mode.within
+    _, slope = model.slope(mode.theta)
     values = len(found.values)
     noise = found.covariance
     noise[np.diag_indices(values)] = np.maximum(noise.diagonal(), found.chance**2)
     inner = np.linalg.inv(slope.T @ slope)
     gain = inner @ (slope[:values] / model.scale[:, None]).T
-    covariance = gain @ noise @ gain.T
     prior = slope[values:]
-    covariance += inner @ prior.T @ prior @ inner
+    return np.asarray(gain @ noise @ gain.T + inner @ prior.T @ prior @ inner)
+
+
+def fitted(found: Moments, places: tuple[Array, Array] | None, length: float) -> RowCorrelation:
+    """The correlation whose moments these are, with what is doubtful of it.
+
+    An autoregression and what is common to documents have nearly the same moments, so that there
+    are several minima: the likeliest is the description, and the others, by their weight, are part
+    of the doubt.
+
+    places: [grid] ranks and [blocks, grid] weights of the blocks there. length: of documents,
+    roughly.
+    """
+    model = _Model(found, places, length)
+    modes = _modes(model, found)
+    best = min(modes, key=lambda mode: mode.evidence)
+    theta, count = best.theta, len(model.knots)
+    weights = np.exp((best.evidence - np.array([mode.evidence for mode in modes])) / 2)
+    covariance = np.zeros((len(theta), len(theta)))
+    for mode, weight in zip(modes, weights / weights.sum(), strict=True):
+        if weight > LIKELY:
+            away = mode.theta - theta
+            covariance += weight * (_errors(model, mode, found) + np.outer(away, away))
     described = model.described(theta)
     # What each doubt does to the squares, at all knots, says how much it matters: the moments do
     # not feel what is blurred in them.
@@ -222,6 +262,11 @@ def fitted(found: Moments, places: tuple[Array, Array] | None, length: float) ->
     _, sizes, axes = np.linalg.svd(felt @ root, full_matrices=False)
     kept = [k for k in range(min(DOUBTS, len(sizes))) if sizes[k] > FELT * sizes[0]]
     shifts = [root @ axes[k] for k in kept]
+    if count > 1:
+        # The last ranks are seen blurred with all before them.
+        seen = (model.held @ model.hat[:, -1]).max()
+        for at, size in ((count - 1, END["lag"]), (2 * count - 1, END["common"])):
+            shifts.append(size * (1 - seen) * np.eye(len(theta))[at])
     return replace(described, doubts=tuple(tuple(shift.tolist()) for shift in shifts))
 
 
