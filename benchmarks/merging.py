@@ -25,7 +25,7 @@ from polycode_plugins.runs import passes
 from polycode_plugins.runs.gathering import Statistics
 
 
-def unfinished(statistics: Statistics, run: dict[str, Any], progress: Any = None) -> pc.Analysis:
+def unfinished(statistics: Statistics, run: dict[str, Any], *_: Any) -> pc.Analysis:
     """A shard without its results, which merging does not read."""
     sites = [asdict(site) for site in statistics.sites.values()]
     return pc.Analysis(statistics, {}, {**run, "sites": sites})

@@ -7,7 +7,6 @@ record of the run (what made it).
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +28,7 @@ from polycode_plugins.runs.gathering import (
     listed,
     rebuild_metrics,
 )
+from polycode_plugins.runs.memory import Room
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -303,8 +303,16 @@ class Analysis:
         ]
 
 
-def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) -> Analysis:
+def finish(
+    statistics: Statistics, run: dict[str, Any], progress: Any = None, room: Room | None = None
+) -> Analysis:
     """Compute every metric at every site, those that allow it on all cores.
+
+    Args:
+        statistics: what was gathered.
+        run: the record.
+        progress: a bar.
+        room: the memory there is; what the machine has unless given.
 
     Raises:
         PolycodeError: where a result is undefined, with the sites; of many the first ones.
@@ -327,7 +335,8 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
     failed: set[str] = set()  # labels of metrics that failed for all sites at once
     # The matrices of a result are small: BLAS with threads of its own waits for them longer than it
     # computes, three times as long at 30 sites of width 576.
-    workers = min(len(statistics.sites), os.cpu_count() or 1) or 1
+    room = Room() if room is None else room
+    workers = room.workers(statistics)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         begun = {site: pool.submit(beside, site) for site in statistics.sites}
         for metric in statistics.metrics:
@@ -350,6 +359,7 @@ def finish(statistics: Statistics, run: dict[str, Any], progress: Any = None) ->
                     results[site][metric.label] = found
                 if progress is not None:
                     progress.update()
+            room.ceiling.keep()
     if failures:
         (_, first), *others = failures
         more = list(dict.fromkeys(site for site, _ in others if site))

@@ -7,6 +7,8 @@ choices there are.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import resource
 from collections.abc import Iterator, Sequence
@@ -49,6 +51,15 @@ class Room:
     def __init__(self, limit: int | None = None, processes: int = 1) -> None:
         self.limit = limit
         self.processes = processes
+        self.ceiling = Ceiling()
+
+    def workers(self, statistics: Statistics) -> int:
+        """How many sites may compute their results side by side: one for each processor, or as many
+        as have room for it."""
+        most = min(len(statistics.sites), os.cpu_count() or 1) or 1
+        one = max((need.computing for need in statistics.memory(None).values()), default=0)
+        free = self.free(statistics)
+        return most if free is None or not one else max(1, min(most, free // one))
 
     def free(self, statistics: Statistics) -> int | None:
         """Bytes for the states, where these are; None where the system does not say."""
@@ -82,6 +93,7 @@ class Room:
             needs = {site: Memory(2 * n.held, n.computing) for site, n in needs.items()}
         wanted = _together(list(needs.values()))
         if wanted <= free:
+            self.ceiling = Ceiling(resident() + wanted)
             return
         clusters = _clusters(statistics)
         groups = _packed(clusters, needs, free)
@@ -193,6 +205,34 @@ def size(count: int) -> str:
     if abs(count) < GIB / 10:
         return f"{count / 2**20:.1f} MiB"
     return f"{count / GIB:.1f} GiB"
+
+
+class Ceiling:
+    """What a process was planned to hold, kept by handing free memory back to the system.
+
+    Rows that wait and what is made of a batch alternate in memory, and glibc keeps what comes free
+    between them: half as much again as is in use.
+
+    Args:
+        planned: bytes; None for what the process holds now.
+    """
+
+    def __init__(self, planned: int | None = None) -> None:
+        self._at = resident() if planned is None else planned
+
+    def keep(self) -> None:
+        """Hand free memory back where the process holds more."""
+        if resident() > self._at:
+            _trim()
+            # What is in use beyond the plan is not handed back, however often it is tried.
+            self._at = max(self._at, resident() * 11 // 10)
+
+
+def _trim() -> None:
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # another allocator than glibc's
+        return
 
 
 def resident() -> int:

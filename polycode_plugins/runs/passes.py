@@ -71,6 +71,7 @@ class _Run:
         self.commands = [*_commands(parts.own), *([] if command is None else [command])]
         self.content: str | None = None
         self._room = room
+        self._plan = Room() if room is None else room
         self._began = time.monotonic()
         self._before = sum(float(part.run.get("seconds", 0.0)) for part in parts.own)
         self._saved_at = self._began
@@ -137,6 +138,7 @@ class _Run:
         if self._room is not None and self._elsewhere is None:
             self._room.require(self.statistics, self.described["options"].get("limit"))
             self._room = None  # asked once: what a site holds is known from its first batch
+        self._plan.ceiling.keep()
         if self.stopping is not None and self.stopping.after(self.statistics, before):
             return
         self._checkpoint_when_due()
@@ -255,7 +257,7 @@ class _Run:
         }
         total = len(self.statistics.sites) * len(self.metrics)
         with bar("computing", "result", total, progress) as shown:
-            analysis = finish(self.statistics, run, shown)
+            analysis = finish(self.statistics, run, shown, self._plan)
         analysis.run["seconds"] = self.seconds
         _LOG.info("computed %d results, %.1f s since the beginning", total, self.seconds)
         return analysis if self.stopping is None else self.stopping.applied(analysis)

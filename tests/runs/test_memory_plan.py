@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,40 @@ def test_statistics_know_what_every_site_will_take():
     needs = statistics.memory(None)
     assert list(needs) == ["a", "b"]
     assert needs["b"].held > 5 * needs["a"].held
+
+
+def test_as_many_sites_compute_side_by_side_as_have_room(monkeypatch):
+    statistics = analyzed().statistics
+    one = max(need.computing for need in statistics.memory(None).values())
+    monkeypatch.setattr(memory.os, "cpu_count", lambda: 3)
+    found = {}
+    for free in (0, one, 2 * one + one // 2, 100 * one, None):
+        monkeypatch.setattr(memory.Room, "free", lambda *_, free=free: free)
+        found[free] = memory.Room().workers(statistics)
+    assert list(found.values()) == [1, 1, 2, 3, 3]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator keeps less back")
+def test_what_comes_free_between_others_is_handed_back():
+    before = memory.resident()
+    blocks = [torch.zeros(2**14) for _ in range(1600)]  # of 64 KiB: 100 MiB
+    held = blocks[::2]
+    blocks.clear()
+    ceiling = memory.Ceiling(before + 60 * 2**20)
+    assert memory.resident() > before + 80 * 2**20
+    ceiling.keep()
+    assert memory.resident() < before + 70 * 2**20
+    assert len(held) == 800
+
+
+def test_what_is_in_use_is_not_tried_again_and_again(monkeypatch):
+    tried = []
+    monkeypatch.setattr(memory, "_trim", lambda: tried.append(1))
+    monkeypatch.setattr(memory, "resident", lambda: 1000)
+    ceiling = memory.Ceiling(500)
+    for _ in range(5):
+        ceiling.keep()
+    assert len(tried) == 1
+    monkeypatch.setattr(memory, "resident", lambda: 1200)
+    ceiling.keep()
+    assert len(tried) == 2
