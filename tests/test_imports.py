@@ -32,3 +32,13 @@ def test_no_module_imports_an_optional_library():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_a_command_begins_without_numpy_and_torch():
+    script = (
+        "import sys, polycode_plugins.commands.main; print(*{'numpy', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []

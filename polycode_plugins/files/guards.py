@@ -12,8 +12,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 from polycode_plugins.errors import DataError, PolycodeError, StateError, near
 from polycode_plugins.plugins import cause
 
@@ -173,7 +171,9 @@ def _restored(value: Any, hint: Any) -> Any:
     if origin in (Union, UnionType):
         made = (_restored(value, one) for one in inner)
         return next((found for found in made if found is not value), value)
-    if origin is np.ndarray and isinstance(value, list):
+    if isinstance(value, list) and getattr(origin, "__name__", "") == "ndarray":
+        import numpy as np  # not at the start of every command
+
         return np.asarray(value, dtype=get_args(inner[1])[0])
     if origin is tuple and isinstance(value, list | tuple):
         kinds = inner[:1] * len(value) if inner[-1:] == (...,) else inner

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -115,15 +115,11 @@ def compare(
     signs = signs if signs is not None else _SIGNS.get(chosen.name, "fixed")
     if isinstance(n_units, int) and n_units < 1:
         raise DataError(f"n_units is {n_units}; give the number of units of each kind")
-    folder = Path(out) if out is not None else None
-    if folder is not None and not fresh:
-        refuse_finished(folder)
-    made = make_explainer(explainer, explainer_options, folder=folder, progress=progress)
-    before = spent_by(made)
-    held = ExitStack()
-    try:
-        if folder is not None:
-            held.enter_context(locked(folder))
+    with asking(explainer, explainer_options, out, fresh=fresh, progress=progress) as (
+        made,
+        folder,
+    ):
+        before = spent_by(made)
         source = load(model, adapter, **of_adapter)
         described = identified(source.describe(), source.model)
         asked = replace(scoring, simulator=scoring.simulator_of(made))
@@ -174,10 +170,6 @@ def compare(
         if folder is not None:
             write(comparison, folder)
         return comparison
-    finally:
-        held.close()
-        if made is not explainer:
-            made.close()
 
 
 def scored(
@@ -220,6 +212,33 @@ def run_record(
         **({"warnings": told} if told else {}),
         **({"spent": spent} if spent is not None else {}),
     }
+
+
+@contextmanager
+def asking(
+    explainer: str | Explainer,
+    options: Mapping[str, Any] | None,
+    out: str | Path | None,
+    *,
+    fresh: bool,
+    progress: bool | None,
+) -> Iterator[tuple[Explainer, Path | None]]:
+    """The explainer, which is closed in the end where it was named, and the folder, locked.
+
+    Raises:
+        StateError: for a folder that holds a finished comparison, unless `fresh`.
+        PluginError: see `make_explainer`.
+    """
+    folder = None if out is None else Path(out)
+    if folder is not None and not fresh:
+        refuse_finished(folder)
+    made = make_explainer(explainer, options, folder=folder, progress=progress)
+    try:
+        with nullcontext() if folder is None else locked(folder):
+            yield made, folder
+    finally:
+        if made is not explainer:
+            made.close()
 
 
 def make_explainer(

@@ -7,15 +7,14 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.base import Explainer, UnitRecords
-from polycode_plugins.explainers.comparison.compare import make_explainer, run_record, scored
-from polycode_plugins.explainers.comparison.files import locked, refuse_finished, write
+from polycode_plugins.explainers.comparison.compare import asking, run_record, scored
+from polycode_plugins.explainers.comparison.files import write
 from polycode_plugins.explainers.comparison.outcome import ComparedUnit, Comparison
 from polycode_plugins.explainers.comparison.spending import spent_by
 from polycode_plugins.explainers.records.openai_records import KIND, read_neuron
@@ -64,15 +63,11 @@ def compare_records(
     chosen = protocol_named(protocol)
     scoring = Scoring(**options)
     groups = {k: _files(p) for k, p in _by_kind(files).items()}
-    folder = Path(out) if out is not None else None
-    if folder is not None and not fresh:
-        refuse_finished(folder)
-    made = make_explainer(explainer, explainer_options, folder=folder, progress=progress)
-    before = spent_by(made)
-    held = ExitStack()
-    try:
-        if folder is not None:
-            held.enter_context(locked(folder))
+    with asking(explainer, explainer_options, out, fresh=fresh, progress=progress) as (
+        made,
+        folder,
+    ):
+        before = spent_by(made)
         sites, digest, warnings = _read(groups, chosen)
         asked = replace(scoring, simulator=scoring.simulator_of(made))
         found: list[ComparedUnit] = []
@@ -96,10 +91,6 @@ def compare_records(
         if folder is not None:
             write(comparison, folder)
         return comparison
-    finally:
-        held.close()
-        if made is not explainer:
-            made.close()
 
 
 def _by_kind(files: Paths | Mapping[str, Paths]) -> Mapping[str, Paths]:

@@ -37,10 +37,7 @@ SMALL_LAG = 0.3
 LIKELY = 0.02  # weight of a minimum beside the others below which it is left out
 DOUBTS = 14
 FELT = 0.02  # of the strongest doubt; those weaker are left out
-END = {
-    "lag": 0.2,
-    "common": 0.1,
-}  # by which the last ranks may be off, where nothing sees them alone
+END = {"lag": 0.2, "common": 0.1}  # by which the last ranks may be off: nothing sees them alone
 
 
 class _Model:
