@@ -26,6 +26,7 @@ from polycode_plugins.adapters.evidence.axes import (
     main_leaf,
 )
 from polycode_plugins.adapters.evidence.calls import Call, Calls
+from polycode_plugins.adapters.evidence.counting import counted_of_batch, counted_of_call
 from polycode_plugins.adapters.evidence.documents import (
     UNKNOWN,
     Documents,
@@ -39,10 +40,8 @@ from polycode_plugins.adapters.evidence.proof import Axes, Proof
 from polycode_plugins.adapters.evidence.shadow import proper
 from polycode_plugins.adapters.hooks import is_fake, move_last, observe, tensor_of
 from polycode_plugins.adapters.inputs import tokens_of
-from polycode_plugins.adapters.text import regular
-from polycode_plugins.errors import DataError, SiteError
+from polycode_plugins.errors import SiteError
 
-_ENDED = "what follows the end of a text"
 _HELD = 4  # calls of which a tensor is held back until its axes are clear
 
 
@@ -348,43 +347,15 @@ class Reader:
         rows = laid.values.shape[0] // laid.per_row if laid.per_row else None
         at = laid.axes.index("position") if "position" in laid.axes else None
         positions = None if at is None else laid.values.shape[at]
-        batch = self.live.batch
         if not isinstance(self._mask, str):
             return asked(self._mask, _outermost(held.call).arguments, rows, positions)
-        if batch is not None and batch.mask is not None:
-            return counted_of_batch(batch.mask, rows, positions)
-        what = self._going_on(counted(held.call, rows, positions), rows, positions)
-        regular_ones = self._regular(held.call, rows, positions) if batch is None else None
-        if regular_ones is None:
-            return what
-        if what.mask is None:
-            return Counted(regular_ones, "special tokens")
-        return Counted(
-            what.mask & regular_ones.to(what.mask.device), f"{what.why} and special tokens"
-        )
-
-    def _going_on(self, what: Counted, rows: int | None, positions: int | None) -> Counted:
-        """Without the rows whose text has ended while that of others is still generated."""
-        ended = self._documents.ended
-        if ended is None or rows != len(ended) or self.live.batch is not None:
-            return what
-        counts = ~ended if positions is None else ~ended[:, None].expand(-1, positions)
-        if what.mask is None:
-            return Counted(counts, _ENDED)
-        return Counted(what.mask & counts.to(what.mask.device), f"{what.why} and {_ENDED}")
-
-    def _regular(self, call: Call, rows: int | None, positions: int | None) -> Tensor | None:
-        """Which positions hold no special token; None where that says nothing."""
-        for around_it in call.outwards() if self._special else ():
-            tokens = around_it.arguments.get("input_ids")
-            if isinstance(tokens, Tensor) and tokens.dim() == 2:
-                counts = regular(tokens, self._special)
-                if counts is None or rows != len(counts):
-                    return None
-                if positions is None:
-                    return counts.any(dim=1)
-                return counts if counts.shape[1] == positions else None
-        return None
+        if self.live.batch is None:
+            return counted_of_call(
+                held.call, rows, positions, special=self._special, ended=self._documents.ended
+            )
+        if self.live.batch.mask is not None:
+            return counted_of_batch(self.live.batch.mask, rows, positions)
+        return counted(held.call, rows, positions)
 
     def _flush(self, one: Wanted, reading: Reading) -> None:
         for held in self._held.pop(one.site.name, []):
@@ -415,24 +386,6 @@ class Reader:
             for rows, length in [proof.input.sizes(main_leaf(_outermost(h.call).arguments))]
         ]
         self._flush(one, reading)
-
-
-def counted_of_batch(mask: Tensor, rows: int | None, positions: int | None) -> Counted:
-    """What counts by the mask [batch] or [batch, position] that the data came with.
-
-    Raises:
-        DataError: where it leaves something out and does not fit.
-    """
-    if bool(mask.all()):
-        return Counted()
-    fits = rows == mask.shape[0] and (mask.dim() == 1 or positions in (None, mask.shape[1]))
-    if not fits:
-        shape = ", ".join(str(n) for n in (rows, positions) if n is not None) or "unknown rows"
-        raise DataError(
-            f"the mask {tuple(mask.shape)} of the batch does not fit, since there are ({shape}) "
-            "here; leave the site out, or give data without padding"
-        )
-    return Counted(mask, "the data")
 
 
 def _documents_of(laid: Laid, documents: Tensor | None) -> Tensor | None:
