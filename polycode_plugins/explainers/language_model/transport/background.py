@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a collection within may finish what is forgotten
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a fork has no thread of its parent
 
 
@@ -50,6 +50,8 @@ def _loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if os.getpid() not in _loops:
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="requests", daemon=True).start()
-            _loops[os.getpid()] = loop
+            if _loops.setdefault(os.getpid(), loop) is loop:
+                threading.Thread(target=loop.run_forever, name="requests", daemon=True).start()
+            else:
+                loop.close()
         return _loops[os.getpid()]

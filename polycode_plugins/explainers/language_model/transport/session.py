@@ -347,7 +347,7 @@ def _exchange(backend: Backend, concurrency: int) -> tuple[Exchange, Callable[[]
         return await asyncio.get_running_loop().run_in_executor(threads, send, request, key)
 
     def close() -> None:
-        threads.shutdown()
+        threads.shutdown(wait=False)  # a collection may call this in one of the threads itself
         closing()
 
     return exchange, close
