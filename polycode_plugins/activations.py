@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from polycode_plugins.devices import HOST, moved
 from polycode_plugins.errors import DataError
 from polycode_plugins.row_names import Repeats, content
 
@@ -71,7 +72,8 @@ class Activations:
         values: tensor of any floating type; one axis for each entry of `axes`.
         axes: names out of `AXES`; "batch" comes first and at least one is a feature axis.
         mask: bool [batch] or [batch, positions], True where the sample counts; None when all do.
-            Padding and special tokens are False here and never reach a statistic.
+            Padding and special tokens are False here and never reach a statistic. Of whatever
+            device; a mask on the CPU, as adapters give it, is known without waiting for a GPU.
         rows: int64 [batch], index of each row in the whole data; the same for any batch size.
         documents: int64 [batch], the document each row was cut from, or [batch, positions] where a
             row holds several; None when rows are documents. Rows of which it is not known which
@@ -160,7 +162,7 @@ class Activations:
                 "positions='features' needs every position of a row, and some rows are partly "
                 "masked; use positions='samples' or texts without padding"
             )
-        return rows[whole]
+        return rows.index_select(0, moved(whole.nonzero().flatten(), rows.device))
 
     @cached_property
     def _samples(self) -> Tensor:
@@ -169,27 +171,43 @@ class Activations:
         if self.mask is None:
             return values
         # Several times faster than an index by a mask.
-        return values.index_select(0, self._full_mask().flatten().nonzero().flatten())
+        return values.index_select(0, self.once("places", self.sample_places))
 
     def _features_last(self) -> Tensor:
         order = sorted(range(len(self.axes)), key=lambda i: self.axes[i] in FEATURE_AXES)
         return self.values.permute(order)
 
-    def sample_rows(self) -> Int64[Tensor, " samples"]:
-        """int64 [samples]: the batch row, from 0, that each line of `matrix("samples")` is of."""
-        shape = self._sample_shape()
-        index = torch.arange(shape[0], device=self.values.device)
-        index = index.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
-        return index[self._full_mask()] if self.mask is not None else index.reshape(-1)
+    def sample_rows(self, device: torch.device | None = None) -> Int64[Tensor, " samples"]:
+        """int64 [samples]: the batch row, from 0, that each line of `matrix("samples")` is of.
 
-    def sample_documents(self) -> Int64[Tensor, " samples"] | None:
-        """int64 [samples]: the document of each line of `matrix("samples")`; None without any."""
+        Args:
+            device: where it is wanted; by default where the values are.
+        """
+        shape = self._sample_shape()
+        index = torch.arange(shape[0]).reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
+        index = index.reshape(-1)
+        if self.mask is not None:
+            index = index.index_select(0, self._counted())
+        return moved(index, device or self.values.device)
+
+    def sample_documents(
+        self, device: torch.device | None = None
+    ) -> Int64[Tensor, " samples"] | None:
+        """int64 [samples]: the document of each line of `matrix("samples")`; None without any.
+
+        Args:
+            device: where it is wanted; by default where the values are.
+        """
         if self.documents is None:
             return None
-        documents = self.documents.to(self.values.device)
+        documents = self.documents.cpu()
         if documents.dim() == 1:
-            return documents[self.sample_rows()]
-        return documents.flatten() if self.mask is None else documents[self._full_mask()]
+            documents = documents.index_select(0, self.sample_rows(HOST))
+        else:
+            documents = documents.flatten()
+            if self.mask is not None:
+                documents = documents.index_select(0, self._counted())
+        return moved(documents, device or self.values.device)
 
     def sample_places(self) -> Tensor:
         """int64 [samples]: where each line of `matrix("samples")` is among all of batch and places.
@@ -197,17 +215,22 @@ class Activations:
         Divided by the number of places of a row, it gives the row; what remains is the place.
         """
         if self.mask is not None:
-            return self._full_mask().flatten().nonzero().flatten()
+            return moved(self._counted(), self.values.device)
         return torch.arange(math.prod(self._sample_shape()), device=self.values.device)
 
     def places(self) -> tuple[int, ...]:
         """Positions of one row: sizes of the axes that are neither batch nor features."""
         return self._sample_shape()[1:]
 
+    def _counted(self) -> Tensor:
+        """int64 [samples] on the CPU: `sample_places` under a mask."""
+        return self.once("counted", lambda: self._full_mask().flatten().nonzero().flatten())
+
     def _full_mask(self) -> Tensor:
         assert self.mask is not None
         shape = self._sample_shape()
-        mask = self.mask.to(self.values.device)
+        # How many samples count is a shape, which has to be known here.
+        mask = self.mask.cpu()
         if mask.dim() < len(shape):
             mask = mask.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
         return mask

@@ -285,7 +285,7 @@ class Capture:
             # A mask over token positions says nothing about a tensor without them.
             mask = mask.any(dim=1)
         if mask is not None:
-            mask = mask.to(values.device)
+            mask = mask.cpu()  # how many count is asked for everywhere, and known here
             missing = int(mask.numel() - mask.sum())
             if missing:
                 tally = self.left_out.setdefault(site.name, {})

@@ -18,6 +18,7 @@ from polycode_plugins.adapters.base import Batch
 from polycode_plugins.data.collation import collated
 from polycode_plugins.data.incoming import Incoming, incoming
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import moved
 from polycode_plugins.errors import DataError, ModelError
 from polycode_plugins.files.content import ContentDigest
 from polycode_plugins.row_names import Repeats, content
@@ -246,7 +247,7 @@ def device_of(model: nn.Module) -> torch.device | None:
 
 def to_device(inputs: Any, device: torch.device | None) -> Any:
     """Tensors of a (nested) container moved to a device."""
-    return inputs if device is None else _each(inputs, lambda values: values.to(device))
+    return inputs if device is None else _each(inputs, lambda values: moved(values, device))
 
 
 def in_precision(inputs: Any, model: nn.Module) -> Any:

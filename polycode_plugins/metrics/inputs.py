@@ -69,8 +69,67 @@ def check_finite(batch: Activations, site: str, index: int | None = None) -> Non
     samples = batch.matrix("samples")
     bad = int((~torch.isfinite(samples)).sum())
     if bad:
-        where = f"batch {index} of site {site!r}" if index is not None else f"site {site!r}"
-        raise DataError(
-            f"{bad} of {samples.numel()} activations in {where} are NaN or infinite; "
-            "check the model and its inputs, or run it in float32"
-        )
+        raise _not_finite(bad, samples.numel(), site, index)
+
+
+def _not_finite(bad: int, of: int, site: str, index: int | None) -> DataError:
+    where = f"batch {index} of site {site!r}" if index is not None else f"site {site!r}"
+    return DataError(
+        f"{bad} of {of} activations in {where} are NaN or infinite; "
+        "check the model and its inputs, or run it in float32"
+    )
+
+
+class FiniteCheck:
+    """`check_finite` of a stream, without waiting for a GPU in every batch.
+
+    On the CPU a batch is refused before anything of it is counted. On a GPU the number of bad
+    values stays there, and is looked at every `LOOK` batches and by whoever reads the statistics:
+    nothing is made of what was counted meanwhile.
+
+    Attributes:
+        errors: what was found, {site: what to raise}.
+    """
+
+    LOOK = 16
+
+    def __init__(self) -> None:
+        self.errors: dict[str, DataError] = {}
+        self._unread: list[tuple[Tensor, int, str, int]] = []
+
+    def note(self, batch: Activations, site: str, index: int) -> None:
+        """Check a batch, or note what will tell.
+
+        Args:
+            batch: of a site. index: its number.
+
+        Raises:
+            DataError: on the CPU, see `check_finite`.
+        """
+        if batch.values.device.type == "cpu":
+            check_finite(batch, site, index)
+            return
+        samples = batch.matrix("samples")
+        bad = (~torch.isfinite(samples)).sum()
+        self._unread.append((bad, samples.numel(), site, index))
+
+    def look(self, at_least: int = 1) -> None:
+        """Find out about the batches so far, where so many are unknown; waits for the GPU."""
+        if len(self._unread) < at_least:
+            return
+        unread, self._unread = self._unread, []
+        for device in {bad.device for bad, *_ in unread}:
+            there = [one for one in unread if one[0].device == device]
+            counts = torch.stack([bad for bad, *_ in there]).cpu().tolist()
+            for count, (_, of, site, index) in zip(counts, there, strict=True):
+                if count:
+                    self.errors.setdefault(site, _not_finite(count, of, site, index))
+
+    def refuse(self) -> None:
+        """Raise what is known.
+
+        Raises:
+            DataError: for the first site that was found.
+        """
+        for error in self.errors.values():
+            raise error

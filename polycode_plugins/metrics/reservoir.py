@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polycode_plugins.activations import POSITION_AXES, Activations
+from polycode_plugins.devices import HOST, moved
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.base import Accumulator, Memory
 
@@ -52,7 +53,7 @@ class Chosen(NamedTuple):
 class Samples(NamedTuple):
     """What is known of each sample.
 
-    values: float32 [samples, width]. labels: int64 [samples], -1 for none. inputs: float32
+    values: float32 [samples, width], where the activations are. labels: int64 [samples], -1 for none. inputs: float32
     [samples, input width], of width 0 where none are kept. documents: int64 [samples], as in
     `Activations.documents`; `OWN_ROW` where rows are documents.
     """
@@ -64,8 +65,16 @@ class Samples(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[Samples]) -> Samples:
-        """All parts, one after the other."""
-        return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        """All parts, one after the other, where the last of them is."""
+        there = parts[-1].values.device
+        values = torch.cat([moved(part.values, there) for part in parts])
+        others = zip(*(part[1:] for part in parts), strict=True)
+        return cls(values, *(torch.cat(column) for column in others))
+
+    def lines(self, kept: Tensor) -> Samples:
+        """Those of `kept`, int64 on the CPU, alone."""
+        values = self.values.index_select(0, moved(kept, self.values.device))
+        return Samples(values, *(column[kept] for column in self[1:]))
 
 
 class Reservoir(Accumulator):
@@ -140,8 +149,8 @@ class Reservoir(Accumulator):
         if not len(found.row):
             return
         unmasked = replace(activations, mask=None)
-        samples, documents = unmasked.matrix("samples"), unmasked.sample_documents()
-        at = torch.from_numpy(found.at).to(samples.device)
+        samples, documents = unmasked.matrix("samples"), unmasked.sample_documents(HOST)
+        at = torch.from_numpy(found.at)
         if self._columns and samples.shape[1] != self._columns[0].values.shape[1]:
             raise DataError(
                 f"activations of width {samples.shape[1]} follow ones of width "
@@ -156,12 +165,12 @@ class Reservoir(Accumulator):
             found,
             Samples(
                 # float32 rounds what was computed in float64; an overflow is refused when read.
-                samples[at].detach().float().cpu(),
+                samples.index_select(0, moved(at, samples.device)).detach().float(),
                 torch.full((len(at),), -1) if labels is None else labels.cpu().long(),
                 torch.empty(len(at), 0) if inputs is None else inputs,
                 torch.full((len(at),), OWN_ROW)
                 if documents is None
-                else documents[at].cpu().long(),
+                else documents[at].long(),
             ),
         )
 
@@ -193,7 +202,8 @@ class Reservoir(Accumulator):
         self._cut()
         if not self._columns:
             raise DataError("no sample came; give data, or check that the mask leaves some")
-        return self._held, self._columns[0]
+        columns = self._columns[0]
+        return self._held, columns._replace(values=columns.values.cpu())
 
     def state(self) -> dict[str, Tensor]:
         """Counts, keys and columns of what is kept."""
@@ -203,7 +213,7 @@ class Reservoir(Accumulator):
             keys = np.stack([self._held.draw, self._held.hash, self._held.row, self._held.place])
             state["keys"] = torch.from_numpy(keys)
             columns = self._columns[0]._asdict().items()
-            state |= {k: v.clone() for k, v in columns if v.numel()}
+            state |= {k: v.cpu().clone() for k, v in columns if v.numel()}
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -248,7 +258,7 @@ class Reservoir(Accumulator):
         kept = self._held.lines(order)
         self._held = kept._replace(at=np.arange(len(order)))
         picked = torch.from_numpy(order)
-        self._columns = [Samples(*(c[picked] for c in Samples.joined(self._columns)))]
+        self._columns = [Samples.joined(self._columns).lines(picked)]
         if len(order) == self.size:
             self._limit = int(kept.draw[-1]), int(kept.hash[-1]), int(kept.row[-1])
 

@@ -120,6 +120,8 @@ class Probe:
         """
         self._fetch()
         self._capture.settle()
+        for site, error in self._statistics.not_finite().items():
+            self._capture.problems.setdefault(site, error)
         self._refuse_problems()
         if isinstance(self._capture, EngineCapture):
             require_whole(self._capture)

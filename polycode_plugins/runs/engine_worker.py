@@ -130,6 +130,8 @@ class Gathered:
     def answer(self, *, state: bool, under_way: bool) -> bytes:
         """See `StatisticsWorker.polycode_state`."""
         left = self.reader.settle(under_way=under_way)
+        for site, error in self.statistics.not_finite().items():
+            self.reader.problems.setdefault(site, error)
         self._check()
         report = {**self.reader.report(), "under_way": left, "failure": self._failure}
         tensors: dict[str, Tensor] = {REPORT: packed_report(report)}

@@ -19,7 +19,7 @@ from polycode_plugins.errors import DataError, PluginError, PolycodeError, State
 from polycode_plugins.files import guards
 from polycode_plugins.files.tensors import Lazy
 from polycode_plugins.metrics.base import Accumulator, Memory, Metric, Result
-from polycode_plugins.metrics.inputs import check_finite
+from polycode_plugins.metrics.inputs import FiniteCheck
 from polycode_plugins.metrics.pairs import PairMetric, result_at, results_together
 from polycode_plugins.precision import full_precision
 
@@ -40,6 +40,7 @@ class Statistics:
         batches: that have come.
         left_out: {site: {why: positions}} that a mask has left out.
         narrow: {site: why} of sites that can have no result and that nobody has named.
+        finite: whether what came was finite.
     """
 
     def __init__(self, metrics: Sequence[Metric], sites: Sequence[Site]) -> None:
@@ -49,6 +50,7 @@ class Statistics:
         self.left_out: dict[str, dict[str, int]] = {}
         self.narrow: dict[str, str] = {}
         self.devices: set[torch.device] = set()  # where activations have come from
+        self.finite = FiniteCheck()
         self._admitted: set[str] = set()
         self._refused: list[tuple[str, Metric, PolycodeError]] = []
         self._first: dict[str, Activations] = {}  # of each site, on the meta device
@@ -81,7 +83,7 @@ class Statistics:
             )
         if site in self.narrow:
             return  # left out, in a pass that goes on
-        check_finite(activations, site, self.batches)
+        self.finite.note(activations, site, self.batches)
         if self.sites[site].axes != activations.axes:
             known = self.sites[site]
             if known.axes and self.n_samples(site):
@@ -97,12 +99,31 @@ class Statistics:
                 for accumulator in self._held[site].values():
                     accumulator.update(activations)
         except PolycodeError as error:
+            self.require_finite()  # else this may come of it
             raise type(error)(f"site {site!r}: {error}") from error
+        self.finite.look(FiniteCheck.LOOK * len(self.sites))
         if site not in self._admitted:
             self._admit(site, activations)
             shape = torch.empty_like(activations.values, device="meta")
             self._first[site] = Activations(shape, activations.axes)
             self.devices.add(activations.values.device)
+
+    def require_finite(self) -> None:
+        """Refuse a state that NaN or infinite values have entered, which on a GPU is seen late.
+
+        Raises:
+            DataError: as `check_finite`.
+        """
+        self.finite.look()
+        self.finite.refuse()
+
+    def not_finite(self) -> dict[str, DataError]:
+        """What `require_finite` would raise, by site; these sites forget what they have seen."""
+        self.finite.look()
+        found, self.finite.errors = self.finite.errors, {}
+        for site in found.keys() & self._held.keys():
+            self._held[site] = {key: one.fresh() for key, one in self._held[site].items()}
+        return found
 
     def _admit(self, site: str, activations: Activations) -> None:
         self._admitted.add(site)
@@ -197,6 +218,7 @@ class Statistics:
         Raises:
             DataError: where it is undefined; the message names the site.
         """
+        self.require_finite()
         try:
             with full_precision():
                 return result_at(
@@ -214,6 +236,7 @@ class Statistics:
         Raises:
             DataError: where one is undefined.
         """
+        self.require_finite()
         try:
             with full_precision():
                 return results_together(
@@ -226,6 +249,8 @@ class Statistics:
 
     def merge(self, other: Statistics) -> None:
         """Take in everything another set of statistics has seen; sites and metrics must agree."""
+        self.require_finite()
+        other.require_finite()
         if list(self.sites) != list(other.sites):
             raise StateError("the sites differ, so the statistics cannot be merged")
         for site, held in self._held.items():
@@ -240,7 +265,12 @@ class Statistics:
         self.narrow |= other.narrow
 
     def state(self) -> dict[str, Tensor]:
-        """All accumulators as flat tensors, keyed "site index/accumulator key/tensor"."""
+        """All accumulators as flat tensors, keyed "site index/accumulator key/tensor".
+
+        Raises:
+            DataError: see `require_finite`.
+        """
+        self.require_finite()
         return {
             f"{index}/{key}/{name}": tensor
             for index, held in enumerate(self._held.values())
@@ -250,6 +280,7 @@ class Statistics:
 
     def saved_state(self) -> dict[str, Tensor | Lazy]:
         """`state`, where large tensors are made again while they are written, one at a time."""
+        self.require_finite()
         found: dict[str, Tensor | Lazy] = {}
         for index, held in enumerate(self._held.values()):
             for key, accumulator in held.items():

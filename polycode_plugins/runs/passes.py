@@ -133,6 +133,7 @@ class _Run:
             if by_default(self.patterns):
                 self.statistics.drop_refused()
             self.statistics.check_sites()
+        self.statistics.finite.refuse()
         self.statistics.batches += 1
         self.rows = extended(self.rows, batch)
         if self._room is not None and self._elsewhere is None:

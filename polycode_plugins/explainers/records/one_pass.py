@@ -307,6 +307,7 @@ def _by_position(activations: Activations, site: str) -> tuple[Tensor, Tensor, T
         mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
     elif mask.dim() == 1:
         mask = repeat(mask, "batch -> batch position", position=values.shape[1])
+    mask = mask.to(values.device)
     counts = mask.any(dim=1)
     if not bool(counts.all()):
         values, mask, rows, documents = (

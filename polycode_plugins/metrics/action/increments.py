@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from polycode_plugins.activations import POSITION_AXES, Activations, Positions
+from polycode_plugins.devices import moved
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.action.runs import Runs
@@ -152,17 +153,17 @@ class Increments(Accumulator):
         `together` is False where one document ends in a row and another begins.
         """
         if mask is None:
-            mask = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
+            mask = torch.ones(points.shape[:2], dtype=torch.bool)
         mask = mask.expand(points.shape[:2])
-        self._points.take(points[mask])
+        self._points.take(_lines(points, mask))
         both = mask[:, 1:] & mask[:, :-1]
         if together is not None:
-            both = both & together.to(both.device)
+            both = both & together
         steps = self._difference(points[:, 1:], points[:, :-1])
         squares = steps.double().square().sum(dim=2)
-        moving = both.any(dim=1)
-        self._energies.take(torch.where(both, squares, 0.0).sum(dim=1)[moving, None])
-        self._take_steps(steps[both])
+        along = torch.where(moved(both, squares.device), squares, 0.0).sum(dim=1)
+        self._energies.take(_lines(along, both.any(dim=1))[:, None])
+        self._take_steps(_lines(steps, both))
 
     def _along_rows(
         self,
@@ -180,7 +181,7 @@ class Increments(Accumulator):
                     "a path along rows needs every position of a row, and some rows are partly "
                     "masked; use path='position' or data without padding"
                 )
-            kept = rearrange(torch.nonzero(whole), "row 1 -> row").tolist()
+            kept = whole.nonzero().flatten().tolist()
         for start, stop in consecutive([numbers[i] for i in kept]):
             block = points[kept[start] : kept[stop - 1] + 1]
             first, last = numbers[kept[start]], numbers[kept[stop - 1]]
@@ -263,7 +264,7 @@ class Increments(Accumulator):
         """float64 [width], of the points."""
         if self._points.mean is None:
             raise DataError("a mean needs at least one point and none came")
-        return self._points.mean.clone()
+        return self._points.mean.cpu().clone()
 
     def path_energies(self) -> tuple[int, float, float]:
         """Number of paths, mean and sample variance over them of sum_t ||d_t||^2.
@@ -325,7 +326,7 @@ class Increments(Accumulator):
         following = -1 if self._next is None else self._next
         state["counts"] = torch.tensor([along, self.n_samples, paths, following])
         state["sums"] = torch.tensor(
-            [self._points.sum, energy, self._energies.sum], dtype=torch.float64
+            [float(self._points.sum), energy, float(self._energies.sum)], dtype=torch.float64
         )
         state["mean"] = self._points.mean.cpu().clone()
         return state | self._runs.state()
@@ -340,13 +341,12 @@ class Increments(Accumulator):
         try:
             if "counts" in state:
                 along, points, paths, following = (int(c) for c in state["counts"])
-                spread, energy, energy_spread = (float(s) for s in state["sums"])
+                spread, energy, energy_spread = state["sums"].double().clone()
                 fresh.path = get_args(Along)[along]
                 fresh._next = None if following < 0 else following
                 fresh._points = Spread(points, state["mean"].double().clone(), spread)
                 if paths:
-                    mean = torch.tensor([energy], dtype=torch.float64)
-                    fresh._energies = Spread(paths, mean, energy_spread)
+                    fresh._energies = Spread(paths, energy[None].clone(), energy_spread)
                 fresh._runs = Runs.from_state(state)
             elif fresh._steps.n_samples:
                 raise StateError("the saved increments have no points")
@@ -365,10 +365,12 @@ class Increments(Accumulator):
 
 
 def _together(activations: Activations) -> Tensor | None:
-    """bool [rows, positions - 1], whether neighbours are of one document; None where rows are."""
+    """bool [rows, positions - 1] on the CPU, whether neighbours are of one document; None where
+    rows are."""
     documents = activations.documents
     if documents is None or documents.dim() == 1:
         return None
+    documents = documents.cpu()
     return documents[:, 1:] == documents[:, :-1]
 
 
@@ -377,6 +379,7 @@ def lay_out(
 ) -> tuple[Along, Tensor, Tensor | None]:
     """The direction of the paths, points [rows, places, width], mask [rows, places or 1] or None.
 
+    The mask is on the CPU.
     `path` and `positions` are those asked for, see `Increments`.
 
     Raises:
@@ -397,8 +400,14 @@ def lay_out(
     points = rearrange(whole, "(batch place) width -> batch place width", batch=batch).detach()
     mask = activations.mask
     if mask is not None:
-        mask = rearrange(mask.to(points.device), "batch ... -> batch (...)")
+        mask = rearrange(mask.cpu(), "batch ... -> batch (...)")
     return path, points, mask
+
+
+def _lines(values: Tensor, chosen: Tensor) -> Tensor:
+    """values[chosen], for a mask on the CPU of the first axes."""
+    at = chosen.flatten().nonzero().flatten()
+    return values.flatten(0, chosen.dim() - 1).index_select(0, moved(at, values.device))
 
 
 def _positions_on(path: Along | None) -> Positions:

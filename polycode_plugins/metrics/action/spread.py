@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+from polycode_plugins.devices import moved
 
 
 @dataclass
@@ -14,33 +17,36 @@ class Spread:
     Attributes:
         count: vectors so far.
         mean: float64 [width]; None before the first.
-        sum: of their squared distances to the mean.
+        sum: of their squared distances to the mean, float64 [], beside the mean.
     """
 
     count: int = 0
     mean: Tensor | None = None
-    sum: float = 0.0
+    sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     def take(self, vectors: Tensor) -> None:
         """Take in vectors [n, width]."""
         if vectors.shape[0]:
             values = vectors.double()
             mean = values.mean(dim=0)
-            self.merge(Spread(values.shape[0], mean, float((values - mean).square().sum())))
+            self.merge(Spread(values.shape[0], mean, (values - mean).square().sum()))
 
     def merge(self, other: Spread) -> None:
         """Take in what `other` has seen."""
         if other.mean is None:
             return
         if self.mean is None:
-            self.count, self.mean, self.sum = other.count, other.mean.clone(), other.sum
+            self.count, self.mean, self.sum = other.count, other.mean.clone(), other.sum.clone()
             return
         total = self.count + other.count
-        delta = other.mean.to(self.mean.device) - self.mean
-        self.sum += other.sum + float(delta.square().sum()) * self.count * other.count / total
-        self.mean += delta * (other.count / total)
+        device = other.mean.device  # where the vectors are: a state that was loaded is on the CPU
+        mean, squares = moved(self.mean, device), moved(self.sum, device)
+        delta = other.mean - mean
+        apart = delta.square().sum() * self.count * other.count / total
+        self.sum = squares + (other.sum + apart)
+        self.mean = mean + delta * (other.count / total)
         self.count = total
 
     def variance(self) -> float:
         """Sum over the components of their variances (divided by count - 1); 0 below two."""
-        return self.sum / (self.count - 1) if self.count > 1 else 0.0
+        return float(self.sum) / (self.count - 1) if self.count > 1 else 0.0

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -25,13 +25,16 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Positions
+from polycode_plugins.devices import moved
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.base import Accumulator
+from polycode_plugins.metrics.spectrum.waiting_rows import WaitingRows
 
 KEPT = 256
 VALUES = 4_000_000  # in the rows that are kept of wide layers, so that these are fewer
 LEAST = 16
 TEXT = 48  # bytes of a token's text that are kept
+WAITING = 64  # batches of which rows wait on a GPU before they are fetched
 UNKNOWN = -1  # row, document or token
 
 
@@ -92,6 +95,7 @@ class PrioritySample(Accumulator):
         self._numbers: list[Tensor] = []  # int64 [rows, 4 + places], see `_NUMBERS`
         self._texts: list[str] = []
         self._held = 0
+        self._waiting = WaitingRows()  # of a GPU
 
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic."""
@@ -109,6 +113,8 @@ class PrioritySample(Accumulator):
         if rows.shape[0] == 0:
             return
         wide = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
+        if self._mean is not None:  # a state that was loaded is on the CPU
+            self._mean = moved(self._mean, rows.device)
         self._shift(rows.shape[0], wide.mean(dim=0).double())  # a reference
         assert self._mean is not None
         apart = wide - self._mean.to(wide)
@@ -116,22 +122,52 @@ class PrioritySample(Accumulator):
         places = self._places(activations, rows.shape[0])
         uniform = self._drawn(activations, wide, places)
         priority = weights / uniform
-        chosen = (priority >= self._floor).nonzero().flatten()  # of the first row it is 0
         held = _kept_of(rows.shape[1]) * 3 // 2
+        if rows.device.type != "cpu":
+            self._waiting.offer(rows, uniform, priority, places, self._mean, held)
+            self._waiting.origins.append((_names_alone(activations), before))
+            if len(self._waiting.origins) >= WAITING:
+                self._collect()
+            return
+        chosen = (priority >= self._floor).nonzero().flatten()  # of the first row it is 0
         if len(chosen) > held:
             chosen = chosen[priority[chosen].topk(held).indices.sort().values]
-        if not len(chosen):
-            return
-        self._values.append(rows[chosen].cpu())
-        self._uniform.append(uniform[chosen].cpu())
-        self._name(activations, places[chosen].cpu(), before)
-        self._held += len(chosen)
+        if len(chosen):
+            self._take(rows[chosen], uniform[chosen], places[chosen], activations, before)
+
+    def _take(
+        self, rows: Tensor, uniform: Tensor, places: Tensor, of: Activations, before: int
+    ) -> None:
+        """Hold rows of one batch, on the CPU."""
+        self._values.append(rows)
+        self._uniform.append(uniform)
+        self._name(of, places, before)
+        self._held += len(rows)
         self._prune()
+
+    def _collect(self) -> None:
+        """Take in the rows that wait on a GPU."""
+        waiting, self._waiting = self._waiting, WaitingRows()
+        for (of, before), (rows, uniform, places) in waiting.by_batch():
+            self._take(rows, uniform, places, of, before)
+
+    def _collected(self) -> Self:
+        """Self with what waits, without collecting it in self: reading changes no state."""
+        if not self._waiting.origins:
+            return self
+        total = self.fresh()
+        total.__dict__.update(self.__dict__)
+        for name in ("_values", "_uniform", "_numbers", "_texts"):
+            setattr(total, name, list(getattr(self, name)))
+        total._collect()
+        return total
 
     def merge(self, other: Self) -> None:
         """Take in everything `other` has seen."""
         if other.key() != self.key():
             raise StateError(f"{other.key()} cannot be merged into {self.key()}")
+        self._collect()
+        other = other._collected()
         if other._mean is not None:
             self._shift(other._count, other._mean)
             numbers = [n.clone() for n in other._numbers]
@@ -152,6 +188,8 @@ class PrioritySample(Accumulator):
         """The rows that are kept, given the final mean, float64 [width]; highest priority first."""
         if self._mean is None:
             raise DataError("no sample came, so none is kept; give data")
+        if self._waiting.origins:
+            return self._collected().kept(mean)
         values, uniform, numbers = (
             torch.cat(parts) for parts in (self._values, self._uniform, self._numbers)
         )
@@ -175,9 +213,8 @@ class PrioritySample(Accumulator):
         mask = activations.mask
         if mask is None:
             return torch.arange(n, device=activations.values.device)
-        return (
-            mask.reshape(len(mask), -1).all(dim=1).nonzero().flatten().to(activations.values.device)
-        )
+        whole = mask.cpu().reshape(len(mask), -1).all(dim=1)
+        return moved(whole.nonzero().flatten(), activations.values.device)
 
     def _shape(self, activations: Activations) -> tuple[int, ...]:
         return activations.places() if self.positions == "samples" else ()
@@ -195,7 +232,7 @@ class PrioritySample(Accumulator):
         numbered = activations.rows
 
         def drawn() -> Tensor:
-            numbers = numbered.to(places.device)[places // size]
+            numbers = moved(numbered, places.device)[places // size]
             return _uniform(_mixed(numbers) + places % size)
 
         return activations.once("priorities", drawn)
@@ -243,7 +280,6 @@ class PrioritySample(Accumulator):
     def _shift(self, count: int, mean: Tensor) -> None:
         """Move the mean by `count` samples more."""
         self._count += count
-        mean = mean.cpu()
         if self._mean is None:
             self._mean = mean.clone()
             return
@@ -252,7 +288,7 @@ class PrioritySample(Accumulator):
                 f"activations of width {len(mean)} follow ones of width {len(self._mean)}; a site "
                 "must keep its width (inputs of one size, or positions='samples')"
             )
-        self._mean += (mean - self._mean) * (count / self._count)
+        self._mean += (moved(mean, self._mean.device) - self._mean) * (count / self._count)
 
     def _prune(self) -> None:
         """Let go of the rows of lowest priority where twice as many are held as are kept."""
@@ -263,7 +299,7 @@ class PrioritySample(Accumulator):
         values, uniform, numbers = (
             torch.cat(parts) for parts in (self._values, self._uniform, self._numbers)
         )
-        priority = (values.double() - self._mean).square().sum(dim=1) / uniform
+        priority = (values.double() - self._mean.cpu()).square().sum(dim=1) / uniform
         order = self._order(priority, numbers)[: kept * 3 // 2]
         self._floor = float(priority[order[-1]])
         order = order.sort().values
@@ -281,10 +317,12 @@ class PrioritySample(Accumulator):
 
     def state(self) -> dict[str, Tensor]:
         """Counts, mean, and the rows held with what names them."""
+        if self._waiting.origins:
+            return self._collected().state()
         counts = torch.tensor([self._count, self._arrived], dtype=torch.int64)
         state = {"counts": counts, "floor": torch.tensor(self._floor, dtype=torch.float64)}
         if self._mean is not None:
-            state["mean"] = self._mean.clone()
+            state["mean"] = self._mean.cpu().clone()
         if self._held:
             state["rows"] = torch.cat(self._values)
             state["uniform"] = torch.cat(self._uniform)
@@ -325,6 +363,25 @@ class PrioritySample(Accumulator):
         except (KeyError, ValueError, IndexError, RuntimeError, TypeError) as error:
             raise StateError(f"the saved sample of rows is damaged: {error}") from error
         self.__dict__.update(fresh.__dict__)
+
+
+def _names_alone(activations: Activations) -> Activations:
+    """What names the samples of a batch, copied, without their values."""
+    rows, documents, tokens = (
+        None if part is None else part.clone()
+        for part in (
+            activations.rows,
+            activations.documents,
+            None if activations.tokens is None else activations.tokens.ids,
+        )
+    )
+    return Activations(
+        torch.empty_like(activations.values, device="meta"),
+        activations.axes,
+        rows=rows,
+        documents=documents,
+        tokens=None if tokens is None else replace(activations.tokens, ids=tokens),
+    )
 
 
 def _kept_of(width: int) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Positions
+from polycode_plugins.devices import HOST, moved
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.metrics.base import Accumulator
@@ -63,7 +64,8 @@ class RowGroups(Accumulator):
         self._means = torch.zeros(2 * GROUPS, 0, dtype=torch.float64)
         self._scatters = torch.zeros(2 * GROUPS, 0, 0, dtype=torch.float64)
         self._width: int | None = None
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []  # sketch and both groups
+        # Sketch, where the activations are, and both groups, on the CPU.
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._n_pending = 0
         self._known: tuple[bool, RowDependence] | None = None  # what the groups say, once asked for
         # Of rows without a number: their names, ascending, and how often each has come.
@@ -96,10 +98,17 @@ class RowGroups(Accumulator):
         else:
             name = f"groups of {self.positions}"
             groups = activations.once(name, partial(self._groups, activations))
-        self._pending.append(((rows @ basis).cpu(), *groups))
+        self._follow(rows.device)
+        self._pending.append((rows @ basis, *groups))
         self._n_pending += rows.shape[0]
         if self._n_pending > PENDING:
             self._fold()
+
+    def _follow(self, device: torch.device) -> None:
+        """Go where the rows are: a state that was loaded is on the CPU."""
+        if self._means.device != device:
+            self._means, self._scatters = (moved(t, device) for t in (self._means, self._scatters))
+            self._pending = [(moved(part, device), *groups) for part, *groups in self._pending]
 
     def _fold(self) -> None:
         """Move the pending samples into the groups: many at a time, since there are many groups."""
@@ -109,16 +118,20 @@ class RowGroups(Accumulator):
         self._pending, self._n_pending = [], 0
         origin = values.mean(dim=0)
         values -= origin
-        scale = max(-float(values.min()), float(values.max()))
-        if 1e-12 < scale < 1e12 or scale == 0:
-            scale = 1.0
+        low, high = values.aminmax()
+        scale = torch.maximum(-low, high).double()
+        ordinary = (scale > 1e-12) & (scale < 1e12) | (scale == 0)
+        scale = scale.masked_fill(ordinary, 1.0)
         values /= scale  # float32 has no room for very large or small squares
         groups = torch.cat([documents, single])
+        if values.device.type != "cpu":
+            values = values.double()  # dearer, and less so than to wait for what `_steep` says
         counts, sums, products = _sums(values, groups)
         if values.dtype != torch.float64 and _steep(products[:GROUPS].sum(dim=0)):
             values = values.double()
             counts, sums, products = _sums(values, groups)
-        means = sums / counts.clamp_min(1)[:, None]
+        many = moved(counts, values.device)
+        means = sums / many.clamp_min(1)[:, None]
         products.baddbmm_(means[:, :, None], sums[:, None, :], alpha=-1)
         self._add(counts, means * scale + origin, products.mul_(scale**2))
 
@@ -142,9 +155,10 @@ class RowGroups(Accumulator):
             return
         self._begin(other._width)
         self._known = None
-        self._pending += other._pending
+        device = self._means.device
+        self._pending += [(moved(part, device), *groups) for part, *groups in other._pending]
         self._n_pending += other._n_pending
-        self._add(other._counts, other._means, other._scatters)
+        self._add(other._counts, moved(other._means, device), moved(other._scatters, device))
         self._note(other._names, other._times)
         if self._n_pending > PENDING:
             self._fold()
@@ -164,7 +178,7 @@ class RowGroups(Accumulator):
     def _dependence(self, covariance: Covariance | None) -> RowDependence:
         total = self._folded()
         groups = int((total._counts[:GROUPS] > 0).sum())
-        held = (total._counts.numpy(), total._means.numpy(), total._scatters.numpy())
+        held = tuple(t.cpu().numpy() for t in (total._counts, total._means, total._scatters))
         documents = divided(*(values[:GROUPS] for values in held))
         if documents is None:
             return RowDependence(INDEPENDENT, INDEPENDENT, None, None, None, groups)
@@ -186,12 +200,12 @@ class RowGroups(Accumulator):
         if self._width is not None:
             kept = self._counts > 0
             lower = torch.tril_indices(*self._scatters.shape[1:])
-            state["means"] = self._means[kept]
-            state["scatters"] = self._scatters[kept][:, lower[0], lower[1]]
+            state["means"] = self._means.cpu()[kept]
+            state["scatters"] = self._scatters.cpu()[kept][:, lower[0], lower[1]]
             state["width"] = torch.tensor(self._width)
         if self._pending:
             for name, parts in zip(PENDING_NAMES, zip(*self._pending, strict=True), strict=True):
-                state[name] = torch.cat(parts)
+                state[name] = torch.cat(parts).cpu()
         if len(self._names):
             state["names"] = torch.stack([self._names, self._times])
         return state
@@ -255,7 +269,7 @@ class RowGroups(Accumulator):
             names = documents if documents.dim() == 1 else documents[:, 0]
             names = mixed(names.cpu().to(torch.int64), GROUPS)
         if self.positions == "samples":
-            of = activations.sample_rows().cpu()
+            of = activations.sample_rows(HOST)
         else:
             mask = activations.mask
             whole = torch.ones(size, dtype=torch.bool) if mask is None else mask.cpu()
@@ -268,9 +282,9 @@ class RowGroups(Accumulator):
         single = (rows[of] + place + place // GROUPS * STEP) % GROUPS
         groups = names[of]
         if documents is not None and documents.dim() > 1 and self.positions == "samples":
-            several = activations.sample_documents()
+            several = activations.sample_documents(HOST)
             assert several is not None
-            groups = mixed(several.cpu().to(torch.int64), GROUPS)
+            groups = mixed(several.to(torch.int64), GROUPS)
         return groups.to(torch.int32), (GROUPS + single).to(torch.int32)
 
     def _again(self, names: Tensor) -> Tensor:
@@ -306,12 +320,11 @@ class RowGroups(Accumulator):
         """Chan's merge of the moments of all groups."""
         total = self._counts + counts
         share = counts / total.clamp_min(1)
+        weight = moved(self._counts * share, means.device)
         delta = means - self._means
         self._scatters += scatters
-        self._scatters.baddbmm_(
-            (delta * (self._counts * share)[:, None])[:, :, None], delta[:, None]
-        )
-        self._means += delta * share[:, None]
+        self._scatters.baddbmm_((delta * weight[:, None])[:, :, None], delta[:, None])
+        self._means += delta * moved(share, means.device)[:, None]
         self._counts = total
 
 
@@ -372,7 +385,7 @@ def _sums(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Args:
         values: [samples, sketch].
-        groups: int32 [2 samples], the groups by document and then those by sample.
+        groups: int32 [2 samples] on the CPU, the groups by document and then those by sample.
     """
     n, size = values.shape
     names = groups.numpy().astype(np.uint8)  # the sort of such small numbers is fast
@@ -387,10 +400,11 @@ def _sums(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     source = np.full(slab * slabs.sum(), n)
     source[place] = order % n
     values = torch.cat([values, values.new_zeros(1, size)])
-    held = values.index_select(0, torch.from_numpy(source)).reshape(-1, slab, size)
-    owner = torch.from_numpy(np.repeat(np.arange(2 * GROUPS), slabs))
-    sums = torch.zeros(2 * GROUPS, size, dtype=torch.float64)
-    products = torch.zeros(2 * GROUPS, size, size, dtype=torch.float64)
+    lines = moved(torch.from_numpy(source), values.device)
+    held = values.index_select(0, lines).reshape(-1, slab, size)
+    owner = moved(torch.from_numpy(np.repeat(np.arange(2 * GROUPS), slabs)), values.device)
+    sums = values.new_zeros(2 * GROUPS, size, dtype=torch.float64)
+    products = values.new_zeros(2 * GROUPS, size, size, dtype=torch.float64)
     sums.index_add_(0, owner, held.sum(dim=1).double())
     products.index_add_(0, owner, (held.transpose(1, 2) @ held).double())
     return torch.from_numpy(counts), sums, products
