@@ -18,6 +18,7 @@ from polycode_plugins.data.incoming import Incoming, incoming
 from polycode_plugins.data.text import text_documents
 from polycode_plugins.data.windows import token_windows, tokenizer_frame
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import moved
 from polycode_plugins.errors import DataError, ModelError
 
 
@@ -101,7 +102,7 @@ def regular(tokens: Any, special: list[int]) -> Tensor | None:
     """bool [batch, position], False on special tokens; None for what are no tokens, or no such."""
     if not (isinstance(tokens, Tensor) and tokens.dim() == 2 and special):
         return None
-    return ~torch.isin(tokens, torch.tensor(special, device=tokens.device))
+    return ~torch.isin(tokens, moved(torch.tensor(special), tokens.device))
 
 
 def padding(tokens: Tensor, tokenizer: Any) -> Tensor:

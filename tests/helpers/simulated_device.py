@@ -19,9 +19,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +133,37 @@ class SimulatedDevice(TorchDispatchMode):
         # So that a torch that was built for GPUs asks no driver which of them is in use.
         torch._C._ensureCUDADeviceGuardSet()
         self.noted = Noted()
+        self._around = ExitStack()
+
+    def __enter__(self) -> SimulatedDevice:
+        self._around.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())
+        torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor makes them there, and moves them
+        room = patch.multiple(
+            torch.cuda, mem_get_info=lambda _: (2**36, 2**36), memory_allocated=lambda _: 0
+        )
+        self._around.enter_context(room)
+        submit = ThreadPoolExecutor.submit
+
+        def submitted(pool: Any, work: Any, *args: Any, **kwargs: Any) -> Any:
+            return submit(pool, self._in_a_thread, partial(work, *args, **kwargs))
+
+        self._around.enter_context(patch.object(ThreadPoolExecutor, "submit", submitted))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._around.close()
+
+    def _in_a_thread(self, work: Any) -> Any:
+        """Modes are open in one thread: work of another has one of its own."""
+        another = SimulatedDevice()
+        another.noted = self.noted
+        TorchDispatchMode.__enter__(another)
+        try:
+            return work()
+        finally:
+            TorchDispatchMode.__exit__(another, None, None, None)
 
     def put(self, model: nn.Module) -> nn.Module:
         """A model with its weights and buffers on the device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from polycode_plugins.adapters.evidence.calls import Call
-from polycode_plugins.adapters.evidence.masks import Counted, counted
+from polycode_plugins.adapters.evidence.masks import Counted, counted, on_host
 from polycode_plugins.adapters.text import regular
 from polycode_plugins.errors import DataError
 
@@ -67,7 +67,7 @@ def _regular(
     for around_it in call.outwards() if special else ():
         tokens = around_it.arguments.get("input_ids")
         if isinstance(tokens, Tensor) and tokens.dim() == 2:
-            counts = regular(tokens, special)
+            counts = regular(on_host(tokens, call), special)
             if counts is None or rows != len(counts):
                 return None
             if positions is None:

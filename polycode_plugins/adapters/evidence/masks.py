@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from polycode_plugins.errors import DataError, SiteError
 #: A mask, a function of the named arguments of a call that returns one, None to count everything,
 #: or "given": what the model itself is given.
 Mask = Tensor | Callable[[Mapping[str, Any]], Tensor | None] | Literal["given"] | None
+
+T = TypeVar("T")
 
 # What a mask is called, and whether True (or 1) means that a position counts.
 _MEANING = {
@@ -145,7 +148,7 @@ def asked(
             f"mask= must be a bool tensor [batch] or [batch, position], a function that returns "
             f"one, or None, and this is {type(found).__name__} {tuple(getattr(found, 'shape', ()))}"
         )
-    candidate = _Candidate(found.bool(), "mask=", final=True)
+    candidate = _Candidate(found.cpu().bool(), "mask=", final=True)
     if candidate.whole:
         return Counted()
     fitted = _fitted(candidate, rows, positions)
@@ -221,7 +224,7 @@ def _of_keys(call: Call) -> Iterator[_Candidate]:
             value = around.arguments.get(name)
             if isinstance(value, Tensor) and value.dim() == 2:
                 why = f"{name} of {type(around.module).__name__}"
-                yield _Candidate(_meant(value, counts=True), why, final=True)
+                yield _Candidate(_meant(on_host(value, call), counts=True), why, final=True)
 
 
 def _read(call: Call) -> list[_Candidate]:
@@ -249,15 +252,37 @@ def _read(call: Call) -> list[_Candidate]:
         why = f"{name} of {type(call.module).__name__}"
         offset = _offset(arguments)
         if value.dim() == 2:
+            value = on_host(value, call)
             mask, unclear = _meant(value, counts=counts is not False), counts is None
             found.append(_Candidate(mask, why, final=not unclear, offset=offset, unclear=unclear))
         elif value.dim() in (3, 4) and counts:
-            keys = _self_seen(_seen(value).flatten(1, -3)[:, 0], call)
+            keys = _once(call, value, _cached(arguments), partial(_seen_keys, value, call))
             if keys is not None:
                 found.append(_Candidate(keys, why, final=ours, offset=offset))
     if not given and ours and "attention_mask" in _accepted(call):
         found.append(_Candidate(None, "", final=True))
     return found
+
+
+def on_host(values: Tensor, call: Call) -> Tensor:
+    """What modules are called with, on the CPU; copied from a GPU, which waits, once in a pass."""
+    return _once(call, values, "on the host", values.cpu)
+
+
+def _once(call: Call, values: Tensor, what: Any, make: Callable[[], T]) -> T:
+    """`make()`, once in a pass for all modules that are called with the same tensor."""
+    *_, outermost = call.outwards()
+    known = outermost.notes.setdefault("once", {})
+    key = id(values), None if values.is_inference() else values._version, what
+    if key not in known:
+        known[key] = make(), values  # which keeps its number
+    made: T = known[key][0]
+    return made
+
+
+def _seen_keys(scores: Tensor, call: Call) -> Tensor | None:
+    keys = _self_seen(_seen(scores).flatten(1, -3)[:, 0], call)
+    return None if keys is None else keys.cpu()
 
 
 def _accepted(call: Call) -> tuple[str, ...]:

@@ -231,6 +231,7 @@ class TransformerLensAdapter(Adapter):
             self.tokenizer,
             include_special=self._include_special,
             guard=partial(live.attempt, list(live.fired)),
+            ours=lambda: live.batch is not None,
         )
         live.unclear = passes.documents.reasons
         live.when_closing(passes.flush)  # a pass that ended before the first block
@@ -269,8 +270,9 @@ class TransformerLensAdapter(Adapter):
                 return
 
     def _call(self, batch: Batch) -> None:
-        inputs = to_device(batch.inputs, device_of(self._model))
+        inputs, device = batch.inputs, device_of(self._model)
         if self._vocabulary is None and not isinstance(inputs, Mapping):
+            inputs = to_device(inputs, device)
             self._model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
             return
         if not isinstance(inputs, Mapping):
@@ -288,6 +290,7 @@ class TransformerLensAdapter(Adapter):
                 f"the batches hold {unknown[0]!r}, which {type(self._model).__name__} does not "
                 "read; leave it out of them"
             )
+        tokens, others = to_device((tokens, others), device)
         with _no_advice_on_padding():
             self._model(tokens, **others, **self._without_cache)
 

@@ -73,6 +73,8 @@ class Passes:
         tokenizer: its tokenizer, which knows the special tokens; None when it has none.
         include_special: let special tokens count; padding never does.
         guard: calls what may fail; in somebody else's workflow it keeps what is raised.
+        ours: whether the pass under way is of data that say what counts and what belongs together:
+            then neither is read.
 
     Attributes:
         shape: (batch, position) of the tokens of the pass under way; None when it has none.
@@ -89,6 +91,7 @@ class Passes:
         *,
         include_special: bool,
         guard: Callable[[Callable[[], None]], None] = lambda read: read(),
+        ours: Callable[[], bool] = lambda: False,
     ) -> None:
         self.shape: tuple[int, int] | None = None
         self.mask: Tensor | None = None
@@ -97,6 +100,7 @@ class Passes:
         self.arguments: dict[str, Any] = {}
         self.documents = Documents()
         self._guard = guard
+        self._ours = ours
         self._tokenizer = tokenizer
         self._include_special = include_special
         self._model: Any = model
@@ -136,13 +140,15 @@ class Passes:
     def _watch_end(self, module: nn.Module) -> None:
         def leave(_module: nn.Module, _args: Any, output: Any) -> None:
             rows = None if self.shape is None else self.shape[0]
-            if not in_backward() and not without_values():
+            if not in_backward() and not without_values() and not self._ours():
                 self._guard(lambda: self.documents.end(self.arguments, output, rows))
 
         self._handles.append(module.register_forward_hook(uncompiled(leave)))
 
     def _know_documents(self, arguments: dict[str, Any]) -> None:
         self.arguments = arguments
+        if self._ours():
+            return
         rows, length = self.shape if self.shape is not None else (None, None)
         self.documents.begin(arguments, rows, length)
 
@@ -207,11 +213,13 @@ class Passes:
 
     def _read(self, attention: Any) -> None:
         """Which positions count, given the attention mask [batch, position]."""
-        tokens = self._tokens
+        if self._ours():
+            return
+        tokens = None if self._tokens is None else self._tokens.cpu()  # once for all sites
         mask = regular(tokens, self._special)
         self.why = "" if mask is None else "special tokens"
         if isinstance(attention, Tensor) and attention.dim() == 2:
-            real = attention.bool()
+            real = attention.cpu().bool()
             if self.shape is not None:  # it also covers the keys in the cache, which come first
                 real = real[:, -self.shape[1] :]
         elif tokens is not None and self._include_special:
@@ -219,7 +227,7 @@ class Passes:
         else:
             self.mask = mask
             return
-        self.mask = real if mask is None else mask & real.to(mask.device)
+        self.mask = real if mask is None else mask & real
         self.why = "padding" if mask is None else "special tokens and padding"
 
     def when_known(self, deliver: Callable[..., None]) -> None:

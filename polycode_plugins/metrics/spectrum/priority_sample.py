@@ -246,7 +246,10 @@ class PrioritySample(Accumulator):
         def looked_up(values: Tensor | None) -> Tensor:
             if values is None:
                 return torch.full_like(of, UNKNOWN)
-            return values.cpu()[of].to(torch.int64)
+            values = values.cpu()
+            if values.dim() > 1:  # several documents in a row
+                return values.flatten(1)[of, place if shape else 0].to(torch.int64)
+            return values[of].to(torch.int64)
 
         tokens = activations.tokens
         ids = torch.full_like(of, UNKNOWN)
@@ -258,10 +261,10 @@ class PrioritySample(Accumulator):
         ]
         numbered = activations.rows is not None
         rows = looked_up(activations.rows) if numbered else of + before
-        along = []
+        along, rest = [], place
         for length in reversed(shape):
-            along.append(place % length)
-            place = place // length
+            along.append(rest % length)
+            rest = rest // length
         columns = [rows, torch.full_like(of, numbered), looked_up(activations.documents), ids]
         self._numbers.append(torch.stack([*columns, *reversed(along)], dim=1))
 
