@@ -53,9 +53,9 @@ class Chosen(NamedTuple):
 class Samples(NamedTuple):
     """What is known of each sample.
 
-    values: float32 [samples, width], where the activations are. labels: int64 [samples], -1 for none. inputs: float32
-    [samples, input width], of width 0 where none are kept. documents: int64 [samples], as in
-    `Activations.documents`; `OWN_ROW` where rows are documents.
+    values: float32 [samples, width], where the activations are. labels: int64 [samples], -1 for
+    none. inputs: float32 [samples, input width], of width 0 where none are kept. documents: int64
+    [samples], as in `Activations.documents`; `OWN_ROW` where rows are documents.
     """
 
     values: Tensor
@@ -168,9 +168,7 @@ class Reservoir(Accumulator):
                 samples.index_select(0, moved(at, samples.device)).detach().float(),
                 torch.full((len(at),), -1) if labels is None else labels.cpu().long(),
                 torch.empty(len(at), 0) if inputs is None else inputs,
-                torch.full((len(at),), OWN_ROW)
-                if documents is None
-                else documents[at].long(),
+                torch.full((len(at),), OWN_ROW) if documents is None else documents[at].long(),
             ),
         )
 

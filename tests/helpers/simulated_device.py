@@ -38,25 +38,17 @@ DEVICE = torch.device("cuda", 0)
 PACKAGE = str(Path(polycode_plugins.__file__).parent)
 _PASSED_OVER = ("torch", "einops", "jaxtyping", "numpy", "contextlib", "functools")
 
-# By torch's sources of their CUDA kernels: they queue work, and return.
-QUIET = frozenset(
-    """
-    _fused_sdp_choice _reshape_alias _scaled_dot_product_flash_attention_for_cpu _softmax
-    _to_copy _unsafe_view abs abs_ add add_ addcmul addmm addmm_ addr addr_ alias amax amin aminmax
-    any all arange argmax argmin argsort as_strided baddbmm baddbmm_ bitwise_and bitwise_and_
-    bitwise_not bitwise_or bitwise_or_ bitwise_right_shift bitwise_xor bmm cat clamp clamp_
-    clamp_max clamp_max_ clamp_min clamp_min_ clone copy_ cos cumsum detach diagonal div div_ dot
-    embedding empty empty_like empty_strided eq eq_ exp expand fill_ flip floor_divide full full_like gather ge
-    gelu gt index index_add index_add_ index_copy_ index_put index_put_ index_select isfinite isin
-    isnan le lift_fresh linalg_vector_norm log log2 logical_and logical_and_ logical_not logical_or
-    lt masked_fill masked_fill_ max maximum mean min minimum mm mul mul_ mv native_batch_norm
-    native_layer_norm ne neg new_empty new_full new_ones new_zeros norm ones ones_like permute pow
-    relu relu_ remainder repeat reshape round rsqrt rsub scalar_tensor scatter scatter_ scatter_add_
-    select sigmoid sign sin slice sort split split_with_sizes sqrt square squeeze stack sub sub_ sum
-    t tanh threshold topk transpose tril triu unbind unfold unsqueeze var view where zero_ zeros
-    zeros_like __and__ __ior__ __lshift__ __or__ __rshift__ __xor__
-    """.split()
-)
+# Views, elementwise operations, reductions, products, sorts, copies by an index that is there: a
+# kernel is queued, and the host goes on.
+_NAMES = """
+__rshift__ _to_copy _unsafe_view abs add add_ addmm_ addr_ alias all amax aminmax any arange argmax
+baddbmm_ bitwise_and bitwise_not bitwise_or bitwise_xor bmm cat clamp_min clone cumprod cumsum
+detach diagonal div div_ eq expand floor_divide gather ge gt index index_add_ index_select isfinite
+le linalg_vector_norm logical_and lt masked_fill maximum mean mm mul mul_ ne neg new_zeros permute
+pow remainder scalar_tensor scatter select sign slice split stack sub sub_ sum topk transpose tril
+triu unsqueeze view where zeros
+"""
+QUIET = frozenset(_NAMES.split())
 _LOOKED_AT = ("linalg_", "_linalg", "cholesky", "lu_", "geqrf", "multinomial", "histc", "bincount")
 _DEPENDENT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -136,7 +128,9 @@ class SimulatedDevice(TorchDispatchMode):
         self._around = ExitStack()
 
     def __enter__(self) -> SimulatedDevice:
-        self._around.callback(torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors())
+        self._around.callback(
+            torch._C._set_only_lift_cpu_tensors, torch._C._only_lift_cpu_tensors()
+        )
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor makes them there, and moves them
         room = patch.multiple(
             torch.cuda, mem_get_info=lambda _: (2**36, 2**36), memory_allocated=lambda _: 0
@@ -226,7 +220,9 @@ class SimulatedDevice(TorchDispatchMode):
             self.noted.waits[Wait(where, f"{name}: {why}")] += 1
         if name in ("_to_copy", "copy_", "index", "index_put", "index_put_"):
             return
-        apart = [t for t in given if not isinstance(t, OnDevice) and t.dim() and t.device.type == "cpu"]
+        apart = [
+            t for t in given if not isinstance(t, OnDevice) and t.dim() and t.device.type == "cpu"
+        ]
         if apart and len(apart) < len(given):
             raise RuntimeError(f"{name} of tensors on the CPU and on the device, at {where}")
 
@@ -256,7 +252,9 @@ def _copies(name: str, args: Any, kwargs: dict[str, Any]) -> str:
     target = args[0] if name == "copy_" else None
     if target is None:
         asked = kwargs.get("device")
-        there = isinstance(source, OnDevice) if asked is None else torch.device(asked).type == "cuda"
+        there = (
+            isinstance(source, OnDevice) if asked is None else torch.device(asked).type == "cuda"
+        )
         if asked is not None and torch.device(asked).type == "meta":
             return ""
     else:
@@ -286,6 +284,8 @@ def _asked_by() -> str:
             short = file[len(PACKAGE) + 1 :]
             return f"{short}:{frame.f_lineno} {frame.f_code.co_name}"
         module = frame.f_globals.get("__name__", "")
+        if module.startswith("torch.nn.modules") and frame.f_code.co_name == "forward":
+            return ""
         passed = module.partition(".")[0] in _PASSED_OVER or file == __file__ or file[0] == "<"
         if not passed:
             return ""

@@ -306,9 +306,10 @@ class Reader:
         if "documents" not in around.notes:
             known = batch.known_documents()
             known = batch.rows if known is None else known
-            around.notes["documents"] = packed_rows(
-                around.arguments, known, self._rows, self._length
-            )
+            given = batch.inputs if isinstance(batch.inputs, Mapping) else {}
+            # As they came, and not where the model has them, whom one would have to wait for.
+            arguments = {k: given.get(k, v) for k, v in around.arguments.items()}
+            around.notes["documents"] = packed_rows(arguments, known, self._rows, self._length)
         found: Tensor | None = around.notes["documents"]
         return found
 

@@ -148,7 +148,11 @@ class PrioritySample(Accumulator):
     def _collect(self) -> None:
         """Take in the rows that wait on a GPU."""
         waiting, self._waiting = self._waiting, WaitingRows()
-        for (of, before), (rows, uniform, places) in waiting.by_batch():
+        if self._mean is None or not waiting.origins:
+            return
+        left = waiting.by_batch(self._mean, self._floor)
+        self._mean = self._mean.cpu()
+        for (of, before), (rows, uniform, places) in left:
             self._take(rows, uniform, places, of, before)
 
     def _collected(self) -> Self:
@@ -302,7 +306,7 @@ class PrioritySample(Accumulator):
         values, uniform, numbers = (
             torch.cat(parts) for parts in (self._values, self._uniform, self._numbers)
         )
-        priority = (values.double() - self._mean.cpu()).square().sum(dim=1) / uniform
+        priority = (values.double() - self._mean).square().sum(dim=1) / uniform
         order = self._order(priority, numbers)[: kept * 3 // 2]
         self._floor = float(priority[order[-1]])
         order = order.sort().values

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polycode_plugins.devices import moved
+
 _PLACES = 2**40  # more than a batch has rows and places
 
 
@@ -57,17 +59,23 @@ class WaitingRows:
             rows, uniform, where = rows[best], uniform[best], where[best]
         self._rows, self._uniform, self._where = rows, uniform, where
 
-    def by_batch(self) -> Iterator[tuple[Any, tuple[Tensor, Tensor, Tensor]]]:
+    def by_batch(
+        self, mean: Tensor, floor: float
+    ) -> Iterator[tuple[Any, tuple[Tensor, Tensor, Tensor]]]:
         """Origin, and (rows, uniform, places) on the CPU, of each batch of which rows are left.
 
-        In the order in which they came.
+        In the order in which they came; of priorities below `floor`, given the mean by now, none.
         """
         if self._rows is None or self._uniform is None or self._where is None:
             return
-        where = self._where.cpu()
-        order = where.argsort()
-        where = where[order]
-        rows, uniform = self._rows.cpu()[order], self._uniform.cpu()[order]
+        weights = (self._rows.double() - mean).square().sum(dim=1)
+        # Whole numbers up to 2^53 stay whole.
+        known = torch.stack([weights / self._uniform, self._uniform, self._where.double()]).cpu()
+        chosen = (known[0] >= floor).nonzero().flatten()
+        where = known[2].to(torch.int64)
+        chosen = chosen[where[chosen].argsort()]
+        where, uniform = where[chosen], known[1][chosen]
+        rows = self._rows.index_select(0, moved(chosen, self._rows.device)).cpu()
         batches, counts = torch.unique_consecutive(where // _PLACES, return_counts=True)
         parts = (torch.split(t, counts.tolist()) for t in (rows, uniform, where % _PLACES))
         for batch, *part in zip(batches.tolist(), *parts, strict=True):

@@ -28,12 +28,11 @@ from polycode_plugins.metrics.spectrum.rows.dependence import (
     dependence,
     divided,
 )
+from polycode_plugins.metrics.spectrum.rows.sketch import SKETCH, basis_of, steep, sums_by_group
 from polycode_plugins.row_names import content, mixed
 
-SKETCH = 32  # directions
 PENDING_NAMES = ("rows", "row_documents", "row_singles")
 PENDING = 8192  # samples of the sketch kept before they are dealt out
-FLOAT32_SPREAD = 1e-4  # of variances; float32 products leave 1e-7 of the strongest as noise
 STEP = 29  # no simple fraction of GROUPS
 MOST_KNOWN = 2**16  # rows without a number that are known again
 AGAIN = 0x9E3779B97F4A7C1  # tells the times of a row apart
@@ -92,7 +91,7 @@ class RowGroups(Accumulator):
         rows = rows if rows.dtype == torch.float64 else rows.float()
         basis = self._basis
         if basis is None or basis.device != rows.device or basis.dtype != rows.dtype:
-            basis = self._basis = _basis(rows.shape[1]).to(rows)
+            basis = self._basis = basis_of(rows.shape[1]).to(rows)
         if activations.rows is None:  # by their values
             groups = self._groups(activations)
         else:
@@ -125,11 +124,11 @@ class RowGroups(Accumulator):
         values /= scale  # float32 has no room for very large or small squares
         groups = torch.cat([documents, single])
         if values.device.type != "cpu":
-            values = values.double()  # dearer, and less so than to wait for what `_steep` says
-        counts, sums, products = _sums(values, groups)
-        if values.dtype != torch.float64 and _steep(products[:GROUPS].sum(dim=0)):
+            values = values.double()  # dearer, and less so than to wait for what `steep` says
+        counts, sums, products = sums_by_group(values, groups)
+        if values.dtype != torch.float64 and steep(products[:GROUPS].sum(dim=0)):
             values = values.double()
-            counts, sums, products = _sums(values, groups)
+            counts, sums, products = sums_by_group(values, groups)
         many = moved(counts, values.device)
         means = sums / many.clamp_min(1)[:, None]
         products.baddbmm_(means[:, :, None], sums[:, None, :], alpha=-1)
@@ -185,7 +184,7 @@ class RowGroups(Accumulator):
         singles = divided(*(values[GROUPS:] for values in held))
         ranks = None
         if covariance is not None and self._width is not None:
-            basis = _basis(self._width)
+            basis = basis_of(self._width)
 
             def ranks(directions: Array) -> tuple[Array, Array]:
                 turned = basis[:, : len(directions)] @ torch.from_numpy(directions)
@@ -371,48 +370,3 @@ def ranks_of(covariance: Covariance, directions: Tensor) -> tuple[Array, Array]:
     logs = np.log(np.clip(nodes, values[-1], values[0]))
     ranks = np.interp(-logs, -np.log(values), np.log(np.arange(1.0, len(values) + 1)))
     return np.exp(ranks), weights / weights.sum(axis=1, keepdims=True)
-
-
-def _steep(products: Tensor) -> bool:
-    """Whether float32 has lost the weakest directions beside the strongest: a few rows far from all
-    others, as the first token of a text may be, are enough."""
-    spread = torch.linalg.eigvalsh(products)
-    return bool(spread[0] < FLOAT32_SPREAD * spread[-1])
-
-
-def _sums(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples, their sum and their products in each group, float64.
-
-    Args:
-        values: [samples, sketch].
-        groups: int32 [2 samples] on the CPU, the groups by document and then those by sample.
-    """
-    n, size = values.shape
-    names = groups.numpy().astype(np.uint8)  # the sort of such small numbers is fast
-    counts = np.bincount(names, minlength=2 * GROUPS)
-    order = np.argsort(names, kind="stable")
-    # Each group fills as many slabs of samples as it needs, the last of them up with zeros: a slab
-    # is a matrix product, and all of them are one call.
-    slab = max(8, 5 * n // (4 * GROUPS))
-    slabs = -(-counts // slab)
-    first = slab * (np.cumsum(slabs) - slabs)
-    place = np.arange(2 * n) + np.repeat(first - (np.cumsum(counts) - counts), counts)
-    source = np.full(slab * slabs.sum(), n)
-    source[place] = order % n
-    values = torch.cat([values, values.new_zeros(1, size)])
-    lines = moved(torch.from_numpy(source), values.device)
-    held = values.index_select(0, lines).reshape(-1, slab, size)
-    owner = moved(torch.from_numpy(np.repeat(np.arange(2 * GROUPS), slabs)), values.device)
-    sums = values.new_zeros(2 * GROUPS, size, dtype=torch.float64)
-    products = values.new_zeros(2 * GROUPS, size, size, dtype=torch.float64)
-    sums.index_add_(0, owner, held.sum(dim=1).double())
-    products.index_add_(0, owner, (held.transpose(1, 2) @ held).double())
-    return torch.from_numpy(counts), sums, products
-
-
-def _basis(width: int) -> Tensor:
-    """[width, sketch] the same for every accumulator of a width; all directions where few."""
-    if width <= SKETCH:
-        return torch.eye(width, dtype=torch.float64)
-    drawn = np.random.default_rng(width).standard_normal((SKETCH, width)) / np.sqrt(width)
-    return torch.from_numpy(drawn).T.contiguous()
