@@ -85,7 +85,7 @@ def test_what_waits_for_nothing_is_not_noted():
     def work(x: torch.Tensor) -> None:
         y = (x.double() @ x.double().T).sub_(1).clamp_min(0)
         at = devices.moved(torch.tensor([2, 0]), x.device)
-        torch.cat([x, x]).index_select(0, at).topk(2).indices
+        torch.cat([x, x]).index_select(0, at).topk(2)
         torch.where(y > 0, y, 0.0).sum(dim=1, dtype=torch.float64)
         torch.zeros(3, device=x.device).index_add_(0, at, x[:2, 0])
 

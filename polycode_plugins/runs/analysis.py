@@ -317,6 +317,7 @@ def finish(
     Raises:
         PolycodeError: where a result is undefined, with the sites; of many the first ones.
     """
+    statistics.require_finite()
     results: Results = {}
     failures: list[tuple[str, PolycodeError]] = []
 

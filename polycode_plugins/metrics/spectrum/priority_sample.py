@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -125,7 +126,8 @@ class PrioritySample(Accumulator):
         held = _kept_of(rows.shape[1]) * 3 // 2
         if rows.device.type != "cpu":
             self._waiting.offer(rows, uniform, priority, places, self._mean, held)
-            self._waiting.origins.append((_names_alone(activations), before))
+            names = activations.once("names", partial(_names_alone, activations))
+            self._waiting.origins.append((names, before))
             if len(self._waiting.origins) >= WAITING:
                 self._collect()
             return
@@ -374,20 +376,13 @@ class PrioritySample(Accumulator):
 
 def _names_alone(activations: Activations) -> Activations:
     """What names the samples of a batch, copied, without their values."""
-    rows, documents, tokens = (
-        None if part is None else part.clone()
-        for part in (
-            activations.rows,
-            activations.documents,
-            None if activations.tokens is None else activations.tokens.ids,
-        )
-    )
+    rows, documents, tokens = activations.rows, activations.documents, activations.tokens
     return Activations(
         torch.empty_like(activations.values, device="meta"),
         activations.axes,
-        rows=rows,
-        documents=documents,
-        tokens=None if tokens is None else replace(activations.tokens, ids=tokens),
+        rows=None if rows is None else rows.clone(),
+        documents=None if documents is None else documents.clone(),
+        tokens=None if tokens is None else replace(tokens, ids=tokens.ids.clone()),
     )
 
 

@@ -107,6 +107,19 @@ def test_batches_merges_and_states_keep_the_same_rows(numbered):
     assert joined.n_samples == 4000
 
 
+@pytest.mark.parametrize("positions", ["samples", "features"])
+def test_documents_that_share_a_row_are_told_apart(positions):
+    values = stream(40)
+    values[17, 8] += 30
+    documents = torch.arange(40)[:, None] * 10 + torch.arange(10) // 4
+    sample = PrioritySample(positions)
+    sample.update(Activations(values, AXES, rows=torch.arange(40), documents=documents))
+    first = largest(sample)
+    assert first.row == 17
+    # A row that is one sample is named by the first of its documents.
+    assert first.document == (172 if positions == "samples" else 170)
+
+
 def test_rows_without_numbers_count_on_after_a_merge():
     a, b = PrioritySample(), PrioritySample()
     first, second = stream(5), stream(4, seed=1)

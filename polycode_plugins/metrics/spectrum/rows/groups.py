@@ -40,6 +40,9 @@ EXACT = 768  # width up to which all eigenvectors take no longer than the steps
 LANCZOS = 32  # nodes by which the spectral measure of a direction is known
 
 
+Pending = tuple[Tensor, Tensor, Tensor]
+
+
 class RowGroups(Accumulator):
     """Means and scatter matrices of a sketch of the activations, by groups of documents.
 
@@ -64,7 +67,7 @@ class RowGroups(Accumulator):
         self._scatters = torch.zeros(2 * GROUPS, 0, 0, dtype=torch.float64)
         self._width: int | None = None
         # Sketch, where the activations are, and both groups, on the CPU.
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._pending: list[Pending] = []
         self._n_pending = 0
         self._known: tuple[bool, RowDependence] | None = None  # what the groups say, once asked for
         # Of rows without a number: their names, ascending, and how often each has come.
@@ -107,7 +110,7 @@ class RowGroups(Accumulator):
         """Go where the rows are: a state that was loaded is on the CPU."""
         if self._means.device != device:
             self._means, self._scatters = (moved(t, device) for t in (self._means, self._scatters))
-            self._pending = [(moved(part, device), *groups) for part, *groups in self._pending]
+            self._pending = _moved(self._pending, device)
 
     def _fold(self) -> None:
         """Move the pending samples into the groups: many at a time, since there are many groups."""
@@ -155,7 +158,7 @@ class RowGroups(Accumulator):
         self._begin(other._width)
         self._known = None
         device = self._means.device
-        self._pending += [(moved(part, device), *groups) for part, *groups in other._pending]
+        self._pending += _moved(other._pending, device)
         self._n_pending += other._n_pending
         self._add(other._counts, moved(other._means, device), moved(other._scatters, device))
         self._note(other._names, other._times)
@@ -325,6 +328,10 @@ class RowGroups(Accumulator):
         self._scatters.baddbmm_((delta * weight[:, None])[:, :, None], delta[:, None])
         self._means += delta * moved(share, means.device)[:, None]
         self._counts = total
+
+
+def _moved(pending: list[Pending], device: torch.device) -> list[Pending]:
+    return [(moved(values, device), documents, single) for values, documents, single in pending]
 
 
 def ranks_of(covariance: Covariance, directions: Tensor) -> tuple[Array, Array]:
