@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections import Counter
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 import transformers
 from device_streams import batches, feed, fresh
 from simulated_device import DEVICE, OnDevice, SimulatedDevice
+from tiny_models import lens_model, save_model
 from torch import nn
 
 import polycode_plugins as pc
@@ -273,11 +276,16 @@ def gpt2(layers: int = 2) -> nn.Module:
     return transformers.GPT2Model(config).eval()
 
 
-@pytest.mark.parametrize("kind", ["module", "transformers"])
-def test_nothing_waits_in_a_pass_of_our_own(kind: str):
-    model, sites = (perceptron(), None) if kind == "module" else (gpt2(), "h.*")
+@pytest.mark.parametrize("kind", ["module", "transformers", "transformer-lens"])
+def test_nothing_waits_in_a_pass_of_our_own(kind: str, tmp_path: Path):
+    model: nn.Module = perceptron()
     data: Any = torch.randn(240, 20)
+    sites: str | None = None
+    if kind == "transformer-lens":
+        model = lens_model("bridge", save_model(tmp_path / "model"))
+        data = [f"The cat sat {i} times on a mat." * (1 + i % 3) for i in range(400)]
     if kind == "transformers":
+        model, sites = gpt2(), "h.*"
         padding = torch.ones(240, 16, dtype=torch.int64)
         padding[::3, 12:] = 0
         data = [
@@ -288,7 +296,8 @@ def test_nothing_waits_in_a_pass_of_our_own(kind: str):
         adapter = load(device.put(model))
         statistics = None
         with undisturbed(adapter.model):
-            for batch in adapter.batches(data, DataOptions(batch_size=20)):
+            options = DataOptions(batch_size=20, context=16)
+            for batch in islice(adapter.batches(data, options), 12):
                 if statistics is None:
                     chosen = adapter.resolve(sites, batch)
                     statistics = Statistics([Spectrum()], chosen)

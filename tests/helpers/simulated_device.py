@@ -136,6 +136,7 @@ class SimulatedDevice(TorchDispatchMode):
             torch.cuda, mem_get_info=lambda _: (2**36, 2**36), memory_allocated=lambda _: 0
         )
         self._around.enter_context(room)
+        self._around.enter_context(torch.backends.cudnn.flags(enabled=False))  # not on a CPU
         submit = ThreadPoolExecutor.submit
 
         def submitted(pool: Any, work: Any, *args: Any, **kwargs: Any) -> Any:
