@@ -241,3 +241,37 @@ def test_what_is_in_use_is_not_tried_again_and_again(monkeypatch):
     monkeypatch.setattr(memory, "resident", lambda: 1200)
     ceiling.keep()
     assert len(tried) == 2
+
+
+def test_what_comes_free_under_the_plan_raises_it_not(monkeypatch):
+    held = [1000]
+    monkeypatch.setattr(memory, "_trim", lambda: held.append(490))
+    monkeypatch.setattr(memory, "resident", lambda: held[-1])
+    ceiling = memory.Ceiling(500)
+    for _ in range(3):
+        held.append(510)
+        ceiling.keep()
+        assert held[-1] == 490  # a tenth more than what is in use would be above the plan
+
+
+@pytest.mark.parametrize(("largest", "looks"), [(2**20, 0), (2**28, 3)])
+def test_after_each_wide_site_memory_is_looked_at(largest, looks, monkeypatch):
+    came, trimmed = [], []
+    monkeypatch.setattr(memory, "_trim", lambda: trimmed.append(1))
+    ceiling = memory.Ceiling(1, largest)
+    receive = ceiling.between(lambda site, _: came.append(site))
+    monkeypatch.setattr(memory, "resident", lambda: 1 if trimmed[len(came) - 1 :] else 2)
+    for site in "abc":
+        receive(site, None)
+    assert (came, len(trimmed)) == ([*"abc"], looks)
+
+
+def test_the_plan_knows_the_largest_state():
+    statistics = Statistics([METRIC], [Site("a"), Site("b")])
+    room = memory.Room(2**34)
+    for site, width in (("a", 8), ("b", 4000)):
+        values = torch.zeros(2, 1, width)
+        statistics.receive(site, Activations(values, ("batch", "position", "feature")))
+    room.require(statistics, 8000)
+    receive = statistics.receive
+    assert room.ceiling.between(receive) != receive
