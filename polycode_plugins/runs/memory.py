@@ -48,11 +48,15 @@ class Room:
     Args:
         limit: bytes that this process may take in all; None for what the machine has.
         processes: of this run on the machine, which share it.
+        divided: the sites are those of one pass of several, which fit: none is refused.
     """
 
-    def __init__(self, limit: int | None = None, processes: int = 1) -> None:
+    def __init__(
+        self, limit: int | None = None, processes: int = 1, *, divided: bool = False
+    ) -> None:
         self.limit = limit
         self.processes = processes
+        self.divided = divided
         self.ceiling = Ceiling()
 
     def workers(self, statistics: Statistics) -> int:
@@ -94,9 +98,9 @@ class Room:
         if self.processes > 1:  # the state of another is received beside one's own
             needs = {site: Memory(2 * n.held, n.computing) for site, n in needs.items()}
         wanted = _together(list(needs.values()))
-        if wanted <= free:
+        if wanted <= free or self.divided:
             largest = max((need.held for need in needs.values()), default=0)
-            self.ceiling = Ceiling(resident() + wanted, largest)
+            self.ceiling = Ceiling(resident() + wanted, self.limit, largest)
             return
         clusters = _clusters(statistics)
         groups = _packed(clusters, needs, free)
@@ -218,20 +222,27 @@ class Ceiling:
 
     Args:
         planned: bytes; None for what the process holds now.
+        limit: bytes that were given as a limit.
         largest: bytes of the largest state among the sites.
     """
 
-    def __init__(self, planned: int | None = None, largest: int = 0) -> None:
-        self._at = resident() if planned is None else planned
+    def __init__(
+        self, planned: int | None = None, limit: int | None = None, largest: int = 0
+    ) -> None:
+        planned = resident() if planned is None else planned
+        self._limit = limit
+        self._at = planned if limit is None else min(planned, limit)
         self._wide = largest >= _WIDE
 
     def keep(self) -> None:
         """Hand free memory back where the process holds more."""
         if resident() > self._at:
-            _trim()
+            release()
             # What is in use beyond the plan is not handed back, however often it is tried.
             if (used := resident()) > self._at:
                 self._at = used * 11 // 10
+                if self._limit is not None and used < self._limit:
+                    self._at = min(self._at, self._limit)
 
     def between(self, receive: Sink) -> Sink:
         """`receive`, and `keep` after each site where a batch of them would leave much behind."""
@@ -245,7 +256,8 @@ class Ceiling:
         return received
 
 
-def _trim() -> None:
+def release() -> None:
+    """Hand memory that came free back to the system."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):  # another allocator than glibc's
