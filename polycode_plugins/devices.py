@@ -14,7 +14,7 @@ HOST = torch.device("cpu")
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on `device`; from the CPU to a GPU without waiting for what the GPU has to do."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
+    if device.type == "cuda" and tensor.device.type == "cpu" and tensor.numel():
         # The allocator of pinned memory keeps it until the copy is done.
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

@@ -306,9 +306,7 @@ class Reader:
         if "documents" not in around.notes:
             known = batch.known_documents()
             known = batch.rows if known is None else known
-            given = batch.inputs if isinstance(batch.inputs, Mapping) else {}
-            # As they came, and not where the model has them, whom one would have to wait for.
-            arguments = {k: given.get(k, v) for k, v in around.arguments.items()}
+            arguments = _as_they_came(around.arguments, batch.inputs)
             around.notes["documents"] = packed_rows(arguments, known, self._rows, self._length)
         found: Tensor | None = around.notes["documents"]
         return found
@@ -396,6 +394,20 @@ def _documents_of(laid: Laid, documents: Tensor | None) -> Tensor | None:
     if documents is not None and laid.per_row > 1:
         documents = documents.repeat_interleave(laid.per_row, dim=0)
     return of_rows(documents, laid.axes, laid.values.shape)
+
+
+def _as_they_came(arguments: Mapping[str, Any], inputs: Any) -> dict[str, Any]:
+    """The arguments of a pass of our own: not where the model has them, since a GPU that is asked
+    has to be waited for."""
+    given = inputs if isinstance(inputs, Mapping) else {}
+    return {
+        name: given[name]
+        if isinstance(value, Tensor)
+        and isinstance(given.get(name), Tensor)
+        and given[name].shape == value.shape
+        else value
+        for name, value in arguments.items()
+    }
 
 
 def _ends(call: Call) -> list[int]:
