@@ -99,8 +99,9 @@ class Statistics:
                 for accumulator in self._held[site].values():
                     accumulator.update(activations)
         except PolycodeError as error:
-            self.require_finite()  # else this may come of it
-            raise type(error)(f"site {site!r}: {error}") from error
+            self.finite.look()
+            cause = self.finite.errors.get(site)  # which this may come of
+            raise cause or type(error)(f"site {site!r}: {error}") from error
         self.finite.look(FiniteCheck.LOOK * len(self.sites))
         if site not in self._admitted:
             self._admit(site, activations)

@@ -14,6 +14,7 @@ from simulated_device import OnDevice, SimulatedDevice
 from torch import Tensor, nn
 
 import polycode_plugins as pc
+from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import CKA, Action, Spectrum
 from polycode_plugins.metrics.inputs import FiniteCheck
@@ -91,6 +92,21 @@ def test_nothing_is_made_of_a_state_that_is_spoiled(ask: Callable[..., object]):
         with pytest.raises(DataError, match="batch 1 of site 'one' are NaN or infinite"):
             ask(spoiled, good)
         good.require_finite()
+
+
+def test_what_comes_of_bad_values_is_told_as_that():
+    device = SimulatedDevice()
+    statistics = feed(fresh(METRICS), batches(3, bad={(1, SITES[0]): NAN}), device)
+    with device:
+        (_, read), (_, other) = batches(1, first=3)[0]
+        narrow = [
+            Activations(OnDevice(one.values[..., :5]), one.axes, one.mask, one.rows)
+            for one in (read, other)
+        ]
+        with pytest.raises(DataError, match="batch 1 of site 'one' are NaN"):
+            statistics.receive(SITES[0], narrow[0])
+        with pytest.raises(DataError, match="site 'two': activations of width 5 follow"):
+            statistics.receive(SITES[1], narrow[1])
 
 
 def test_a_site_that_is_spoiled_is_forgotten_and_the_others_are_not():
