@@ -98,8 +98,8 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
             mask: bool [batch] or [batch, positions]; False is left out.
 
         Raises:
-            DataError: for NaN or infinite values (on a GPU by `compute` at the latest), a width that
-                changes, integers (token numbers, labels) and attention weights.
+            DataError: for NaN or infinite values (on a GPU by `compute` at the latest), a width
+                that changes, integers (token numbers, labels) and attention weights.
         """
         tensor = as_activations(values, axes=self.axes).values
         axes = self.axes or default_axes(tensor.dim())
