@@ -438,12 +438,13 @@ def _dimensions(
     """The measures; their intervals hold with heavy tails of whole rows and without."""
     varying = int((covariance.variances() > 0).sum())
 
-    def measured(rows: RowCorrelation) -> EffectiveDimensions:
-        return effective_dimensions(eigenvalues, covariance.n_samples, width=varying, rows=rows)
-
-    found = measured(dependence.correlation)
-    if dependence.widest != dependence.correlation:
-        found = found.beside(measured(dependence.widest))
+    found = effective_dimensions(
+        eigenvalues,
+        covariance.n_samples,
+        width=varying,
+        rows=dependence.correlation,
+        widest=dependence.widest,
+    )
     if direction.rules:
         return found.without_intervals(
             "a few rows make the first direction, and intervals are for rows that are alike"

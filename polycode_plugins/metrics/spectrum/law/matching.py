@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -70,7 +71,7 @@ class Binned:
     cells: Array
     logs: Array
 
-    @property
+    @cached_property
     def sizes(self) -> Array:
         """[bins] ranks in each bin."""
         return np.diff(self.edges).astype(np.float64)

@@ -15,7 +15,7 @@ f_i f_j. `dependence` finds such a description in data.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,23 +171,25 @@ class RowCorrelation:
         """[width] tr R_j^2 / n of every rank: n over it are the rows its direction is worth."""
         return _squares(self, width)
 
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        if self.repeated:
+            return self.copies, self.copies**2
+        found, weights = self.density(np.asarray(self.knots))
+        even = found.mean(axis=0)
+        return float(even**2 @ weights), float(even**3 @ weights)
+
     @property
     def square(self) -> float:
         """tr R_i R_j / n, averaged over the knots."""
-        if self.repeated:
-            return self.copies
-        found, weights = self.density(np.asarray(self.knots))
-        return float(found.mean(axis=0) ** 2 @ weights)
+        return self._moments[0]
 
     @property
     def cube(self) -> float:
         """tr R_i R_j R_k / n, averaged over the knots."""
-        if self.repeated:
-            return self.copies**2
-        found, weights = self.density(np.asarray(self.knots))
-        return float(found.mean(axis=0) ** 3 @ weights)
+        return self._moments[1]
 
-    @property
+    @cached_property
     def square_error(self) -> float:
         """Standard error of `square`."""
         return float(np.sqrt(sum((one.square - self.square) ** 2 for one in self.doubted())))

@@ -45,13 +45,48 @@ class Entropy:
     """An entropy of the population's normalised spectrum [nats].
 
     low, high: between them lie all populations with the curve that was seen; equal to `value` where
-    it was seen whole. error: standard error, for Gaussian rows.
+    it was seen whole. by_curve: [nodes] its derivative by D, per unit of log kappa; by_first: by D
+    at the first node; by_trace: by sum tau.
     """
 
     value: float
     low: float
     high: float
-    error: float
+    by_curve: Array
+    by_first: float
+    by_trace: float
+
+
+@dataclass(frozen=True)
+class RidgeSums:
+    """What a sample's eigenvalues say at all z, however its rows are correlated.
+
+    eigenvalues: [k], descending, in units in which the mean over `width` is 1. width: features that
+    vary. z: [nodes], ascending. degrees: [nodes] df(z). left: [nodes] k - df without cancellation.
+    moved: [nodes] d df / d log z.
+    """
+
+    eigenvalues: Array
+    width: int
+    z: Array
+    degrees: Array
+    left: Array
+    moved: Array
+
+    @classmethod
+    def of(cls, eigenvalues: Array, width: int) -> RidgeSums:
+        """The sums of a sample.
+
+        eigenvalues: [k] of the sample covariance, descending, none that is rounding.
+        width: features that vary, at least k.
+        """
+        values = eigenvalues / (eigenvalues.sum() / width)
+        first, last = np.log(values[-1] / BEYOND), np.log(values[0] * BEYOND)
+        z = np.exp(first + STEP / 2 * np.arange(2 * int((last - first) / STEP) + 1))
+        whole = values + z[:, None]
+        share, left = values / whole, z[:, None] / whole
+        moved = -np.einsum("zk,zk->z", share, left)
+        return cls(values, width, z, share.sum(axis=1), left.sum(axis=1), moved)
 
 
 @dataclass(frozen=True)
@@ -82,24 +117,18 @@ class DegreesOfFreedom:
     complete: bool
 
     @classmethod
-    def of(
-        cls, eigenvalues: Array, dof: float, width: int, rows: RowCorrelation
-    ) -> DegreesOfFreedom:
+    def of(cls, sums: RidgeSums, dof: float, rows: RowCorrelation) -> DegreesOfFreedom:
         """The curve of a sample.
 
-        eigenvalues: [k] of the sample covariance, descending, none that is rounding.
-        dof: samples - 1. width: features that vary, at least k. rows: how samples are correlated.
+        dof: samples - 1. rows: how samples are correlated.
         """
         simple = rows.independent or rows.nearly_repeated
         n = dof / rows.square if simple else dof
-        values = eigenvalues / (eigenvalues.sum() / width)
-        first, last = np.log(values[-1] / BEYOND), np.log(values[0] * BEYOND)
-        z = np.exp(first + STEP / 2 * np.arange(2 * int((last - first) / STEP) + 1))
-        share = values / (values + z[:, None])
-        left = z[:, None] / (values + z[:, None])
-        df, moved = share.sum(axis=1), -(share * left).sum(axis=1)  # and d df / d log z
+        values, width, z, df, moved = (
+            sums.eigenvalues, sums.width, sums.z, sums.degrees, sums.moved
+        )  # fmt: skip
         if simple:
-            stretch = (n - len(values) + left.sum(axis=1)) / n  # 1 - df / n without cancellation
+            stretch = (n - len(values) + sums.left) / n  # 1 - df / n without cancellation
             bent = np.ones_like(z)
         else:
             h, slopes = rows.form().stretch(-df / n + 0j)
@@ -199,19 +228,14 @@ class DegreesOfFreedom:
             value,
             min(low, value, high),
             max(low, value, high),
-            self._error(
-                by_sums @ weight,
-                float(by_sums @ np.trapezoid(weight_below, below)),
-                float(by_sums @ by_trace),
-            ),
+            by_sums @ weight,
+            float(by_sums @ np.trapezoid(weight_below, below)),
+            float(by_sums @ by_trace),
         )
 
-    def _error(self, weight: Array, first: float, trace: float) -> float:
-        """Standard error of a function of the curve, for Gaussian rows.
-
-        weight: [nodes] its derivative by D, per unit of log kappa; first: by D at the
-        first node. trace: by sum tau.
-        """
+    def error(self, of: Entropy) -> float:
+        """Standard error of an entropy of this curve, for Gaussian rows."""
+        weight, first, trace = of.by_curve, of.by_first, of.by_trace
         own = 1 - self.slope * self.bent / (self.n * self.stretch)  # of D by df
         points = np.zeros((2, len(weight)))
         for grid, start in enumerate((1, 2)):
