@@ -185,7 +185,7 @@ class _Sample:
             else ""
         )
         self.curve = DegreesOfFreedom.of(sums, dof, rows)
-        self.doubted = [DegreesOfFreedom.of(sums, dof, one) for one in rows.doubted()[:DOUBTS]]
+        self.doubted = [DegreesOfFreedom.of(sums, dof, one) for one in rows.doubted[:DOUBTS]]
 
     def entropy(self, *, of_roots: bool, naive: float, shown: Callable[[Any], Any]) -> Estimate:
         """An entropy, shown as a function of it."""

@@ -35,7 +35,8 @@ OUTER_BINS = 6  # on either side of the ranks
 CELLS = 5  # at most so many points per bin at which the expectation is worked out
 STEPS = 40
 NOISE_STEP = 0.02  # of level or exponent, after which it is worked out anew
-DOUBTED = 2  # the step at which doubts of the rows' correlation are worked out
+DOUBTED = 2  # steps after which doubts of the rows' correlation are worked out, if not before
+SHORT = 0.005  # a step of level or exponent, before which these may be worked out
 FULL_STEPS = 8  # after which each is held shorter than the one before, so that none can swing
 STEEPEST_TAIL = 30.0
 SPAN = 60.0  # most a law may fall over its ranks, in log eigenvalue: twice what float64 resolves
@@ -75,6 +76,26 @@ class Binned:
     def sizes(self) -> Array:
         """[bins] ranks in each bin."""
         return np.diff(self.edges).astype(np.float64)
+
+    @cached_property
+    def shares(self) -> Array:
+        """[bins, nodes] the share of each bin's ranks that a node stands for."""
+        own = self.rows == np.arange(len(self.sizes))[:, None]
+        return np.asarray(own * self.cells / self.sizes[:, None])
+
+    @cached_property
+    def between(self) -> Array:
+        """[ranks, nodes] what interpolates from the nodes to every rank: a cubic spline."""
+        from scipy.interpolate import CubicSpline
+
+        order = np.argsort(self.nodes)
+        smooth = CubicSpline(self.nodes[order], np.eye(len(order))[order])
+        return np.asarray(smooth(np.arange(1, self.end + 1)))
+
+    @property
+    def end(self) -> int:
+        """The last rank that there is."""
+        return int((self.begins + self.cells).max()) - 1
 
     @property
     def first(self) -> int:
@@ -200,34 +221,29 @@ def expect(
 
     Between nodes the ratio sample / population, which is smooth, is interpolated.
     """
-    from scipy.interpolate import CubicSpline
-
     spectrum = sample_spectrum(population, dof, data.nodes, start, correlation, grouped)
-    order = np.argsort(data.nodes)
-    ratio = np.log(spectrum.values / population[data.nodes - 1])
-    smooth = CubicSpline(data.nodes[order], ratio[order])
-    end = int((data.begins + data.cells).max()) - 1
-    ranks = np.log(population[:end]) + smooth(np.arange(1, end + 1))
+    at, end, bins = data.nodes - 1, data.end, len(data.sizes)
+    ratio = np.log(spectrum.values / population[at])
+    ranks = np.log(population[:end]) + data.between @ ratio
     sums = np.concatenate([[0.0], np.cumsum(ranks)])
-    cells = data.cells.astype(np.int64)
-    logs = (sums[data.begins + cells - 1] - sums[data.begins - 1]) / cells
-    weights = np.zeros((len(data.values), len(data.nodes)))
-    own = np.zeros((len(data.values), len(population)))
-    values = np.empty(len(data.values))
-    for row in range(len(data.values)):
-        mine = np.flatnonzero(data.rows == row)
-        if row < len(data.sizes):
-            weights[row, mine] = data.cells[mine] / data.sizes[row]
-            own[row, data.edges[row] - 1 : data.edges[row + 1] - 1] = 1 / data.sizes[row]
-            values[row] = weights[row, mine] @ logs[mine]
-        else:
-            parts = np.exp(ranks[data.last :])
-            own[row, data.last : end] = parts / parts.sum()
-            weights[row, mine] = np.add.reduceat(parts, data.begins[mine] - data.last - 1)
-            weights[row, mine] /= parts.sum()
-            values[row] = np.log(parts.sum())
-    response = grouped.spread(weights @ spectrum.response) + own
-    np.subtract.at(response.T, data.nodes - 1, weights.T)
+    begins, cells = data.begins, data.cells.astype(np.int64)
+    logs = (sums[begins + cells - 1] - sums[begins - 1]) / cells
+    weights = np.zeros((len(data.values), len(at)))
+    weights[:bins] = data.shares
+    values = weights @ logs
+    own = np.repeat(1 / data.sizes, np.diff(data.edges))
+    if data.tail:
+        mine = np.flatnonzero(data.rows == bins)
+        parts = np.exp(ranks[data.last :])
+        values[-1] = np.log(parts.sum())
+        parts /= parts.sum()
+        weights[-1, mine] = np.add.reduceat(parts, begins[mine] - data.last - 1)
+    response = grouped.spread(weights @ spectrum.response)
+    response[:, at] -= weights
+    inside = np.arange(data.first - 1, data.last)
+    response[np.repeat(np.arange(bins), np.diff(data.edges)), inside] += own
+    if data.tail:
+        response[-1, data.last : end] += parts
 
     def covariance() -> Array:
         return np.asarray(weights @ spectrum.covariance(data.cells) @ weights.T)
@@ -385,34 +401,21 @@ def _search(
         population = np.exp(np.clip(logs - unit, -REACH, REACH))
         start = state.start
         if start is not None:
-            start = start.scaled((population / state.population)[data.nodes - 1])
+            start = start.moved(grouped.mean(np.log(population / state.population)))
         expected = expect(data, population, dof, start, correlation, grouped)
         state.start, state.population = expected.start, population
-        if attempt == DOUBTED and state.doubt is None:
-            state.doubt = expected.doubt()
         rows = slice(len(data.sizes) + with_tail)
         x = (expected.response @ basis)[rows, : 2 + with_tail]
         # The noise changes little from step to step.
         if all_noise is None or np.abs(theta - noised).max() > NOISE_STEP:
             all_noise, noised = expected.covariance(), theta
-        noise = all_noise[rows, rows]
-        if state.doubt is not None:
-            noise = noise + state.doubt[rows, rows]
-        noise = positive(noise)
         gap = (data.values - unit - expected.values)[rows]
-        # Bins are weighted by their own variance only: as precise as the full inverse where the
-        # model holds, and not led astray by cancelling weights where it does not.
-        scaled = x / noise.diagonal()[:, None]
-        solve = np.linalg.solve(scaled.T @ x, scaled.T)
-        step = np.zeros(len(theta))
-        step[: 2 + with_tail] = solve @ gap
-        squared = theta[1] ** 2 + 2 * theta[1] * step[1]
-        if theta[1] < FLAT:
-            step[1] = np.sqrt(max(squared, FLATTEST**2)) - theta[1]
-
-        misfit = max(1.0, float(np.mean(gap**2 / noise.diagonal())))
-        error = np.sqrt(misfit * (solve[1] @ noise @ solve[1]))
-        small = [1.0, max(SETTLED * max(1.0, theta[1]), error / 20), 0.05 * (1 + theta[-1])]
+        found = _step(x, gap, all_noise[rows, rows], state.doubt, theta)
+        if state.doubt is None and (attempt == DOUBTED or found.short(theta)):
+            state.doubt = expected.doubt()
+            found = _step(x, gap, all_noise[rows, rows], state.doubt, theta)
+        step = found.step
+        small = [1.0, max(SETTLED * max(1.0, theta[1]), found.error / 20), _small_tail(theta)]
         still = bool(np.all(np.abs(step[:2]) < small[:2]))
         # The tail may swing for long, of no consequence for a law that stands still.
         settled = still and (rested or bool(np.all(np.abs(step) < small[: len(theta)])))
@@ -431,12 +434,12 @@ def _search(
         if with_tail and theta[2] == before[2]:
             # No decreasing tail has that sum: keep the nearest and leave the sum out.
             with_tail = False
-    whitener = np.linalg.inv(np.linalg.cholesky(noise))
+    whitener = np.linalg.inv(np.linalg.cholesky(found.noise))
     change = x @ step[: x.shape[1]]
-    found = Matched(
+    matched = Matched(
         parameters=np.append(theta[0] + step[0], np.clip((theta + step)[1:], 0.0, highest)),
-        squared=float(squared),
-        covariance=solve @ noise @ solve.T,
+        squared=found.squared,
+        covariance=found.solve @ found.noise @ found.solve.T,
         settled=settled,
         fitted=data.values[rows] - gap + change,
         residuals=gap - change,
@@ -445,4 +448,48 @@ def _search(
         response=expected.response[rows],
         offset=offset,
     )
-    return found, expected.logs + unit + step[0]
+    return matched, expected.logs + unit + step[0]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of the search.
+
+    noise: [rows, rows], with doubt. solve: [parameters, rows] from gaps to the step. step: [..].
+    squared: see `Matched`. error: standard error of the exponent where the law misfits so.
+    """
+
+    noise: Array
+    solve: Array
+    step: Array
+    squared: float
+    error: float
+
+    def short(self, theta: Array) -> bool:
+        """Whether the law stays where noise and doubt are the same, its tail too."""
+        tail = np.abs(self.step[2:]) < _small_tail(theta)
+        return bool(np.abs(self.step[:2]).max() < SHORT and tail.all())
+
+
+def _small_tail(theta: Array) -> float:
+    """A step of the tail's exponent that is of no consequence."""
+    return 0.05 * (1 + float(theta[-1]))
+
+
+def _step(x: Array, gap: Array, noise: Array, doubt: Array | None, theta: Array) -> _Step:
+    """Weighted least squares of what is missing, gap [rows], over x [rows, parameters]."""
+    if doubt is not None:
+        noise = noise + doubt[: len(gap), : len(gap)]
+    noise = positive(noise)
+    # Bins are weighted by their own variance only: as precise as the full inverse where the
+    # model holds, and not led astray by cancelling weights where it does not.
+    scaled = x / noise.diagonal()[:, None]
+    solve = np.asarray(np.linalg.solve(scaled.T @ x, scaled.T), dtype=np.float64)
+    step = np.zeros(len(theta))
+    step[: x.shape[1]] = solve @ gap
+    squared = float(theta[1] ** 2 + 2 * theta[1] * step[1])
+    if theta[1] < FLAT:
+        step[1] = np.sqrt(max(squared, FLATTEST**2)) - theta[1]
+    misfit = max(1.0, float(np.mean(gap**2 / noise.diagonal())))
+    error = float(np.sqrt(misfit * (solve[1] @ noise @ solve[1])))
+    return _Step(noise, solve, step, squared, error)

@@ -85,7 +85,7 @@ def test_doubts_move_the_spectrum_as_another_correlation_would():
     )  # fmt: skip
     ranks = np.array([5, 20, 60, 100])
     base = sample_spectrum(power_law(WIDTH, 1.0), 2000, ranks, rows=rows)
-    for told, other in zip(base.doubts(), rows.doubted(), strict=True):
+    for told, other in zip(base.doubts(), rows.doubted, strict=True):
         moved = sample_spectrum(power_law(WIDTH, 1.0), 2000, ranks, rows=other)
         assert np.allclose(told, np.log(moved.values / base.values), atol=5e-4)
         assert np.abs(told).max() > 2e-3
@@ -145,8 +145,7 @@ def test_squares_by_rank_are_those_planted():
     found = correlations(lambda s: regressed(60, 64, FALLING, s), 12)
     away = np.array([np.log(rows.squares(WIDTH)) - truth for rows in found])
     doubt = [
-        [np.log(one.squares(WIDTH) / rows.squares(WIDTH)) for one in rows.doubted()]
-        for rows in found
+        [np.log(one.squares(WIDTH) / rows.squares(WIDTH)) for one in rows.doubted] for rows in found
     ]
     doubt = np.array([np.sqrt(np.square(shifts).sum(axis=0)) for shifts in doubt])
     ranks = np.array([15, 30, 60])
