@@ -33,9 +33,10 @@ MAX_ROW_BYTES = 4 * 2**30
 
 @dataclass
 class _Read:
-    """What one reading of a covariance worked out: its moments with everything folded, and its
-    eigenvectors [rank, width]."""
+    """What one reading of a covariance worked out: mean and sums of squares, the moments with
+    everything folded, and the eigenvectors [rank, width]."""
 
+    squares: tuple[Tensor, Tensor] | None = None
     total: Covariance | None = None
     vectors: Tensor | None = None
 
@@ -139,7 +140,7 @@ class Covariance(Accumulator):
     def mean(self) -> Tensor:
         """float64 [width]; makes no matrix of width x width."""
         self._require(1)
-        return self._mean_and_squares()[0]
+        return self._mean_and_squares()[0].clone()
 
     def variances(self) -> Tensor:
         """float64 [width], the diagonal of the covariance; makes no matrix of width x width.
@@ -180,8 +181,8 @@ class Covariance(Accumulator):
     def reading(self) -> Iterator[None]:
         """While it lasts, what takes a while is worked out once, for all that a result asks.
 
-        That is the scatter of rows not yet folded, and the eigenvectors: more than a state may
-        hold. Readings within one another are one.
+        That is what rows not yet folded add, and the eigenvectors: more than a state may hold.
+        Readings within one another are one.
         """
         if self._read is not None:
             yield
@@ -407,6 +408,12 @@ class Covariance(Accumulator):
 
     def _mean_and_squares(self) -> tuple[Tensor, Tensor]:
         """Mean and sum of squared deviations of each feature, float64 [width] each."""
+        held = self._read or _Read()
+        if held.squares is None:
+            held.squares = self._summed()
+        return held.squares
+
+    def _summed(self) -> tuple[Tensor, Tensor]:
         parts = []
         if self._mean is not None and self._panels is not None:
             parts.append((self._count, self._mean, triangle.diagonal(self._panels)))

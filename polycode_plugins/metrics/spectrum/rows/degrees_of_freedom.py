@@ -83,10 +83,10 @@ class RidgeSums:
         values = eigenvalues / (eigenvalues.sum() / width)
         first, last = np.log(values[-1] / BEYOND), np.log(values[0] * BEYOND)
         z = np.exp(first + STEP / 2 * np.arange(2 * int((last - first) / STEP) + 1))
-        whole = values + z[:, None]
-        share, left = values / whole, z[:, None] / whole
-        moved = -np.einsum("zk,zk->z", share, left)
-        return cls(values, width, z, share.sum(axis=1), left.sum(axis=1), moved)
+        inverse = 1 / (values + z[:, None])
+        df, left = inverse @ values, z * inverse.sum(axis=1)
+        inverse *= inverse
+        return cls(values, width, z, df, left, -z * (inverse @ values))
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class DegreesOfFreedom:
             stretch = (n - len(values) + sums.left) / n  # 1 - df / n without cancellation
             bent = np.ones_like(z)
         else:
-            h, slopes = rows.form().stretch(-df / n + 0j)
+            h, slopes = rows.form().stretch((-df / n).astype(np.complex128))
             stretch, bent = h.real, slopes.real
         steep = bent / (n * np.where(stretch > 0, stretch, np.inf))
         wrong = (stretch <= 0) | (1 + steep * moved <= 0)
@@ -145,19 +145,21 @@ class DegreesOfFreedom:
         )
         log_kappa = np.log(z / stretch)
         slope = moved / (1 + steep * moved)
-        # x = tau / (tau + kappa) has the sum D, and of its squares and x^2 (1 - x) the sums:
-        squares = df + slope
-        cubic = -np.gradient(squares, log_kappa) / 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            early = -stretch * cubic / n / (1 - squares / n) ** 2 * (1 - slope * steep)
-        # A correction of first order is none where it is large.
-        early = np.where(np.abs(early) < LARGE * df, early, 0.0) if simple else np.zeros_like(df)
+        mended = df
+        if simple:
+            # x = tau / (tau + kappa) has the sum D, and of its squares and x^2 (1 - x) the sums:
+            squares = df + slope
+            cubic = -np.gradient(squares, log_kappa) / 2
+            with np.errstate(divide="ignore", invalid="ignore"):
+                early = -stretch * cubic / n / (1 - squares / n) ** 2 * (1 - slope * steep)
+            # A correction of first order is none where it is large.
+            mended = df - np.where(np.abs(early) < LARGE * df, early, 0.0)
         return cls(
             n=n,
             width=width,
             log_kappa=log_kappa,
             curve=df,
-            mended=df - early,
+            mended=mended,
             slope=slope,
             stretch=stretch,
             bent=bent,
@@ -220,7 +222,12 @@ class DegreesOfFreedom:
             by_trace = np.array([1.0, top])
             by_square = np.array([0.0, 1 / end])
         known = np.trapezoid(self.mended * weight, log) + by_trace * width + by_square * self.square
-        sums = [known + np.trapezoid(one * weight_below, below) for one in self.unseen()]
+        sums = [
+            known + np.trapezoid(one * weight_below, below)
+            for one in (self.unseen()[:1] if self.complete else self.unseen())
+        ]
+        if self.complete:
+            sums *= 3
         low, value, high = (float(np.log(a) - power * b / a) for a, b in sums)
         a, b = sums[1]
         by_sums = np.array([1 / a + power * b / a**2, -power / a])

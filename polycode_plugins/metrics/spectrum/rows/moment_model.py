@@ -30,7 +30,6 @@ KNOTS = 12
 RARE = {"common": 0.03, "copies": 0.1}  # beyond which they are taken to be there, however large
 SUM_ERROR = 0.15  # by which sums over a document are off an autoregression's
 HIGHEST_SUM = 0.98  # lag of an autoregression's sum
-LONGER = 1e-4  # step of log length for a derivative: the quadrature's nodes move with it
 
 
 class MomentModel:
@@ -77,8 +76,8 @@ class MomentModel:
         )
 
     def moments(self, theta: Array) -> tuple[Array, Array]:
-        """[sets, values] expected to be measured, with parameters [sets, ..], and their derivatives
-        [sets, values, all parameters but the last]."""
+        """[sets, values] expected to be measured, with parameters [sets, parameters], and their
+        derivatives [sets, values, parameters]."""
         count = len(self.knots)
         lag = theta[:, :count] @ self.hat.T
         common = theta[:, count : 2 * count] @ self.hat.T
@@ -90,14 +89,15 @@ class MomentModel:
         sizes = np.diff(cuts)
         place = (cuts[:, :-1, None] + sizes[:, :, None] * PLACES).reshape(len(theta), -1)
         weights = (sizes[:, :, None] * SHARES).reshape(len(theta), -1)
-        wave = np.cos(np.pi * place)[:, None]
+        # What is common ends at 1 / length, where the last node is: for derivatives by the length.
+        wave = np.cos(np.pi * np.concatenate([place, 1 / length], axis=1))[:, None]
         one = lag[:, :, None]
         below = 1 / (1 + one**2 - 2 * one * wave)
         regressed = (1 - one**2) * below
-        bent = -2 * (one + regressed * (one - wave)) * below  # its derivative by the lag
+        bent = -2 * (one + regressed * (one - wave))[:, :, :-1] * below[:, :, :-1]  # by the lag
+        regressed, end = regressed[:, :, :-1], regressed[:, :, -1:]
         sums = regressed @ weights[:, :, None]
-        regressed /= sums
-        bent /= sums
+        regressed, end, bent = regressed / sums, end / sums, bent / sums
         bent -= regressed * (bent @ weights[:, :, None])
         shared = (length * (place < 1 / length))[:, None]
         density = (1 - common)[:, :, None] * regressed + common[:, :, None] * shared
@@ -107,26 +107,47 @@ class MomentModel:
         pair = (mixed @ turned)[:, self.first, self.second]
         squares = even**2 * weights
         three = np.sum(squares * even, axis=1, keepdims=True)
-        total, steeper = _sums(lag, length)
+        total, steeper, longer = _sums(lag, length)
         summed = ((1 - common) * total + common * length) @ self.held.T
         values = np.concatenate([pair * copies, summed * copies, three * copies**2], axis=1)
 
-        slopes = np.empty((*values.shape, 2 * count + 1))
+        slopes = np.empty((*values.shape, 2 * count + 2))
         parts = (
             (slice(count), (1 - common)[:, :, None] * bent, (1 - common) * steeper),
             (slice(count, 2 * count), shared - regressed, length - total),
         )
         pairs = len(self.first)
-        for own, moved, more in parts:  # by the lag and by what is common, of each rank of the grid
+        for (
+            kind,
+            moved,
+            more,
+        ) in parts:  # by the lag and by what is common, of each rank of the grid
             by = (moved @ turned).swapaxes(1, 2)  # [sets, blocks, grid]
             by_pair = self.held[self.first] * by[:, self.second]
             by_pair += self.held[self.second] * by[:, self.first]
-            slopes[:, :pairs, own] = copies[:, :, None] * (by_pair @ self.hat)
-            slopes[:, pairs:-1, own] = copies[:, :, None] * ((self.held * more[:, None]) @ self.hat)
+            slopes[:, :pairs, kind] = copies[:, :, None] * (by_pair @ self.hat)
+            slopes[:, pairs:-1, kind] = copies[:, :, None] * (
+                (self.held * more[:, None]) @ self.hat
+            )
             by_three = 3 * self.even * (moved @ squares[:, :, None])[:, :, 0]
-            slopes[:, -1, own] = copies**2 * (by_three @ self.hat)
-        slopes[:, :, -1] = values
-        slopes[:, -1, -1] *= 2
+            slopes[:, -1, kind] = copies**2 * (by_three @ self.hat)
+        slopes[:, :, -2] = values
+        slopes[:, -1, -2] *= 2
+        # By log length: it is as much more as what is common grows, over the less that it covers.
+        edge = (1 - common) * end[:, :, 0]
+        own, beyond = common @ self.held.T, edge @ self.held.T  # [sets, blocks]
+        within = beyond + own * length
+        by = (own[:, :, None] * shared) @ turned
+        by = (by + by.swapaxes(1, 2))[:, self.first, self.second]
+        lost = within[:, self.first] * within[:, self.second]
+        lost -= beyond[:, self.first] * beyond[:, self.second]
+        slopes[:, :pairs, -1] = copies * (by - lost / length)
+        later = (1 - common) * longer + common * length
+        slopes[:, pairs:-1, -1] = copies * (later @ self.held.T)
+        own, beyond, rows = common @ self.even, edge @ self.even, length[:, 0]
+        by_three = 3 * own * np.sum(squares * shared[:, 0], axis=1)
+        by_three -= ((beyond + own * rows) ** 3 - beyond**3) / rows
+        slopes[:, -1, -1] = copies[:, 0] ** 2 * by_three
         return values, slopes
 
     def residuals(self, theta: Array, within: Array) -> tuple[Array, Array]:
@@ -136,11 +157,8 @@ class MomentModel:
         within: [sets, 2] change of lag and of common per unit of log rank, as of a random walk.
         """
         count, sets = len(self.knots), len(theta)
-        longer = theta.copy()
-        longer[:, -1] += LONGER
-        values, slopes = self.moments(np.concatenate([theta, longer]))
-        by_length = (values[sets:] - values[:sets]) / LONGER
-        moments = (values[:sets] - self.found.values) / self.scale
+        values, slopes = self.moments(theta)
+        moments = (values - self.found.values) / self.scale
         assumed = np.zeros((sets, 2 * count + 2, theta.shape[1]))
         lags, commons = slice(count), slice(count, 2 * count)
         walk = (np.eye(count)[1:] - np.eye(count)[:-1]) / self.gaps[:, None]
@@ -153,22 +171,23 @@ class MomentModel:
         off[:, -3], by_common = _rare(theta[:, commons].mean(axis=1), RARE["common"])
         assumed[:, -3, commons] = by_common[:, None] / count
         off[:, -2], assumed[:, -2, -2] = _rare(theta[:, -2], RARE["copies"])
-        measured = np.concatenate([slopes[:sets], by_length[:, :, None]], axis=2)
         return (
             np.concatenate([moments, off], axis=1),
-            np.concatenate([measured / self.scale[:, None], assumed], axis=1),
+            np.concatenate([slopes / self.scale[:, None], assumed], axis=1),
         )
 
 
-def _sums(lag: Array, length: Array) -> tuple[Array, Array]:
+def _sums(lag: Array, length: Array) -> tuple[Array, Array, Array]:
     """Variance of an autoregression's sum over a document that ends, as a multiple of the number
-    of its rows, and its derivative by the lag; [sets, grid], of lags held to be positive."""
+    of its rows, and its derivatives by the lag and by log length; [sets, grid], of lags held to be
+    positive."""
     some = np.clip(lag, 0.0, HIGHEST_SUM)
     power, left = some**length, 1 - some
     tail = 2 * some * (1 - power) / (length * left**2)
     total = np.maximum((1 + some) / left - tail, 0.0)
     slope = 2 / left**2 - 2 * (1 - power - length * power) / (length * left**2) - 2 * tail / left
-    return total, np.where((lag >= 0) & (lag < HIGHEST_SUM), slope, 0.0)
+    longer = tail + 2 * some * power * np.log(np.maximum(some, 1e-300)) / left**2
+    return total, np.where((lag >= 0) & (lag < HIGHEST_SUM), slope, 0.0), longer
 
 
 def _rare(values: Array, scale: float) -> tuple[Array, Array]:
