@@ -273,7 +273,7 @@ def sections(quick: bool, seeds: int, cache: Path | None) -> dict[str, Callable[
             "60 documents of 64 tokens; the correlation changes evenly with the rank, over all "
             "ranks. At width 100 fits are over ranks 11-100. Where too few rows are left in some "
             "directions, the law is not tested and there is no interval.\n\n"
-            f"{correlated(profiles(100), few)}\n\n"
+            f"{correlated(profiles(100), min(seeds, 200))}\n\n"
             f"{correlated(profiles(WIDTH), max(2, few // 8))}"
         ),
         "Spectra that are no single power law": lambda: breaks(sizes[:3], few),

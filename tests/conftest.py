@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
 
-pytest_plugins = ["booted", "gaussian_pairs", "hostile_files"]
+pytest_plugins = ["booted", "gaussian_pairs", "hostile_files", "slow_tests"]
 
 # The same examples every time, and none fails because the machine is slow.
 settings.register_profile(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 OPTIONAL = (
     "transformer_lens", "transformers", "datasets", "torchvision", "PIL", "nnsight", "aiohttp",
     "plotly", "torchmetrics", "skimage", "vllm", "lightning", "pytorch_lightning",
@@ -25,7 +23,6 @@ print(*sorted(name for name in {optional!r} if name in sys.modules))
 """
 
 
-@pytest.mark.slow
 def test_no_module_imports_an_optional_library():
     script = SCRIPT.format(optional=OPTIONAL)
     done = subprocess.run(

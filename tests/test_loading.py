@@ -13,7 +13,6 @@ MODEL = nn.Sequential(nn.Linear(6, 24), nn.Tanh())
 DATA = torch.randn(90, 6, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.slow
 def test_an_adapter_that_is_made_belongs_in_the_place_of_the_model():
     made = ModuleAdapter(MODEL)
     with pytest.raises(pc.ModelError, match="this ModuleAdapter is made already; pass it as the m"):

@@ -58,7 +58,6 @@ def about(built: tuple[Path, Path]) -> Message:
     return Parser().parsestr(text)
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(inside):
     assert {name.split("/")[0] for name in inside} == {
         "polycode_plugins",
@@ -209,7 +208,6 @@ def printed(done: dict[str, tuple[int, str, str]], name: str) -> str:
     return out
 
 
-@pytest.mark.slow
 def test_the_command_is_there(bare, tmp_path):
     polycode = subprocess.run(
         [bare.parent / "polycode", "--help"], capture_output=True, text=True, check=True,
@@ -218,7 +216,6 @@ def test_the_command_is_there(bare, tmp_path):
     assert "analyze" in polycode.stdout
 
 
-@pytest.mark.slow
 def test_it_imports_from_the_wheel_without_any_extra(bare, done):
     home, version, absent, _ = json.loads(printed(done, "where"))
     assert Path(home).is_relative_to(bare.parents[1])
@@ -226,7 +223,6 @@ def test_it_imports_from_the_wheel_without_any_extra(bare, done):
     assert absent == ABSENT
 
 
-@pytest.mark.slow
 def test_plugins_are_listed_the_example_too_and_none_is_broken(done):
     listed = json.loads(printed(done, "plugins"))
     found = {(p["kind"], p["name"]): p for p in listed}
@@ -236,25 +232,21 @@ def test_plugins_are_listed_the_example_too_and_none_is_broken(done):
     assert [p["name"] for p in listed if p["broken"]] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["echo", "sparseness", "one-token"])
 def test_the_example_passes_the_kit(done, name):
     assert " 0 failed" in printed(done, name)
 
 
-@pytest.mark.slow
 def test_the_example_is_used(done):
     (row,) = json.loads(printed(done, "used"))
     assert 0 < row["sparseness.sparseness"] < 1
     assert row["spectrum.width"] == 24
 
 
-@pytest.mark.slow
 def test_the_generic_adapter_with_the_spectrum(done):
     assert printed(done, "generic").strip() == "24"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("extra", ["transformer-lens", "torchvision", "nnsight", "vllm", "openai"])
 def test_what_needs_an_extra_says_which(done, extra):
     status, out, said = done[extra]

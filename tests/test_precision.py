@@ -124,7 +124,6 @@ def test_one_thread_that_leaves_takes_nothing_from_another():
     assert settings() == before
 
 
-@pytest.mark.slow
 @new
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("way", FAST)

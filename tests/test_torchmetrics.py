@@ -98,7 +98,6 @@ def reloaded(parts: list[torch.Tensor]) -> TorchMetric:
     return total
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lag", [0.0, 0.8])
 def test_a_stream_in_pieces_gives_the_whole_result(lag):
     values = autoregression(lag)
@@ -231,7 +230,6 @@ def test_several_metrics_in_one_share_their_statistics():
     assert {k.partition(".")[0] for k in metric.compute()} == {"spectrum", "capacity"}
 
 
-@pytest.mark.slow
 def test_a_running_window_gives_what_its_batches_give():
     running = Running(TorchMetric("spectrum"), window=20)
     parts = autoregression(0.8, rows=120).split(4)
@@ -292,7 +290,6 @@ def test_other_types_of_the_state_change_no_number():
     assert one.set_dtype(torch.float64).compute().dtype == torch.float64
 
 
-@pytest.mark.slow
 def test_wrappers_take_one_number():
     metric = TorchMetric("spectrum", value="exponent")
     boot = BootStrapper(metric, num_bootstraps=4, quantile=torch.tensor([0.05, 0.95]))
@@ -349,7 +346,6 @@ def test_what_is_no_activations_is_refused():
     assert named._statistics.n_samples("values") == 256
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(150, 24), (60, 7, 24)])
 def test_rows_that_come_again_are_no_new_ones_by_any_way(shape):
     generator = torch.Generator().manual_seed(0)
@@ -421,7 +417,6 @@ def joining(rank: int) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_sync_gives_every_process_the_whole():
     found = [json.loads(one.stdout) for one in forks.together(3, joining)]
     assert [n for _, n, _ in found] == [150, 250, 0]  # each has its own part back

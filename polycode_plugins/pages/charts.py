@@ -152,10 +152,10 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
 
 
 def whole_ticks(values: Sequence[float], most: int = 13) -> list[int]:
-    """At most `most` whole numbers, evenly spaced, that cover `values`."""
+    """At most `most` whole numbers, evenly spaced, of those nearest to `values`."""
     if not values:
         return []
-    low, high = math.floor(min(values)), math.ceil(max(values))
+    low, high = math.ceil(min(values) - 0.5), math.floor(max(values) + 0.5)
     steps = (m * 10**e for e in range(9) for m in (1, 2, 5))
     step = next(s for s in steps if (high - low) // s < most)
     return list(range(-(-low // step) * step, high + 1, step))

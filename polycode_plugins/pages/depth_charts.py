@@ -45,6 +45,8 @@ def by_depth(
 ) -> Chart:
     """A chart of quantities by depth; sites whose names differ only in numbers are joined.
 
+    Quantities with intervals stand beside each other at each site, so that none hides another.
+
     Args:
         id: unique on the page; letters, digits and hyphens.
         title: of the chart.
@@ -58,6 +60,7 @@ def by_depth(
     """
     series = []
     groups = families(sites)
+    beside = _beside(quantities)
     for q, quantity in enumerate(quantities):
         for g, (family, members) in enumerate(groups):
             colour = (g if len(quantities) == 1 else q) % PALETTE
@@ -66,7 +69,7 @@ def by_depth(
             series.append(
                 Series(
                     " · ".join(parts),
-                    x=list(members),
+                    x=[i + beside[q] for i in members],
                     y=[quantity.values[i] for i in members],
                     colour=f"c{colour}",
                     line="solid" if family else None,
@@ -77,10 +80,11 @@ def by_depth(
                     hover=[[sites[i].name, f"depth {i}", *quantity.texts[i]] for i in members],
                 )
             )
-    if level is not None and len(sites) > 1 and _near(level[0], quantities):
-        ends = [0, len(sites) - 1]
+    if level is not None and _near(level[0], quantities):
         height, name = level
-        series.insert(0, Series(name, ends, [height] * 2, "ink", "dash", hover=[[name]] * 2))
+        places, heights = across([height] * len(sites))
+        hover = [[name]] * len(places)
+        series.insert(0, Series(name, places, heights, "ink", "dash", hover=hover))
     return Chart(id, title, caption, DEPTH, axis, series, notes=notes)
 
 
@@ -97,6 +101,25 @@ def families(sites: Sequence[Site]) -> list[tuple[str, list[int]]]:
     if len(groups) > PALETTE or any(len(members) < 2 for members in groups.values()):
         return [("", list(range(len(sites))))]
     return list(groups.items())
+
+
+def across(values: Sequence[float | None]) -> tuple[Sequence[float], list[float | None]]:
+    """Where a line passes that has these values at the sites, and the values there.
+
+    A single site has no line, so it gets a level as broad as its place.
+    """
+    if len(values) == 1:
+        return [-0.4, 0.4], [*values] * 2
+    return range(len(values)), [*values]
+
+
+def _beside(quantities: Sequence[Quantity]) -> list[float]:
+    """How far from their site the points of each quantity stand, in sites."""
+    among = len(quantities)
+    if all(q.low is None for q in quantities):
+        return [0.0] * among
+    step = min(0.1, 0.6 / among)
+    return [(q - (among - 1) / 2) * step for q in range(among)]
 
 
 def _near(height: float, quantities: Sequence[Quantity]) -> bool:

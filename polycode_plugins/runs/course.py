@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from polycode_plugins.metrics.base import Metric
 from polycode_plugins.runs import distributed, parts
 from polycode_plugins.runs.analysis import Analysis, statistics_of
 from polycode_plugins.runs.gathering import describe_metric
-from polycode_plugins.runs.memory import Room, TooLarge, separable
+from polycode_plugins.runs.memory import Room, TooLarge, release, separable
 from polycode_plugins.runs.parts import Parts
 from polycode_plugins.runs.passes import _Run, other_rows
 from polycode_plugins.runs.stopping import Stopping
@@ -105,7 +106,7 @@ def alone(asked: Asked, folder: Path | None, *, fresh: bool, memory: int | None)
                     run.parts.finished()
                     return analysis
             assert folder is not None
-            return _in_passes(asked, folder, plan)
+            return _in_passes(asked, folder, plan, memory)
     except BaseException:
         _leave_nothing(folder)
         raise
@@ -183,22 +184,30 @@ def _read_plan(asked: Asked, folder: Path | None) -> list[list[str]] | None:
         ) from error
 
 
-def _in_passes(asked: Asked, folder: Path, groups: Sequence[Sequence[str]]) -> Analysis:
+def _in_passes(
+    asked: Asked, folder: Path, groups: Sequence[Sequence[str]], memory: int | None
+) -> Analysis:
     """One run into a folder of its own for each group of sites, then all of them in one."""
     homes = [folder / storage.GROUPS / str(number) for number in range(len(groups))]
     for home, names in zip(homes, groups, strict=True):
-        if (home / storage.RUN).is_file() and storage.load_run(home).get("complete"):
-            continue
-        run = asked.run(Parts(home, parts.find(home)), None, names)
-        asked.stream(run)
-        analysis = run.finish([asked.options.shard], asked.progress)
-        analysis.write(home)
+        _pass(asked, home, names, memory)
     analysis = _one(homes)
     plan = guards.read_json(folder / storage.GROUPS / PLAN)
     analysis.run["narrow"] = plan.get("narrow", {})
     storage.save(folder, _states(homes, analysis), analysis.table(), analysis.run)
     shutil.rmtree(folder / storage.GROUPS, ignore_errors=True)
     return Analysis.load(folder, state=False)
+
+
+def _pass(asked: Asked, home: Path, names: Sequence[str], memory: int | None) -> None:
+    """A pass for some of the sites, unless it is there; nothing of it stays in memory."""
+    if (home / storage.RUN).is_file() and storage.load_run(home).get("complete"):
+        return
+    gc.collect()  # the error that said what fits holds the frames of its pass
+    release()
+    run = asked.run(Parts(home, parts.find(home)), Room(memory, divided=True), names)
+    asked.stream(run)
+    run.finish([asked.options.shard], asked.progress).write(home)
 
 
 def _one(homes: Sequence[Path]) -> Analysis:

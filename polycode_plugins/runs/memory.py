@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from polycode_plugins.activations import Site
+from polycode_plugins.activations import Activations, Site
+from polycode_plugins.adapters.base import Sink
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.base import Memory, Metric
 from polycode_plugins.metrics.pairs import PairMetric
@@ -24,6 +25,7 @@ from polycode_plugins.runs.gathering import Statistics, listed
 
 GIB = 2**30
 _SPARE = 0.9  # of what is free: the rest is for activations, the table of results, the report
+_WIDE = 2**25  # bytes of a state, from which on one look at memory a site costs nothing beside it
 _UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -46,11 +48,15 @@ class Room:
     Args:
         limit: bytes that this process may take in all; None for what the machine has.
         processes: of this run on the machine, which share it.
+        divided: the sites are those of one pass of several, which fit: none is refused.
     """
 
-    def __init__(self, limit: int | None = None, processes: int = 1) -> None:
+    def __init__(
+        self, limit: int | None = None, processes: int = 1, *, divided: bool = False
+    ) -> None:
         self.limit = limit
         self.processes = processes
+        self.divided = divided
         self.ceiling = Ceiling()
 
     def workers(self, statistics: Statistics) -> int:
@@ -92,8 +98,9 @@ class Room:
         if self.processes > 1:  # the state of another is received beside one's own
             needs = {site: Memory(2 * n.held, n.computing) for site, n in needs.items()}
         wanted = _together(list(needs.values()))
-        if wanted <= free:
-            self.ceiling = Ceiling(resident() + wanted)
+        if wanted <= free or self.divided:
+            largest = max((need.held for need in needs.values()), default=0)
+            self.ceiling = Ceiling(resident() + wanted, self.limit, largest)
             return
         clusters = _clusters(statistics)
         groups = _packed(clusters, needs, free)
@@ -215,20 +222,42 @@ class Ceiling:
 
     Args:
         planned: bytes; None for what the process holds now.
+        limit: bytes that were given as a limit.
+        largest: bytes of the largest state among the sites.
     """
 
-    def __init__(self, planned: int | None = None) -> None:
-        self._at = resident() if planned is None else planned
+    def __init__(
+        self, planned: int | None = None, limit: int | None = None, largest: int = 0
+    ) -> None:
+        planned = resident() if planned is None else planned
+        self._limit = limit
+        self._at = planned if limit is None else min(planned, limit)
+        self._wide = largest >= _WIDE
 
     def keep(self) -> None:
         """Hand free memory back where the process holds more."""
         if resident() > self._at:
-            _trim()
+            release()
             # What is in use beyond the plan is not handed back, however often it is tried.
-            self._at = max(self._at, resident() * 11 // 10)
+            if (used := resident()) > self._at:
+                self._at = used * 11 // 10
+                if self._limit is not None and used < self._limit:
+                    self._at = min(self._at, self._limit)
+
+    def between(self, receive: Sink) -> Sink:
+        """`receive`, and `keep` after each site where a batch of them would leave much behind."""
+        if not self._wide:
+            return receive
+
+        def received(site: str, activations: Activations) -> None:
+            receive(site, activations)
+            self.keep()
+
+        return received
 
 
-def _trim() -> None:
+def release() -> None:
+    """Hand memory that came free back to the system."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):  # another allocator than glibc's

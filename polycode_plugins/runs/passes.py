@@ -127,7 +127,7 @@ class _Run:
         else:
             sites = list(self.statistics.sites.values())
             self.statistics.begin(batch.labels, _floats(batch))
-            receive = self.statistics.receive
+            receive = self._plan.ceiling.between(self.statistics.receive)
             live = self.adapter.run(batch, sites, receive, seed=self.described["seed"])
             self.statistics.leave_out(getattr(live, "left_out", {}))
             if by_default(self.patterns):

@@ -112,7 +112,6 @@ def test_a_module_called_twice_is_two_sites():
         streamed(adapter, IMAGES, "block.relu")
 
 
-@pytest.mark.slow
 def test_calls_are_counted_in_somebody_elses_forward_passes():
     model = images_network()
     got = streamed(ModuleAdapter(model), IMAGES, "block.relu:*")
@@ -129,7 +128,6 @@ def test_calls_are_counted_in_somebody_elses_forward_passes():
         probe.compute()
 
 
-@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(size=st.integers(1, 30), limit=st.none() | st.integers(1, 30), world=st.integers(1, 4))
 def test_any_batch_size_and_shard_gives_the_same_activations(size, limit, world):

@@ -123,7 +123,6 @@ def test_the_pass_ends_after_the_last_site(resnet):
 # -- sites -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "first", "last", "count", "size"),
     [
@@ -167,7 +166,6 @@ def _untrained(name: str) -> dict[str, object]:
     return {"weights_backbone": None} if name.startswith("lraspp") else {}
 
 
-@pytest.mark.slow
 def test_channels_last_and_channels_second_are_told_apart():
     with torch.device("meta"):
         swin, convnext = models.swin_t(weights=None), models.convnext_tiny(weights=None)
@@ -197,7 +195,6 @@ def test_unknown_sites_name_what_is_near(resnet):
 # -- models ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_names_and_live_models_are_claimed_and_nothing_else(resnet):
     class Mine(models.ResNet):
         pass
@@ -235,7 +232,6 @@ def test_random_initialisation_is_seeded_and_disturbs_nobody():
     assert all(p.requires_grad for p in first.model.parameters())
 
 
-@pytest.mark.slow
 def test_models_that_would_download_or_warn_do_neither(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a download")
@@ -250,7 +246,6 @@ def test_models_that_would_download_or_warn_do_neither(monkeypatch):
         pc.load("resnet18", weights="DEFAULT")
 
 
-@pytest.mark.slow
 def test_named_weights_go_through_torchvisions_loader(monkeypatch, resnet):
     asked = []
 

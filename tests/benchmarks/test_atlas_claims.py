@@ -127,13 +127,11 @@ def outcomes(numbers) -> dict[str, Verdict]:
     return {v.claim.text: v for v in found}
 
 
-@pytest.mark.slow
 def test_every_claim_is_borne_out_by_numbers_planted_so():
     for text, verdict in outcomes(BORNE_OUT).items():
         assert verdict.outcome == "holds", (text, verdict.measured, verdict.reason)
 
 
-@pytest.mark.slow
 def test_every_claim_is_refuted_by_numbers_planted_so():
     worlds = [outcomes(world) for world in REFUTING]
     for text in worlds[0]:
@@ -163,7 +161,6 @@ def test_the_middle_is_the_middle_third():
     assert (effect.value, effect.low, effect.high) == pytest.approx((1.0, 0.99, 1.01))
 
 
-@pytest.mark.slow
 def test_heterogeneity_is_that_of_the_planted_variance():
     # Half of the variance between exponents is that of their errors: I squared is 1/2.
     rng, error, found = np.random.default_rng(0), 0.1, []

@@ -93,7 +93,6 @@ def test_a_run_of_another_size_is_refused(runs):
         measurements.measure_all(small(), runs, runs, 60)
 
 
-@pytest.mark.slow
 def test_shuffled_weights_stand_beside_the_trained_ones(runs):
     controls.measure_shuffled(small(), runs, runs, 80)
     rows = controls.against_shuffled(small(), runs)
@@ -234,7 +233,6 @@ def test_earlier_numbers_agree_where_intervals_meet(runs):
         assert row["agrees"] == (low <= then_high and then_low <= high)
 
 
-@pytest.mark.slow
 def test_pictures_are_drawn_of_all_tables(tables, tmp_path):
     pictures = figures.draw({**tables, **EXTRA}, [small()], tmp_path)
     assert len(pictures) == 4

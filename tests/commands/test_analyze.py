@@ -16,7 +16,6 @@ from polycode_plugins.loading import embedded_model
 from polycode_plugins.metrics import Spectrum
 
 
-@pytest.mark.slow
 def test_analyze_a_folder_on_a_text_of_ones_own(tmp_path, text, capsys):
     out = tmp_path / "out"
     status = run(
@@ -37,7 +36,6 @@ def test_analyze_a_folder_on_a_text_of_ones_own(tmp_path, text, capsys):
     assert "blocks.3.mlp.hook_post" in (tmp_path / "again.html").read_text()
 
 
-@pytest.mark.slow
 def test_the_embedded_default_needs_no_arguments(capsys):
     assert run("analyze", "--limit", "64", "--quiet", "--json") == 0
     rows = json.loads(capsys.readouterr().out)
@@ -45,7 +43,6 @@ def test_the_embedded_default_needs_no_arguments(capsys):
     assert all(r["spectrum.exponent"] > 0 and r["spectrum.width"] == 128 for r in rows)
 
 
-@pytest.mark.slow
 def test_settings_reach_the_metric(capsys):
     assert run(
         "analyze", "--limit", "40", "--quiet", "--json", "--sites", "blocks.0.hook_resid_post",
@@ -55,14 +52,12 @@ def test_settings_reach_the_metric(capsys):
     assert row["spectrum.fit"] == "huber"
 
 
-@pytest.mark.slow
 def test_a_name_that_gives_random_weights_says_so(capsys):
     images = ["--images", "moving-dot:3", "--sites", "layer4", "--limit", "3", "--quiet"]
     assert run("analyze", "--model", "resnet18", *images) == 0
     assert "random weights: --option weights=DEFAULT loads" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_what_makes_the_numbers_doubtful_is_said_beside_the_table(capsys):
     assert run("analyze", "--limit", "1", "--quiet", "--sites", "blocks.0.hook_resid_post") == 0
     printed, said = capsys.readouterr()
@@ -116,7 +111,6 @@ MISTAKES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_sentence_and_leaves_nothing(mistake, tmp_path, capsys):
     (tmp_path / "empty.txt").write_text("")

@@ -15,7 +15,6 @@ from polycode_plugins.explainers.scoring.scores import Scores
 SITE = ["--sites", "blocks.2.mlp.hook_post", "--limit", "250", "--quiet"]
 
 
-@pytest.mark.slow
 def test_compare_writes_a_run_a_report_and_an_export(tmp_path, capsys):
     out, lines = tmp_path / "run", tmp_path / "x.jsonl"
     arguments = ["compare", *SITE, "--n-units", "3", "--out", str(out), "--export", str(lines)]
@@ -32,7 +31,6 @@ def test_compare_writes_a_run_a_report_and_an_export(tmp_path, capsys):
     assert (tmp_path / "again.html").read_bytes() == (out / "report.html").read_bytes()
 
 
-@pytest.mark.slow
 def test_the_floors_that_are_printed_are_of_the_units_with_a_score(monkeypatch, capsys):
     """A unit without a score is in neither mean; beside the differences stands the overlap."""
     from polycode_plugins.commands import compare
@@ -60,7 +58,6 @@ def test_the_floors_that_are_printed_are_of_the_units_with_a_score(monkeypatch, 
     assert differences.splitlines()[1].split()[-2:] == ["adjusted", "overlap"]
 
 
-@pytest.mark.slow
 def test_more_units_than_neurons_are_a_warning(capsys, monkeypatch):
     drawn = ["--units", "projection:rademacher", "--n-units", "2", "--json"]
     assert main(["explain", *SITE, *drawn]) == 0
@@ -75,7 +72,6 @@ def test_more_units_than_neurons_are_a_warning(capsys, monkeypatch):
     assert printed.startswith(f"{2 * width} units")
 
 
-@pytest.mark.slow
 def test_a_dry_run_counts(capsys):
     assert main(["compare", *SITE, "--n-units", "3", "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {

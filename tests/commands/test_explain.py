@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from polycode_plugins.commands.main import main
 
 SITE = ["--sites", "blocks.2.mlp.hook_post", "--limit", "250", "--quiet"]
 
 
-@pytest.mark.slow
 def test_explain_says_what_units_respond_to(capsys):
     arguments = ["explain", *SITE, "--numbers", "7,3", "--floors", "shuffled,oracle"]
     assert main(arguments) == 0

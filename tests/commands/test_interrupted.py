@@ -33,7 +33,6 @@ def test_a_program_whose_pipe_is_closed_ends_without_a_word(closed: str):
     assert (said == "") if closed == "stdout" else ("spectrum" in said)
 
 
-@pytest.mark.slow
 def test_a_closed_pipe_has_its_results_and_report(tmp_path: Path):
     done = forks.command("analyze", *SITES, "--out", tmp_path / "run", unread=("stdout",))
     assert done.returncode == 0, done.stderr
@@ -42,7 +41,6 @@ def test_a_closed_pipe_has_its_results_and_report(tmp_path: Path):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
-@pytest.mark.slow
 def test_messages_that_nobody_reads_end_no_run(tmp_path: Path):
     with_progress = SITES[:-1]
     done = forks.command("analyze", *with_progress, "--out", tmp_path / "run", unread=("stderr",))
@@ -51,7 +49,6 @@ def test_messages_that_nobody_reads_end_no_run(tmp_path: Path):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
-@pytest.mark.slow
 def test_a_stop_before_the_report_names_the_command_that_writes_it(
     tmp_path: Path, monkeypatch, capsys
 ):
@@ -112,7 +109,6 @@ def test_an_interrupted_stream_says_to_repeat_the_command(tmp_path: Path, monkey
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shards", [2])
 def test_merge_records_the_commands_of_all(tmp_path: Path, shards, capsys):
     folders = [str(tmp_path / str(i)) for i in range(shards)]

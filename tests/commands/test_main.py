@@ -25,7 +25,6 @@ def test_a_setting_that_is_not_taken_is_one_sentence(given, capsys):
     assert "spectrum" in said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -85,7 +84,6 @@ def test_an_interruption_says_whether_anything_is_kept(tmp_path, capsys, monkeyp
     assert "repeat the same command to go on" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_progress_goes_to_standard_error(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert run("analyze", "--limit", "40", "--json", "--sites", "blocks.0.hook_resid_post") == 0

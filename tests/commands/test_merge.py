@@ -19,7 +19,6 @@ def folders(tmp_path: Path) -> list[str]:
     return [str(p.save(tmp_path / f"part{i}")) for i, p in enumerate(parts())]
 
 
-@pytest.mark.slow
 def test_the_command_joins_in_any_order(folders, tmp_path, capsys):
     out = tmp_path / "whole"
     order = [3, 0, 5, 1, 4, 2]
@@ -28,7 +27,6 @@ def test_the_command_joins_in_any_order(folders, tmp_path, capsys):
     same(pc.Analysis.load(out), whole())
 
 
-@pytest.mark.slow
 def test_the_command_refuses_what_does_not_belong_together(folders, tmp_path, capsys):
     def refused(*given: str) -> str:
         out = tmp_path / "out"
@@ -51,7 +49,6 @@ def test_the_command_refuses_what_does_not_belong_together(folders, tmp_path, ca
     assert "run.json is missing" in refused(folders[0], str(tmp_path / "nowhere"))
 
 
-@pytest.mark.slow
 def test_shards_merge_to_the_whole_run(tmp_path, text, capsys):
     common = [
         "analyze",
@@ -79,7 +76,6 @@ def test_shards_merge_to_the_whole_run(tmp_path, text, capsys):
     assert run("merge", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "both") == 2
 
 
-@pytest.mark.slow
 def test_several_parts_are_joined_in_one_go_as_one_run_has_them():
     count = 10
     many = [part(i, count) for i in range(count)]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 
 import forks
-import pytest
 from command_line import run
 
 from polycode_plugins.plugins import trial
 
 
-@pytest.mark.slow
 def test_sites_and_plugins(capsys, monkeypatch):
     monkeypatch.setattr(trial, "_served", forks.served)
     assert run("sites", "--sites", "blocks.0.hook_resid_*", "--json") == 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 import polycode_plugins
 from polycode_plugins import experiments
 from polycode_plugins.commands import main
@@ -31,7 +29,6 @@ def test_a_device_that_is_not_there_is_one_sentence(tmp_path, capsys):
     assert "the device 'nowhere' cannot be used" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_figures_of_language_models_take_a_folder_and_texts(tmp_path, capsys):
     texts = tmp_path / "texts.jsonl"
     documents = list(text_documents("embedded:validation"))[:40]

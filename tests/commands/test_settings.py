@@ -54,7 +54,6 @@ def test_a_file_becomes_arguments_and_the_command_line_goes_first(file):
     assert "--sites=blocks.1.hook_resid_post" in arguments(file)
 
 
-@pytest.mark.slow
 def test_a_run_records_what_the_file_said(file, tmp_path):
     assert run("analyze", "--settings", file, "--context", "32", "--out", tmp_path / "run") == 0
     record = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -137,7 +137,6 @@ def test_a_folder_with_a_script_is_refused_by_the_installed_library(tmp_path):
     assert not ran.exists()
 
 
-@pytest.mark.slow
 def test_the_embedded_text_is_distinct_prose_and_its_splits_do_not_overlap():
     whole = list(text_documents(None))
     train, validation = texts("embedded:train"), texts("embedded:validation")

@@ -55,7 +55,6 @@ def nats_per_token(model, rows):
     return total / sum(len(row) - 1 for row in rows)
 
 
-@pytest.mark.slow
 def test_it_was_really_trained(model, tokenizer, record):
     """On modules that it never saw it beats what the frequencies of tokens and pairs give."""
     rows, digest = held_out_rows(tokenizer)

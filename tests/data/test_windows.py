@@ -74,7 +74,6 @@ def test_without_a_prepended_token_windows_start_with_the_document():
     assert batch.mask.int().tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     texts=st.lists(st.text("abcdefgh$", min_size=1, max_size=30), min_size=1, max_size=8),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from page_python import TEXTS, run
 from places import ROOT
 
@@ -15,7 +14,6 @@ from polycode_plugins.explainers.units.autoencoder import sae_lens
 PAGE = (ROOT / "docs" / "autoencoders.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_the_python_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = run("docs/autoencoders.md", {"texts": TEXTS})

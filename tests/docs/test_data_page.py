@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 
 import forks
-import pytest
 from places import ROOT
 
 import polycode_plugins as pc
@@ -30,7 +29,6 @@ def commands(script: str, folder: Path, **variables: str) -> list[list[str]]:
         return [line.split("\0") for line in log.read_text().split("\0\n\0")[:-1]]
 
 
-@pytest.mark.slow
 def test_the_job_array_gives_what_one_process_gives(tmp_path: Path, monkeypatch):
     page = (ROOT / "docs" / "data.md").read_text("utf-8")
     array, merge = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)

@@ -29,7 +29,6 @@ def blocks(language: str) -> list[str]:
     return [text for name, text in fenced if name == language]
 
 
-@pytest.mark.slow
 def test_the_python_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")

@@ -13,7 +13,6 @@ from places import ROOT
 import polycode_plugins as pc
 
 
-@pytest.mark.slow
 def test_the_page_on_the_metrics_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

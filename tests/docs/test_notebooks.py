@@ -46,7 +46,6 @@ def test_each_holds_its_outputs_and_installs_what_it_needs():
         assert path.stat().st_size < LARGEST, path
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_notebook_runs_in_a_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     notebook = read(IN_A_KERNEL)
@@ -55,7 +54,6 @@ def test_a_notebook_runs_in_a_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyP
     client.execute()  # raises where a cell does
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*NOTEBOOKS} - {IN_A_KERNEL}))
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

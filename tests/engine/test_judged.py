@@ -20,7 +20,7 @@ from polycode_plugins.metrics.reservoir import Reservoir
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
 from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+pytestmark = [pytest.mark.vllm]
 
 KINDS = ("gpt2", "qwen3")
 

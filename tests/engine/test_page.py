@@ -8,7 +8,7 @@ import re
 import pytest
 from places import ROOT
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+pytestmark = [pytest.mark.vllm]
 
 SETTINGS = {"max_num_batched_tokens": 48, "max_num_seqs": 6}
 PROMPTS = [list(range(3, 3 + length)) for length in (9, 14, 21)]

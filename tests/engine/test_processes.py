@@ -14,7 +14,7 @@ import torch
 
 import polycode_plugins as pc
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+pytestmark = [pytest.mark.vllm]
 
 SITES = ["model.layers.0", "model.layers.1", "model.layers.2", "model.layers.1.mlp"]
 PROGRAM = Path(__file__).resolve().parents[1] / "helpers" / "engine_processes.py"

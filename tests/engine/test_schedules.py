@@ -11,7 +11,7 @@ import polycode_plugins as pc
 from polycode_plugins.errors import DataError, ModelError, PluginError, SiteError
 from polycode_plugins.metrics import Action, Metric, Spectrum
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+pytestmark = [pytest.mark.vllm]
 
 SITE = "transformer.h.2"
 

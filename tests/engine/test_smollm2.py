@@ -11,7 +11,7 @@ import torch
 
 import polycode_plugins as pc
 
-pytestmark = [pytest.mark.vllm, pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.vllm, pytest.mark.real]
 
 CACHE = Path(
     os.environ.get("POLYCODE_CACHE") or Path(__file__).resolve().parents[2] / "build" / "real"

@@ -34,7 +34,6 @@ def test_too_small_a_folder_is_an_error(tmp_path):
         autoencoder.pictures(str(tmp_path), 2, 16, 0)
 
 
-@pytest.mark.slow
 def test_training_learns_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_SECONDS", -1.0)
     pixels = autoencoder.pictures("embedded", TINY.images, TINY.size, 0)

@@ -25,7 +25,6 @@ def numbers(tmp_path_factory):
     return module.run(SETTINGS, 0, tmp_path_factory.mktemp("states"))
 
 
-@pytest.mark.slow
 def test_a_run_has_all_tables_and_repeats_itself(numbers, tmp_path):
     assert numbers["layers"]["site"].tolist() == list(HIDDEN)
     assert numbers["losses"]["loss"].notna().all()

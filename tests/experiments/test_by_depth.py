@@ -21,7 +21,6 @@ def table(profile: np.ndarray, noise: float, networks: int = 4, seed: int = 0) -
     )
 
 
-@pytest.mark.slow
 def test_the_share_of_depth_is_the_planted_one():
     shares, covered = [], 0
     generator = np.random.default_rng(0)

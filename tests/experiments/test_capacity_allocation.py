@@ -40,7 +40,6 @@ def optimum(k):
     return theory.optimal_allocation(V, k, 8)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quadratic", "ReLU"])
 def test_the_optimal_allocation_is_recognised_and_an_even_one_is_not(name):
     good, even = allocated(optimum), allocated(lambda k: np.full(32, 0.25))
@@ -91,7 +90,6 @@ def test_inputs_have_the_kurtosis_asked_for(inputs):
         sampler(torch.tensor([1.0]), inputs)
 
 
-@pytest.mark.slow
 def test_trained_networks_come_near_the_closed_form(tmp_path):
     settings = dataclasses.replace(
         module.EXPERIMENT.settings["smoke"], kurtosis=(6.0, 9.0), steps=800, batch=256

@@ -19,7 +19,6 @@ def test_the_same_seed_trains_the_same_network():
     assert not torch.equal(first(x), other(x))
 
 
-@pytest.mark.slow
 def test_held_out_digits_are_told_where_they_can_be():
     generator = np.random.default_rng(0)
     y = (generator.random((400, 3)) < [0.5, 0.5, 0.9]).astype(np.float32)

@@ -19,7 +19,6 @@ def numbers(tmp_path_factory):
     return module.run(settings, 0, tmp_path_factory.mktemp("states"))
 
 
-@pytest.mark.slow
 def test_codes_carry_what_theory_says(numbers):
     codes = numbers["codes"]
     sent = codes[codes["symbols"] > 0]

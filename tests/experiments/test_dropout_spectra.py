@@ -15,7 +15,6 @@ from polycode_plugins.experiments import dropout_spectra as module
 from polycode_plugins.experiments.resnet_vae import HIDDEN
 
 
-@pytest.mark.slow
 def test_a_run_has_every_rate_and_repeats_itself(tmp_path):
     settings = dataclasses.replace(
         module.EXPERIMENT.settings["smoke"],
@@ -32,7 +31,6 @@ def test_a_run_has_every_rate_and_repeats_itself(tmp_path):
     assert outcome(module.EXPERIMENT, numbers, "less linear").startswith("cannot be judged")
 
 
-@pytest.mark.slow
 def test_a_network_that_has_collapsed_is_named_with_the_way_out(tmp_path, monkeypatch):
     def collapsed(settings, training, rate, network, seed, folder):
         model, losses = trained(settings, training, rate, network, seed, folder)

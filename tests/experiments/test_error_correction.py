@@ -90,7 +90,6 @@ def test_the_bound_of_an_error_is_shannons():
     assert module.rate_bound([1.0]) == 0
 
 
-@pytest.mark.slow
 def test_training_keeps_information_and_repeats_itself(tmp_path):
     def made(name, **changed):
         (tmp_path / name).mkdir()

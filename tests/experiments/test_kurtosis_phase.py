@@ -84,7 +84,6 @@ def test_onset_is_where_most_points_agree():
     assert np.isnan(module.onset(k, [True] * 5))
 
 
-@pytest.mark.slow
 def test_trained_phases_are_those_of_the_closed_form(tmp_path):
     settings = dataclasses.replace(
         module.EXPERIMENT.settings["smoke"], ratios=5, kurtosis=7, restarts=1

@@ -18,7 +18,6 @@ SETTINGS = dataclasses.replace(
 )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_run_measures_layers_and_follows_texts(tmp_path):
     pytest.importorskip("transformer_lens")
     numbers = module.run(SETTINGS, 0, tmp_path)

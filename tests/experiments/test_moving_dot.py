@@ -23,7 +23,6 @@ def numbers(tmp_path_factory):
     return module.run(SETTINGS, 0, tmp_path_factory.mktemp("states"))
 
 
-@pytest.mark.slow
 def test_a_run_measures_every_layer_and_repeats_itself(numbers, tmp_path):
     layers = numbers["layers"]
     assert len(layers) == 2 * 2 * len(HIDDEN)

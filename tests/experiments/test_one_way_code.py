@@ -63,7 +63,6 @@ def test_small_primes_alone_are_not_judged():
     assert "saw most exponents" in found.reason
 
 
-@pytest.mark.slow
 def test_decoders_read_what_can_be_read_and_nothing_else(tmp_path):
     numbers = module.run(SETTINGS, 0, tmp_path)
     skill = numbers["decoders"].groupby(["bits", "code"])["skill"].mean()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from made_up_experiment import experiment
 
 from polycode_plugins import experiments
@@ -10,7 +9,6 @@ from polycode_plugins.commands import main
 from polycode_plugins.experiments import page
 
 
-@pytest.mark.slow
 def test_the_pages_show_every_verdict_and_escape_text(tmp_path):
     made = [experiments.reproduce(experiment(low), out=tmp_path / str(low)) for low in (0.0, 9.0)]
     html = page.html(made, [("lost", "it & failed")])
@@ -22,7 +20,6 @@ def test_the_pages_show_every_verdict_and_escape_text(tmp_path):
     assert "**does not hold**" in page.markdown(made, "pictures")
 
 
-@pytest.mark.slow
 def test_the_page_keeps_what_earlier_runs_into_the_folder_made(tmp_path, capsys):
     out = ["--scale", "smoke", "--out", str(tmp_path)]
     assert main.main(["reproduce", "dropout-codes", *out]) == 0

@@ -14,7 +14,6 @@ from polycode_plugins.experiments import projection_explanations as module
 NEAR, FAR = "as well as single neurons", "complement those of neurons"
 
 
-@pytest.mark.slow
 def test_a_run_scores_neurons_and_projections(tmp_path):
     pytest.importorskip("transformer_lens")
     settings = dataclasses.replace(module.EXPERIMENT.settings["smoke"], units=3, windows=120)
@@ -64,7 +63,6 @@ def planted(
     return {"units": pd.DataFrame(rows), "layers": layers}
 
 
-@pytest.mark.slow
 def test_planted_effects_hold_and_absent_ones_do_not():
     present = planted(gain=0.3, lead=0.0, control=0.3, slope=0.05)
     absent = planted(gain=0.0, lead=0.2, control=0.0, slope=-0.05, same=True)

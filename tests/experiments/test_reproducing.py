@@ -19,7 +19,6 @@ from polycode_plugins.experiments import reproducing
 from polycode_plugins.experiments.base import Experiment
 
 
-@pytest.mark.slow
 def test_a_reproduction_is_written_and_read_again(tmp_path):
     SEEN.clear()
     made = experiments.reproduce(experiment(), out=tmp_path)
@@ -36,7 +35,6 @@ def test_a_reproduction_is_written_and_read_again(tmp_path):
     assert other.numbers["draws"]["x"][0] != made.numbers["draws"]["x"][0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["../made-up", "a/b", "/tmp/x", "..", ".hidden", "", "a\0", "x" * 200]
 )
@@ -60,7 +58,6 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
         assert one.read_bytes() == two.read_bytes()
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     whole = experiments.reproduce(experiment(), out=tmp_path / "whole").numbers["draws"]
     folder = tmp_path / "broken" / "made-up"
@@ -87,7 +84,6 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     assert not (folder / "states").exists()
 
 
-@pytest.mark.slow
 def test_settings_can_be_changed_and_mistakes_are_named(tmp_path):
     made = experiments.reproduce(experiment(), out=tmp_path, changes={"shift": -3})
     assert made.verdicts[0].outcome == "does not hold"

@@ -74,7 +74,6 @@ def test_without_shared_dimensions_there_is_nothing_to_judge():
         assert "no network has polysemantic features" in found.reason
 
 
-@pytest.mark.slow
 def test_trained_linear_models_give_the_first_features_a_dimension_each(tmp_path):
     numbers = module.run(module.EXPERIMENT.settings["smoke"], 0, tmp_path)
     blocks = numbers["blocks"]

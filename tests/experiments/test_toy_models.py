@@ -16,7 +16,6 @@ def test_inputs_have_the_sparsity_asked_for():
     assert x[1][x[1] > 0].mean().item() == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.slow
 def test_a_dense_toy_model_uses_a_dimension_a_feature(tmp_path):
     dense, sparse = train_toy_models(
         torch.tensor([1.0, 0.05]), 12, 4, batch=64, steps=1200, rate=1e-2, anneal=True, seed=0,

@@ -25,7 +25,6 @@ def given(*rows):
     return WrittenExplanations(rows, by=scripted_explainer())
 
 
-@pytest.mark.slow
 def test_right_explanations_score_high_and_wrong_ones_do_not(tmp_path):
     """Planted: neuron i fires on word i, and somebody has seen it of all but one neuron."""
     path = tmp_path / "people.jsonl"

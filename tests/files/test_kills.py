@@ -53,7 +53,6 @@ def killed_at(folder: Path, value: int, operation: int) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
 
 
-@pytest.mark.slow
 def test_no_three_kills_lose_a_run(tmp_path: Path):
     draw = torch.Generator().manual_seed(3)
     pairs = [(i, j) for i in range(1, 20) for j in range(1, 24, 3)]
@@ -75,7 +74,6 @@ def test_no_three_kills_lose_a_run(tmp_path: Path):
         ]
 
 
-@pytest.mark.slow
 def test_a_first_save_that_is_killed_leaves_room_for_the_next(tmp_path: Path):
     operation = 0
     while True:

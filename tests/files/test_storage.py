@@ -28,7 +28,6 @@ from polycode_plugins.files import storage
 # -- state ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @drawn
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")

@@ -40,7 +40,6 @@ def test_log_mean_exp_is_stable() -> None:
     assert math.isfinite(float(apart(scores()[:1] + 1e4)[0]))
 
 
-@pytest.mark.slow
 def test_the_moving_average_corrects_the_gradient() -> None:
     """With the true E_q[e^T] as denominator the gradient is unbiased; the batch's own is not."""
     generator = torch.Generator().manual_seed(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from gaussian_pairs import gaussian_pair
 
@@ -14,7 +13,6 @@ from polycode_plugins.information.critics import SeparableCritics
 from polycode_plugins.information.folds import split
 
 
-@pytest.mark.slow
 def test_the_value_is_that_of_the_best_weights_not_the_last() -> None:
     """Few samples of a wide pair overfit: the held-out bound falls, the value stays at its best."""
     x, y, _ = gaussian_pair([0.5] + [0.0] * 9, 400, 3)

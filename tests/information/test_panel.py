@@ -44,7 +44,6 @@ def sparse() -> tuple[MutualInformation, float]:
     return estimate(x, y, seed=1), truth
 
 
-@pytest.mark.slow
 def test_five_by_five_sparse_gaussian_by_every_estimator() -> None:
     found, truth = sparse()
     assert abs(found.nats - truth) < 0.1 * truth
@@ -165,7 +164,6 @@ def test_seeds_decide_and_global_random_states_are_left_alone() -> None:
     assert estimate(x, y, estimators=["mine"], seed=4).unclipped != one.unclipped
 
 
-@pytest.mark.slow
 def test_dependent_samples_are_held_out_together() -> None:
     """Planted: every sample occurs 6 times. Apart, critics know the held-out ones by heart."""
     rng = np.random.default_rng(0)

@@ -11,7 +11,6 @@ from polycode_plugins.information import (
 )
 
 
-@pytest.mark.slow
 def test_published_mine_is_faithful_in_its_defects() -> None:
     x, y, truth = gaussian_pair([0.9], 4000, 2)
     found = estimate_as_published(x, y, stages=((1e-3, 30, 256), (5e-6, 5, 512)))

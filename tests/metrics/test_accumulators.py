@@ -65,7 +65,6 @@ def merge_trees(draw: st.DrawFn) -> tuple[int, int, list[int], list[int], float,
     )
 
 
-@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(merge_trees())
 def test_every_split_order_and_merge_tree_equals_one_shot(tree):

@@ -94,7 +94,6 @@ def test_the_values_are_of_every_setting_of_every_metric():
         assert set(values) == {f.name for f in dataclasses.fields(kind)}, kind.name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "setting", "value"),
     [
@@ -112,7 +111,6 @@ def test_every_value_with_a_meaning_is_read_as_it_was_written(kind, setting, val
     assert read == (metric if not isinstance(value, list) else kind(**{setting: tuple(value)}))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "metric", [Spectrum(fit="huber", ranks=(1, None)), Capacity(ranks=(1, None))]
 )
@@ -163,7 +161,6 @@ NARROW = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
 NAMES = ["spectrum", "capacity", "action", "mine"]
 
 
-@pytest.mark.slow
 @settings(drawn, max_examples=120)
 @given(
     name=st.sampled_from(NAMES),

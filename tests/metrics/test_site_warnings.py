@@ -59,7 +59,6 @@ def test_sentences_that_differ_in_numbers_and_quotations_are_one():
     assert [str(w) for w in site_warnings("m", {"only": Field("text", 0.0)})] == ["At only: text"]
 
 
-@pytest.mark.slow
 def test_python_files_terminal_and_report_say_the_same(tmp_path, capsys):
     values = np.random.default_rng(0).standard_normal((900, 30))
     values[::300] *= 60

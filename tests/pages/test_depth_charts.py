@@ -33,3 +33,29 @@ def test_error_bars_reach_to_the_ends_of_a_lopsided_interval():
     drawn = depth_charts.by_depth("c", "t", "c", charts.Axis("share"), sites, [quantity])
     bars = charts.plotly_figure(drawn)["data"][-1]["error_y"]
     assert (bars["array"], bars["arrayminus"]) == ([2.0, None], [0.5, None])
+
+
+def test_quantities_with_intervals_stand_beside_each_other_and_ticks_stay_whole():
+    sites = [pc.Site(f"a.{i}", i) for i in range(2)]
+    both = [
+        depth_charts.Quantity(name, [1.0, 2.0], [["x"], ["y"]], [0.5, 1.5], [1.5, 2.5])
+        for name in ("one", "other")
+    ]
+    drawn = depth_charts.by_depth("c", "t", "c", charts.Axis("share"), sites, both)
+    assert [list(s.x) for s in drawn.series] == [[-0.05, 0.95], [0.05, 1.05]]
+    assert charts.plotly_figure(drawn)["layout"]["xaxis"]["tickvals"] == [0, 1]
+    bare = [depth_charts.Quantity(q.name, q.values, q.texts) for q in both]
+    drawn = depth_charts.by_depth("c", "t", "c", charts.Axis("share"), sites, bare)
+    assert [list(s.x) for s in drawn.series] == [[0, 1], [0, 1]]
+
+
+def test_a_level_is_seen_at_a_single_site_too():
+    one = depth_charts.Quantity("share", [1.0], [["x"]])
+    sites = [pc.Site("a.0", 0)]
+    drawn = depth_charts.by_depth(
+        "c", "t", "c", charts.Axis("share"), sites, [one], level=(1.2, "one")
+    )
+    level = drawn.series[0]
+    assert (level.x[0] < 0 < level.x[1], list(level.y)) == (True, [1.2, 1.2])
+    assert charts.plotly_figure(drawn)["layout"]["xaxis"]["tickvals"] == [0]
+    assert depth_charts.across([1.0, None]) == (range(2), [1.0, None])

@@ -131,7 +131,6 @@ def test_unreadable_metadata_takes_nothing_down_and_is_said(text, tmp_path, monk
     assert bool(plugins.unreadable()) == ("not listed: damaged-1.0.dist-info" in said)
 
 
-@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(
     name=st.text(min_size=1, max_size=12),
@@ -169,7 +168,6 @@ class Other(Spectrum):
 """
 
 
-@pytest.mark.slow
 def test_a_class_has_the_name_of_its_entry_point(install, forked_trials):
     source = METRIC.format(name="other")
     install("renamed", {"metrics/rarity": "renamed_module:Other"}, {"renamed_module": source})

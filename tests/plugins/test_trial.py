@@ -19,7 +19,6 @@ from polycode_plugins.errors import PolycodeWarning
 from polycode_plugins.plugins import trial
 
 
-@pytest.mark.slow
 def test_broken_plugins_take_nothing_down(install):
     install("a-missing", {"metrics/a-missing": "a_missing:M"}, {"a_missing": "import nowhere_x"})
     install("b-syntax", {"metrics/b-syntax": "b_syntax:M"}, {"b_syntax": "def ("})
@@ -46,26 +45,37 @@ SICK = {
     "interrupts": ("raise KeyboardInterrupt", "raises KeyboardInterrupt"),
     "odd": ("raise GeneratorExit", "GeneratorExit"),
     "asks": ("input('trust me? ')\nclass Adapter: ...", "EOFError"),
-    "hangs": ("import time; time.sleep(600)", "takes longer than 1 s"),
     "daemon": (
         "import os\nif os.fork() == 0:\n    import time; os.setsid(); time.sleep(30)\nos._exit(7)",
         "ends the process (status 7)",
     ),
-    "closes": (
-        "import os, time\nos.closerange(0, 100); time.sleep(600)", "takes longer than 1 s",
-    ),
 }  # fmt: skip
+HANGING = {
+    "hangs": "import time; time.sleep(600)",
+    "closes": "import os, time\nos.closerange(0, 100); time.sleep(600)",
+}
 ACCEPTS = "class Adapter:\n    @classmethod\n    def accepts(cls, model):\n        "
 
 
 @pytest.fixture
-def impatient(forked_trials, monkeypatch):
-    monkeypatch.setattr(trial, "IMPORT_SECONDS", 1.0)
+def untried(forked_trials, monkeypatch):
     monkeypatch.setattr(loading, "_tried", {})
 
 
-@pytest.mark.slow
-def test_what_was_not_asked_for_ends_no_run(install, impatient, capfd):
+def test_what_hangs_is_passed_over(install, untried, monkeypatch):
+    monkeypatch.setattr(trial, "IMPORT_SECONDS", 1.0)
+    for name, source in HANGING.items():
+        install(name, {f"adapters/{name}": f"{name}_x:Adapter"}, {f"{name}_x": source})
+    with pytest.warns(PolycodeWarning) as said:
+        named = loading._natural_adapter(loading.embedded_model())
+    assert named == "transformer-lens"
+    texts = [str(one.message) for one in said]
+    for name in HANGING:
+        (text,) = [t for t in texts if f"'{name}' of {name}" in t]
+        assert "importing it takes longer than 1 s; reinstall or update it" in text
+
+
+def test_what_was_not_asked_for_ends_no_run(install, untried, capfd):
     for name, (source, _) in SICK.items():
         install(name, {f"adapters/{name}": f"{name}_x:Adapter"}, {f"{name}_x": source})
     install(
@@ -94,7 +104,6 @@ def test_what_was_not_asked_for_ends_no_run(install, impatient, capfd):
     assert out == ""
 
 
-@pytest.mark.slow
 def test_a_plugin_is_not_spoilt_by_another(install, forked_trials):
     """The first one takes away what the second one imports."""
     install(
@@ -186,7 +195,6 @@ def test_an_interruption_that_nobody_pressed_is_the_plugins(answered, handler):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-@pytest.mark.slow
 def test_the_command_says_who_was_passed_over_and_who_left(install, forked_trials, tmp_path):
     install(
         "shouts",

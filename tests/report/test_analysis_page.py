@@ -63,7 +63,6 @@ def rows(reading: Reading, id: str) -> list[list[str]]:
 # -- the file -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_it_is_one_closed_well_formed_file(report, text, page):
     assert text.startswith("<!doctype html>")
     assert faults(text) == []
@@ -86,7 +85,6 @@ def test_plotly_is_inside_as_its_package_ships_it(page):
     assert gzip.decompress(base64.b64decode(packed)).decode("utf-8") == get_plotlyjs()
 
 
-@pytest.mark.slow
 def test_the_same_analysis_gives_the_same_file_also_after_loading(analysis, text, tmp_path):
     analysis.save(tmp_path / "run")
     again = pc.Analysis.load(tmp_path / "run").report(tmp_path / "again.html")
@@ -213,7 +211,6 @@ def test_sound_results_carry_no_warning(analysis):
     assert warned(broken=True)
 
 
-@pytest.mark.slow
 def test_a_published_regression_has_no_bars_and_is_warned_of(tmp_path):
     published = pc.measure({"layer": planted(1.0, samples=300)}, [pc.metrics.Spectrum(fit="huber")])
     reading = read(published.report(tmp_path / "r.html").read_text(encoding="utf-8"))
@@ -253,7 +250,6 @@ def test_every_chart_has_a_picture_for_paper(page):
 # -- the record ---------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_the_record_holds_the_command_and_everything_recorded(hostile, hostile_text):
     reading = read(hostile_text)
     assert reading.one("pre", id="command").text == shown(hostile.run["command"])
@@ -307,7 +303,6 @@ def test_a_subclass_of_a_special_result_keeps_the_special_section(analysis):
     assert kinds([Plain()]) == ["Table"]
 
 
-@pytest.mark.slow
 def test_metrics_of_one_kind_do_not_share_ids(analysis, tmp_path):
     two = [pc.metrics.Spectrum(), pc.metrics.Spectrum(fit="huber", label="huber"), Spread()]
     both = pc.measure({"a.0": planted(1.0), "a.1": planted(1.2)}, two)
@@ -329,7 +324,6 @@ def test_hostile_names_are_text_and_nothing_else(hostile_text):
     assert reading.one("h1").text == "Analysis of <img src=x onerror=alert(1)>"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE[:3] + HOSTILE[5:7])
 def test_the_check_would_see_a_name_that_got_through(hostile_text, name):
     escaped = html.escape(name).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
@@ -414,7 +408,6 @@ def test_one_site_is_enough(tmp_path):
     assert titles == ["What was found", "What was measured", "Spectrum", "Record"]
 
 
-@pytest.mark.slow
 def test_plots_say_how_to_read_them_and_scalars_have_names(tmp_path):
     values = np.random.default_rng(0).standard_normal((12, 9, 20))
     analysis = pc.measure({"a": values}, ["action", "capacity"])
@@ -424,7 +417,6 @@ def test_plots_say_how_to_read_them_and_scalars_have_names(tmp_path):
     assert "Von Neumann ratio by depth" in text
 
 
-@pytest.mark.slow
 def test_the_columns_of_any_metric_are_explained_in_the_words_of_its_result(tmp_path):
     values = np.random.default_rng(0).standard_normal((12, 9, 20))
     analysis = pc.measure({"a": values}, ["action", "capacity"])

@@ -224,7 +224,6 @@ def off_paper(page: Any) -> list[str]:
     )
 
 
-@pytest.mark.slow
 def test_tables_fit_the_paper_in_whatever_font(browser, report):
     """Also in letters far wider and larger than those that the columns were counted for."""
     with Visit(browser, report, viewport=A4) as visit:
@@ -326,7 +325,6 @@ def listener() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("guarded", [True, False])
 def test_what_would_get_past_the_escaping_meets_the_policy(
     browser, report, tmp_path, listener, guarded

@@ -32,7 +32,6 @@ def desk(browser: Any, sample: Path) -> Iterator[Visit]:
         yield visit
 
 
-@pytest.mark.slow
 def test_units_sort_by_score_both_ways(desk):
     page = desk.page
     scores = sorted(u.score("correlation") for u in sample_comparison())
@@ -103,7 +102,6 @@ def test_hostile_tokens_run_nothing_and_are_drawn_as_they_are(browser, attacked)
         assert visit.clean(attacked)
 
 
-@pytest.mark.slow
 def test_on_a_phone_each_unit_is_a_card_and_the_heads_still_sort(browser, sample):
     with Visit(browser, sample, **PHONE) as visit:
         page = visit.page

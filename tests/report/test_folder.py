@@ -29,7 +29,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, analysis: pc.Analysis) -> P
     return folder
 
 
-@pytest.mark.slow
 def test_both_are_on_one_page_without_two_of_one_name(folder, tmp_path):
     path, left_out = write_folder(folder, tmp_path / "r.html")
     page = path.read_text(encoding="utf-8")
@@ -55,14 +54,12 @@ def test_both_are_on_one_page_without_two_of_one_name(folder, tmp_path):
     assert "spectrum.exponent" in reading.one("table", id="relation").text
 
 
-@pytest.mark.slow
 def test_the_command_line_writes_the_same_whatever_was_last(folder, tmp_path, capsys):
     path, _ = write_folder(folder, tmp_path / "r.html")
     assert main(["report", str(folder), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_bytes() == path.read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("given", ["analysis", "comparison", "neither"])
 def test_another_models_results_are_left_out_and_that_is_said(analysis, tmp_path, given):
     comparison = sample_comparison()

@@ -48,7 +48,6 @@ def shard(index, count):
     return analysed(shard=(index, count))
 
 
-@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(count=st.integers(2, 5), order=st.randoms(use_true_random=False))
 def test_shards_in_any_order_merge_to_the_whole(count, order):
@@ -77,7 +76,6 @@ def test_merging_changes_neither_part():
     assert all(torch.equal(v, before[k]) for k, v in a.statistics.state().items())
 
 
-@pytest.mark.slow
 def test_what_does_not_belong_together_is_not_merged():
     part = analysed(shard=(0, 2))
     with pytest.raises(pc.StateError, match="row 0 of the data is in both"):
@@ -189,7 +187,6 @@ def test_a_kill_between_two_files_leaves_one_whole_run(tmp_path: Path):
         pc.Analysis.load(tmp_path)
 
 
-@pytest.mark.slow
 @settings(max_examples=6, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_every_grouping_of_the_parts_is_the_whole(data):
@@ -219,7 +216,6 @@ def test_what_was_attached_or_measured_is_not_merged():
         halves[0].merge(halves[1])
 
 
-@pytest.mark.slow
 @drawn
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")
@@ -235,7 +231,6 @@ def test_the_record_of_a_run(saved_run, tmp_path_factory, data):
         found.to_dataframe()
 
 
-@pytest.mark.slow
 @fewer
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")
@@ -249,7 +244,6 @@ def test_a_report_from_a_record_that_loads_is_escaped(saved_run, tmp_path_factor
         assert_escaped(found.report(folder / "report.html"))
 
 
-@pytest.mark.slow
 @drawn
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")

@@ -26,7 +26,6 @@ def test_a_finished_run_is_kept_unless_fresh(tmp_path):
     assert_close(first, again, 0.0)
 
 
-@pytest.mark.slow
 def test_a_second_process_is_refused(tmp_path):
     held, asked = os.pipe()
     done, waited = os.pipe()
@@ -65,7 +64,6 @@ def test_an_unwritable_folder_is_said_before_the_work(tmp_path):
         analysed(out=tmp_path / "blocked" / "run")
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_undisturbed_result(tmp_path, monkeypatch):
     monkeypatch.setattr(passes, "CHECKPOINT_SECONDS", 0.0)
     whole = analysed(out=tmp_path / "whole")
@@ -116,7 +114,6 @@ class Slow(nn.Module):
         return self.inner(x)
 
 
-@pytest.mark.slow
 def test_kill_9_at_any_moment_resumes_to_the_undisturbed_result(tmp_path, monkeypatch):
     monkeypatch.setattr(passes, "CHECKPOINT_SECONDS", 0.0)
     data = torch.randn(640, 6, generator=torch.Generator().manual_seed(0))

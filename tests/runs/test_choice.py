@@ -21,7 +21,6 @@ def classifier() -> nn.Sequential:
     return nn.Sequential(nn.Linear(30, 40), nn.ReLU(), nn.Linear(40, 3)).eval()
 
 
-@pytest.mark.slow
 def test_narrow_sites_are_left_out_of_the_default_and_named(tmp_path: Path) -> None:
     loader = DataLoader(TensorDataset(X, torch.zeros(300).long()), batch_size=50)
     for sites in (None, "all", ["!1"]):

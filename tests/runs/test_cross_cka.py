@@ -28,7 +28,6 @@ def run(seed: int, out: Path | None = None, data=DATA, metrics=("cka",), **optio
     return pc.analyze(network(seed), data.double(), metrics, SITES, out=out, **options)
 
 
-@pytest.mark.slow
 def test_two_runs_their_folders_and_two_models_say_what_the_arrays_say(tmp_path: Path):
     one, other = run(0, tmp_path / "a"), run(1, tmp_path / "b")
     found = pc.cka(one, other)
@@ -58,7 +57,6 @@ def test_a_model_is_like_itself():
     assert pc.cka(run(0), run(0)).same()["3"][0] == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.slow
 def test_shards_that_were_merged_are_compared_with_a_run_of_all():
     parts = [run(0, shard=(i, 2)) for i in range(2)]
     assert pc.cka(parts[0].merge(parts[1]), run(0)).same()["1"][0] == pytest.approx(1, abs=1e-6)
@@ -88,7 +86,6 @@ def test_runs_that_nothing_proves_to_be_of_the_same_rows_are_refused(other, reas
         pc.cka(run(0), other())
 
 
-@pytest.mark.slow
 def test_a_run_and_a_model_are_not_mixed():
     with pytest.raises(pc.DataError, match="compared with a run, and a model with a model"):
         pc.cka(run(0), network(1), DATA)
@@ -96,7 +93,6 @@ def test_a_run_and_a_model_are_not_mixed():
         pc.cka(run(0), run(1), DATA)
 
 
-@pytest.mark.slow
 def test_what_makes_them_doubtful_is_said():
     few = [run(s, data=DATA[:8]) for s in (0, 1)]
     found = pc.cka(*few)

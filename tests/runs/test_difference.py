@@ -31,7 +31,6 @@ def run(seed: int = 0, out: Path | None = None, data=DATA, metrics=METRICS, site
     return pc.analyze(network(seed), data, metrics, list(sites), out=out)
 
 
-@pytest.mark.slow
 def test_every_number_of_every_site_with_its_interval():
     one, other = run(0), run(1)
     found = pc.diff(one, other)
@@ -51,7 +50,6 @@ def test_every_number_of_every_site_with_its_interval():
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["names"] == ["first", "second"]
 
 
-@pytest.mark.slow
 def test_a_run_beside_itself_differs_in_nothing():
     found = pc.diff(run(0), run(0))
     assert all(d.difference == 0 and not d.evident for d in found.differences)
@@ -97,7 +95,6 @@ def test_sites_of_other_names_are_asked_for():
         pc.diff(one, other, sites={"3": "9"})
 
 
-@pytest.mark.slow
 def test_what_else_differs_is_said():
     one = run(0, metrics=[Capacity(), Action(path="rows", projections=20)])
     other = run(0, metrics=[Capacity(step=0.5), CKA()])
@@ -110,7 +107,6 @@ def test_what_else_differs_is_said():
         pc.diff(run(0, metrics=[Capacity()]), run(0, metrics=[CKA()]))
 
 
-@pytest.mark.slow
 def test_a_planted_difference_is_evident_and_found_first():
     one = run(0)
     changed = network(0)
@@ -129,7 +125,6 @@ def test_a_planted_difference_is_evident_and_found_first():
     assert "by a CKA of" in said[-1]
 
 
-@pytest.mark.slow
 def test_the_page_and_the_command(tmp_path: Path, capsys):
     run(0, tmp_path / "a"), run(1, tmp_path / "b")
     page = tmp_path / "diff.html"

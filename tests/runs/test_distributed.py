@@ -52,7 +52,6 @@ def run_together(processes: int, *arguments: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_several_processes_equal_one(tmp_path: Path):
     run_together(2, "--out", str(tmp_path / "two"))
     one = pc.analyze(limit=30, batch_size=5, sites=[SITE], out=tmp_path / "one")
@@ -65,7 +64,6 @@ def test_several_processes_equal_one(tmp_path: Path):
     assert float((a - b).abs().max() / a.max()) < 1e-5
 
 
-@pytest.mark.slow
 def test_moments_of_three_processes_are_those_of_one_up_to_rounding(tmp_path: Path):
     run_together(3, "--dtype", "float64", "--out", str(tmp_path / "three"))
     one = pc.analyze(limit=30, batch_size=5, sites=[SITE], dtype="float64")
@@ -78,7 +76,6 @@ def test_moments_of_three_processes_are_those_of_one_up_to_rounding(tmp_path: Pa
     assert float((a - b).abs().max() / a.max()) < 1e-10
 
 
-@pytest.mark.slow
 def test_a_mistake_ends_all_processes_with_its_sentence():
     done = torchrun(2, *COMMON, "--metrics", "spectrm")  # before a model is loaded
     assert done.returncode != 0
@@ -94,7 +91,6 @@ def joined() -> list[dict[str, Any]]:
     return [json.loads(one.stdout) for one in forks.together(2, joining_processes.program)]
 
 
-@pytest.mark.slow
 def test_tensors_of_every_type_come_back_as_they_were(joined):
     for found in joined:
         assert found["well"] == found["well again"] == [True, 3, 20]

@@ -141,7 +141,6 @@ def close(found: Any, expected: Any) -> None:
                 assert a[key] == pytest.approx(value, rel=1e-4, abs=1e-9), key
 
 
-@pytest.mark.slow
 def test_analyze_is_of_the_same_rows_whatever_the_batches():
     adapter = PackedAdapter()
     wanted = truth(adapter.engine, ROWS)
@@ -245,7 +244,6 @@ def test_what_is_wrong_in_the_worker_is_said_here():
         pc.analyze(PackedAdapter(), ROWS, Spectrum(), SITES)  # six features and ranks from 11
 
 
-@pytest.mark.slow
 def test_statistics_that_do_not_fit_are_planned_in_passes(tmp_path, monkeypatch):
     def too_large(self: Any, statistics: Any, rows: int | None) -> None:
         if len(statistics.sites) > 1:

@@ -64,7 +64,6 @@ def test_a_narrow_site_ends_the_run_at_its_first_batch(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_what_it_says_is_the_way_out():
     spectrum = Spectrum(fit="huber")
     out = ["body.0.**", "!**.aside", "!**.scale"]

@@ -21,6 +21,7 @@ from polycode_plugins.runs.gathering import Statistics
 ROWS, WIDTH = 300, 40
 DATA = torch.randn(ROWS, 8, generator=torch.Generator().manual_seed(0))
 SITES = ["1", "3", "5", "7"]
+AXES = ("batch", "position", "feature")
 METRIC = pc.metrics.Spectrum(fit="huber", ranks=(1, 500))
 
 
@@ -55,7 +56,6 @@ def states(analysis: pc.Analysis) -> dict[str, torch.Tensor]:
     return analysis.statistics.state()
 
 
-@pytest.mark.slow
 def test_several_passes_give_what_one_gives(tmp_path: Path, monkeypatch, two_at_a_time):
     made = analyzed(out=tmp_path / "passes")
     monkeypatch.undo()
@@ -76,7 +76,6 @@ def test_several_passes_give_what_one_gives(tmp_path: Path, monkeypatch, two_at_
     assert loaded["5", "spectrum"].exponent == made["5", "spectrum"].exponent
 
 
-@pytest.mark.slow
 def test_an_interruption_between_passes_goes_on(tmp_path: Path, monkeypatch, two_at_a_time):
     class Stopping:
         left = 2 * (ROWS // 20)
@@ -101,7 +100,6 @@ def test_an_interruption_between_passes_goes_on(tmp_path: Path, monkeypatch, two
     assert all(torch.equal(states(made)[k], v) for k, v in states(whole).items())
 
 
-@pytest.mark.slow
 def test_passes_over_data_that_changes_are_refused(tmp_path: Path, two_at_a_time):
     class Shuffled:
         times = 0
@@ -219,6 +217,7 @@ def test_as_many_sites_compute_side_by_side_as_have_room(monkeypatch):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator keeps less back")
 def test_what_comes_free_between_others_is_handed_back():
+    memory.release()  # or the blocks go where memory is free already
     before = memory.resident()
     blocks = [torch.zeros(2**14) for _ in range(1600)]  # of 64 KiB: 100 MiB
     held = blocks[::2]
@@ -232,7 +231,7 @@ def test_what_comes_free_between_others_is_handed_back():
 
 def test_what_is_in_use_is_not_tried_again_and_again(monkeypatch):
     tried = []
-    monkeypatch.setattr(memory, "_trim", lambda: tried.append(1))
+    monkeypatch.setattr(memory, "release", lambda: tried.append(1))
     monkeypatch.setattr(memory, "resident", lambda: 1000)
     ceiling = memory.Ceiling(500)
     for _ in range(5):
@@ -241,3 +240,78 @@ def test_what_is_in_use_is_not_tried_again_and_again(monkeypatch):
     monkeypatch.setattr(memory, "resident", lambda: 1200)
     ceiling.keep()
     assert len(tried) == 2
+
+
+def test_what_comes_free_under_the_plan_raises_it_not(monkeypatch):
+    held = [1000]
+    monkeypatch.setattr(memory, "release", lambda: held.append(490))
+    monkeypatch.setattr(memory, "resident", lambda: held[-1])
+    ceiling = memory.Ceiling(500)
+    for _ in range(3):
+        held.append(510)
+        ceiling.keep()
+        assert held[-1] == 490  # a tenth more than what is in use would be above the plan
+
+
+@pytest.mark.parametrize(("largest", "looks"), [(2**20, 0), (2**28, 3)])
+def test_after_each_wide_site_memory_is_looked_at(largest, looks, monkeypatch):
+    came, trimmed = [], []
+    monkeypatch.setattr(memory, "release", lambda: trimmed.append(1))
+    ceiling = memory.Ceiling(1, None, largest)
+    receive = ceiling.between(lambda site, _: came.append(site))
+    monkeypatch.setattr(memory, "resident", lambda: 1 if trimmed[len(came) - 1 :] else 2)
+    for site in "abc":
+        receive(site, None)
+    assert (came, len(trimmed)) == ([*"abc"], looks)
+
+
+def test_the_plan_knows_the_largest_state():
+    statistics = Statistics([METRIC], [Site("a"), Site("b")])
+    room = memory.Room(2**34)
+    for site, width in (("a", 8), ("b", 4000)):
+        values = torch.zeros(2, 1, width)
+        statistics.receive(site, Activations(values, AXES))
+    room.require(statistics, 8000)
+    receive = statistics.receive
+    assert room.ceiling.between(receive) != receive
+
+
+def test_the_limit_holds_in_each_of_several_passes(tmp_path, monkeypatch, two_at_a_time):
+    """Passes and their results had no limit; what memory holds then is planned by the machine."""
+    ceilings = []
+    keep = memory.Ceiling.keep
+
+    def noting(ceiling):
+        ceilings.append(ceiling)
+        keep(ceiling)
+
+    monkeypatch.setattr(memory.Ceiling, "keep", noting)
+    made = analyzed(out=tmp_path / "run", memory="64GiB")
+    assert made.run["passes"] == 2
+    limited = {id(c): c._limit for c in ceilings}
+    assert list(limited.values()).count(2**36) >= 2  # one of each pass, planned by its sites
+
+
+def test_a_pass_for_what_fits_refuses_nothing(two_at_a_time):
+    statistics = Statistics([METRIC], [Site(name) for name in SITES])
+    for name in SITES:
+        statistics.receive(name, Activations(torch.zeros(2, 1, WIDTH), AXES))
+    with pytest.raises(memory.TooLarge):
+        memory.Room(2**36).require(statistics, None)
+    room = memory.Room(2**36, divided=True)
+    room.require(statistics, None)
+    assert room.ceiling._limit == 2**36
+
+
+def test_beyond_the_plan_there_is_the_limit(monkeypatch):
+    held = [100]
+    monkeypatch.setattr(memory, "release", lambda: None)
+    monkeypatch.setattr(memory, "resident", lambda: held[-1])
+    ceiling = memory.Ceiling(500, 1000)
+    tops = []
+    for used in (600, 950, 990, 1200):
+        held.append(used)
+        ceiling.keep()
+        tops.append(ceiling._at)
+    assert tops == [660, 1000, 1000, 1320]  # what is in use beyond a limit is not handed back
+    assert memory.Ceiling(500, 400)._at == 400

@@ -24,7 +24,6 @@ def run(*arguments: str, planted: Callable[[], None] = lambda: None) -> forks.En
     return forks.Program(work).end()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["torchrun", "analyze", "compare", "reproduce", "faults", "server"]
 )
@@ -36,7 +35,6 @@ def test_nothing_is_lost_and_the_end_is_the_same(kind: str):
     assert len(rows) > 2
 
 
-@pytest.mark.slow
 def test_the_harness_sees_a_loss():
     def planted() -> None:  # files do not wait for run.json, but replace the earlier ones before
         storage.following = lambda path: path

@@ -50,7 +50,6 @@ def test_all_looks_together_spend_the_errors_of_one_interval():
     assert stopping.level_of(4) > stopping.level_of(3) > 0.95
 
 
-@pytest.mark.slow
 def test_the_stream_ends_when_the_exponent_is_known():
     analysis = run()
     found = analysis.run["stopping"]
@@ -77,7 +76,6 @@ def test_the_stream_ends_when_the_exponent_is_known():
     assert "target_error" not in plain.run["options"]
 
 
-@pytest.mark.slow
 def test_the_look_before_was_not_narrow_enough():
     found = run().run["stopping"]
     before = (found["rows_read"] - 250) // 2 + 250
@@ -86,7 +84,6 @@ def test_the_look_before_was_not_narrow_enough():
     assert stopping.half_width(fewer["wide", "spectrum"], level) > 0.03
 
 
-@pytest.mark.slow
 def test_a_site_that_never_gets_there_is_told_with_what_it_reached():
     analysis = run(3000, ["wide", "narrow"], target=0.12)
     found = analysis.run["stopping"]
@@ -105,7 +102,6 @@ def test_a_site_that_never_gets_there_is_told_with_what_it_reached():
     assert said.startswith("every exponent is known to within 0.12 after 1,250 samples")
 
 
-@pytest.mark.slow
 def test_it_is_written_and_read_again(tmp_path):
     analysis = run(out=tmp_path / "run")
     again = pc.Analysis.load(tmp_path / "run")
@@ -115,7 +111,6 @@ def test_it_is_written_and_read_again(tmp_path):
     assert "Every exponent is known to within 0.03" in page
 
 
-@pytest.mark.slow
 def test_an_interrupted_stream_goes_on_with_the_same_looks(tmp_path, monkeypatch):
     whole = run(target=0.03)
     assert whole.run["stopping"]["looks"] >= 3
@@ -139,7 +134,6 @@ def test_an_interrupted_stream_goes_on_with_the_same_looks(tmp_path, monkeypatch
     assert again["wide", "spectrum"].interval == whole["wide", "spectrum"].interval
 
 
-@pytest.mark.slow
 def test_looks_of_a_run_that_was_resumed_at_its_end_count(tmp_path, monkeypatch):
     whole = run(3000, target=0.001)
     monkeypatch.setattr(passes, "CHECKPOINT_SECONDS", 0.0)
@@ -153,7 +147,6 @@ def test_looks_of_a_run_that_was_resumed_at_its_end_count(tmp_path, monkeypatch)
     assert again.run["stopping"]["looks"] == 3
 
 
-@pytest.mark.slow
 def test_what_is_left_is_counted_only_while_that_is_quick(monkeypatch):
     monkeypatch.setattr(stopping, "COUNTING", -1.0)
     monkeypatch.setattr(stopping, "COUNTING_SHARE", 0.0)
@@ -189,7 +182,6 @@ def test_a_run_without_an_interval_is_refused():
             pc.analyze(Planted(), data(500), metrics, "wide", target_error=0.1)
 
 
-@pytest.mark.slow
 def test_the_command_says_what_came_of_it(capsys):
     site = ["--sites", "blocks.1.hook_resid_post", "--limit", "60"]
     assert main(["analyze", *site, "--target-error", "0.001", "--quiet"]) == 0

@@ -70,7 +70,6 @@ def test_no_check_that_ran_is_no_pass():
     assert "nothing ran" in str(report)
 
 
-@pytest.mark.slow
 def test_the_command_says_what_failed(capsys, monkeypatch):
     assert main.main(["check", "spectrum", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["failed"] == 0

@@ -23,7 +23,6 @@ def all_checks() -> list[object]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("check", all_checks())
 def test_conforms(check):
     with warnings.catch_warnings():

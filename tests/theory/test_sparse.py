@@ -74,7 +74,6 @@ def test_power_law_entropy_hits_the_known_numbers():
     assert round(theory.power_law_entropy(1000, 32, 1.0, mode="as_published")) == 23477
 
 
-@pytest.mark.slow
 @repeatable
 @given(
     width=st.integers(1, 3000),

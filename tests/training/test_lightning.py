@@ -18,7 +18,6 @@ from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 from polycode_plugins.training.lightning import LightningMonitor  # noqa: E402
 
 pytestmark = [
-    pytest.mark.slow,
     # Lightning's own: deprecations of torch's trees, and advice on workers and loggers.
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),

@@ -63,7 +63,6 @@ def trained(steps: int = 6, *, start: int = 0, model: Net | None = None, **optio
     return losses, model, monitor
 
 
-@pytest.mark.slow
 def test_losses_modes_gradients_and_draws_are_as_without_it():
     plain, plain_model, _ = trained()
     watched, model, monitor = trained(metrics=["spectrum", "cka"])
@@ -77,7 +76,6 @@ def test_losses_modes_gradients_and_draws_are_as_without_it():
     assert not any(module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.slow
 def test_a_monitor_that_disturbed_would_be_seen():
     class Drawing(Monitor):
         def after(self, step):
@@ -95,7 +93,6 @@ def test_a_monitor_that_disturbed_would_be_seen():
     assert disturbed != plain
 
 
-@pytest.mark.slow
 def test_numbers_are_those_of_analyze_and_cka():
     _, model, monitor = trained(metrics=["spectrum", "cka"])
     model.eval()
@@ -116,7 +113,6 @@ def test_numbers_are_those_of_analyze_and_cka():
         assert monitor.history.points[0].numbers[site]["cka.to_first"][0] == pytest.approx(1.0)
 
 
-@pytest.mark.slow
 def test_the_share_of_time_holds_and_is_told(monkeypatch, caplog):
     now = [0.0]
     monkeypatch.setattr(monitor_module.time, "monotonic", lambda: now[0])
@@ -175,7 +171,6 @@ def test_nothing_is_raised_into_the_training(caplog):
     assert "MemoryError: no room" in told[0]
 
 
-@pytest.mark.slow
 def test_a_dead_site_spares_the_others(caplog):
     model = Net()
     monitor = Monitor(model, HELD, SITES, every=1, share=math.inf)
@@ -212,7 +207,6 @@ def test_a_sharded_model_is_told_and_left_alone(caplog):
     assert any("spread over processes" in message for message in caplog.messages)
 
 
-@pytest.mark.slow
 def test_a_training_that_is_resumed_goes_on_with_its_history(tmp_path):
     out = tmp_path / "curves"
     _, model, _ = trained(4, metrics=["spectrum", "cka"], out=out)
@@ -235,7 +229,6 @@ def test_a_training_that_is_resumed_goes_on_with_its_history(tmp_path):
     assert pc.Analysis.load(out / "first").metrics == ["spectrum", "cka"]
 
 
-@pytest.mark.slow
 def test_a_history_of_other_rows_is_refused(tmp_path):
     trained(2, metrics=["spectrum"], out=tmp_path / "a")
     for other in (
@@ -248,7 +241,6 @@ def test_a_history_of_other_rows_is_refused(tmp_path):
             trained(2, **({"metrics": ["spectrum"], "out": tmp_path / "a"} | other))
 
 
-@pytest.mark.slow
 def test_a_shuffling_loader_gives_the_same_rows_and_draws_nothing():
     loader = torch.utils.data.DataLoader(HELD, 50, shuffle=True)
     plain, *_ = trained()

@@ -17,7 +17,6 @@ pytest.importorskip("accelerate")
 from polycode_plugins.training.trainer import TrainerMonitor  # noqa: E402
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning"),
 ]

@@ -451,7 +451,7 @@ def _watched(
 
     handles = [m.register_forward_hook(look, with_kwargs=True) for m in shadow.model.modules()]
     try:
-        shadow.model(*args, **kwargs)
+        shadow.run(args, kwargs)
     finally:
         for handle in handles:
             handle.remove()

@@ -15,7 +15,7 @@ from polycode_plugins.explainers.comparison.outcome import RANDOM, TRAINED
 from polycode_plugins.explainers.comparison.plot import NAMES, interval_of_mean
 from polycode_plugins.explainers.comparison.statistics import adjusting
 from polycode_plugins.pages.charts import PALETTE, Axis, Chart, Line, Series
-from polycode_plugins.pages.depth_charts import Quantity, by_depth
+from polycode_plugins.pages.depth_charts import Quantity, across, by_depth
 from polycode_plugins.pages.pages import Part, Prose
 from polycode_plugins.pages.tables import UNDEFINED, Column, Table, column, names
 
@@ -167,8 +167,10 @@ def _line(
     colour: str,
     stroke: Line = "dash",
 ) -> Series:
-    hover = [[s.name, f"{name} {_shown(m)}"] for s, m in zip(sites, means, strict=True)]
-    return Series(name, range(len(sites)), means, colour, stroke, hover=hover, legend=False)
+    places, heights = across(means)
+    at = [*sites] * (len(places) // len(sites))
+    hover = [[s.name, f"{name} {_shown(m)}"] for s, m in zip(at, heights, strict=True)]
+    return Series(name, places, heights, colour, stroke, hover=hover, legend=False)
 
 
 def _scores(units: Sequence[ComparedUnit], score: str) -> list[float]:

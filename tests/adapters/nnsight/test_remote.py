@@ -21,7 +21,6 @@ from polycode_plugins.adapters.base import Batch
 from polycode_plugins.adapters.nnsight.adapter import NNsightAdapter
 
 
-@pytest.mark.slow
 def test_the_dry_run_of_a_server_gives_the_same(folder):
     sites = [BLOCKS[0], "model.transformer.h.1.mlp", BLOCKS[2]]
     here = streamed(pc.load(str(folder), "nnsight"), TEXTS, sites, context=8)
@@ -87,7 +86,6 @@ def test_remote_traces_that_lack_a_site_are_errors(plain):
         adapter.run(batch, [pc.Site("model.relu")], lambda *_: None)
 
 
-@pytest.mark.slow
 def test_what_a_server_cannot_do_is_refused(plain, folder):
     with pytest.raises(pc.ModelError, match="exists in this process only"):
         NNsightAdapter(NNsight(plain), remote=True)

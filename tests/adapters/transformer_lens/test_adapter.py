@@ -69,7 +69,6 @@ def test_sites_are_listed_in_the_order_they_fire(lens: Any) -> None:
     assert [s for s in usual if s in truth] == truth
 
 
-@pytest.mark.slow
 def test_sites_of_other_architectures_are_listed_in_the_order_they_fire(bridge: Any) -> None:
     truth = firing_order(bridge, TOKENS)
     adapter = TransformerLensAdapter(bridge)
@@ -293,7 +292,6 @@ def test_without_a_tokenizer_tokens_all_count_and_texts_are_refused(lens: Any) -
         next(iter(adapter.batches(["a text"], DataOptions())))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -355,7 +353,6 @@ def test_dropout_is_off_unless_train_mode_is_asked_for(gpt2_folder: Path) -> Non
     assert torch.equal(dropped[BLOCKS[3]], again[BLOCKS[3]])
 
 
-@pytest.mark.slow
 def test_bfloat16(lens: Any) -> None:
     lens.to(torch.bfloat16)
     adapter = TransformerLensAdapter(lens)
@@ -403,7 +400,6 @@ def unnamed(result: Any) -> dict[str, Any]:
     return fields
 
 
-@pytest.mark.slow
 def test_analyze_attach_and_measure_agree(lens: Any) -> None:
     sites = ["blocks.1.hook_resid_post", "blocks.2.attn.hook_z", "blocks.0.mlp.hook_post"]
     generator = torch.Generator().manual_seed(1)

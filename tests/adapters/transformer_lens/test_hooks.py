@@ -146,7 +146,6 @@ WORKFLOWS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workflow", WORKFLOWS)
 def test_every_workflow_is_seen_without_special_tokens(
     lens: Any, workflow: Callable[[Any], Tensor]
@@ -245,7 +244,6 @@ def test_results_are_keyed_by_the_names_asked_for(lens: Any) -> None:
     assert list(probe.compute()) == [f"blocks.{i}.hook_resid_post" for i in range(LAYERS)]
 
 
-@pytest.mark.slow
 def test_attached_twice(lens: Any) -> None:
     with pc.attach(lens, POST, Mean()) as outer:
         lens(TOKENS)
@@ -369,7 +367,6 @@ def trained(model: Any, sites: list[str] | None) -> tuple[list[float], dict[str,
     return losses, {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-@pytest.mark.slow
 def test_training_is_bit_equal(gpt2_folder: Path) -> None:
     for kind in KINDS:
         sites = [EMBED, POST, MLP, "blocks.0.ln1.hook_normalized", "ln_final.hook_normalized"]

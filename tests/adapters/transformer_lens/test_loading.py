@@ -54,7 +54,6 @@ def test_a_folder_loads_in_silence_and_leaves_all_settings_alone(
     assert all(p.requires_grad for p in adapter.model.parameters())
 
 
-@pytest.mark.slow
 def test_a_model_that_is_loaded_here_has_its_dropout_in_train_mode(gpt2_folder: Path) -> None:
     tokens = torch.arange(40).view(4, 10) + 3
     quiet, dropped = (

@@ -87,7 +87,6 @@ def truth(gpt2_folder: Path) -> Dump:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("major", ["3", "4"])
 def test_activations_are_those_of_the_model(
     dumps: dict[str, dict[str, Dump] | str], truth: Dump, major: str

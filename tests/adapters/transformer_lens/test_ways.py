@@ -138,7 +138,6 @@ def by_cache(cache: Any, site: str) -> Any:
     return outcome(pc.measure(cache, Mean(), site)[site, "mean"])
 
 
-@pytest.mark.slow
 @pytest.mark.skipif("bridge" not in KINDS, reason="no TransformerBridge")
 @pytest.mark.filterwarnings("ignore:A forward hook edited:UserWarning")  # TransformerLens 3's own
 @pytest.mark.parametrize("name", MODELS)
@@ -176,7 +175,6 @@ def test_every_site_of_a_bridge(name: str, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.skipif("bridge" not in KINDS, reason="no TransformerBridge")
 @pytest.mark.skipif("hooked" in KINDS, reason="3.9's T5 does not run with transformers 5")
 def test_a_translator_is_refused_by_every_way(tmp_path: Path) -> None:
@@ -198,7 +196,6 @@ def test_a_translator_is_refused_by_every_way(tmp_path: Path) -> None:
     assert set(all_by_cache(plain, dict.fromkeys(plain, "refused")).values()) == {"refused"}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif("hooked" not in KINDS, reason="no HookedTransformer")
 def test_every_site_of_a_hooked_transformer(gpt2_folder: Path) -> None:
     model = lens_model("hooked", gpt2_folder)
@@ -224,7 +221,6 @@ def test_every_site_of_a_hooked_transformer(gpt2_folder: Path) -> None:
     assert hook.compute()[normed].n_samples == 2 * ROWS * LENGTH
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pass_that_stops_before_the_first_block(kind: str, gpt2_folder: Path) -> None:
     model = lens_model(kind, gpt2_folder)
@@ -238,7 +234,6 @@ def test_a_pass_that_stops_before_the_first_block(kind: str, gpt2_folder: Path) 
     assert same(known, by_hook(model, "hook_embed", tokens, stop_at_layer=0))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_warning_says_how_many_rows_are_padding_or_special(kind: str, gpt2_folder: Path) -> None:
     model = lens_model(kind, gpt2_folder)

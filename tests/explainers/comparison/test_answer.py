@@ -44,7 +44,6 @@ def test_kinds_that_share_too_little_are_said_to():
         assert "share too little" not in answer(dataclasses.replace(whole, overlap=enough))
 
 
-@pytest.mark.slow
 def test_too_few_scores_are_said_with_their_number_and_the_commonest_reason():
     sample = sample_comparison()
     assert len(sample) == 12
@@ -151,7 +150,6 @@ def test_units_without_kurtosis_are_named_and_the_others_counted():
     assert "without kurtosis" not in every
 
 
-@pytest.mark.slow
 def test_a_notebook_shows_the_answer_beside_its_picture():
     shown = sample_comparison()._repr_html_()
     assert "data:image/svg" in shown

@@ -20,7 +20,6 @@ from polycode_plugins.pages.pages import Warnings
 from polycode_plugins.report.comparison_page import page_of
 
 
-@pytest.mark.slow
 def test_neurons_of_one_word_beat_projections_of_them():
     contrast = toy().contrasts[-1]
     assert contrast.difference > 0
@@ -32,7 +31,6 @@ def test_neurons_of_one_word_beat_projections_of_them():
         toy().contrast(score="corelation")
 
 
-@pytest.mark.slow
 def test_the_same_call_gives_the_same_numbers_whatever_the_batch_size():
     again = planted_comparison(batch_size=7)
     drop = ["requests"]
@@ -43,7 +41,6 @@ def test_the_same_call_gives_the_same_numbers_whatever_the_batch_size():
     assert not other.correlation.equals(toy().to_dataframe().correlation)
 
 
-@pytest.mark.slow
 def test_the_embedded_model_is_compared_offline():
     comparison = tiny()
     frame = comparison.to_dataframe()
@@ -77,7 +74,6 @@ def test_directions_of_ones_own_are_a_kind_beside_the_others():
     assert all(u.score("correlation") > 0.95 for u in comparison if u.kind == "probe")
 
 
-@pytest.mark.slow
 def test_projections_of_another_distribution_are_named_where_units_are(tmp_path):
     made = planted_comparison(units=["neuron", "projection:rademacher"], judge=False)
     assert made.kinds == ["neuron", "projection"]
@@ -93,7 +89,6 @@ def test_projections_of_another_distribution_are_named_where_units_are(tmp_path)
     ].origin == {**units.origin}
 
 
-@pytest.mark.slow
 def test_kinds_have_as_many_units_as_there_are_neurons_and_the_run_says_so(tmp_path):
     made = planted_comparison(n_units=10_000, control=True, judge=False, out=tmp_path)
     assert made.contrasts[-1].n == (NEURONS, NEURONS)
@@ -164,7 +159,6 @@ def storing(monkeypatch):
     monkeypatch.setattr(plugins, "load", lambda *n: found.get(n) or load(*n))
 
 
-@pytest.mark.slow
 def test_a_named_explainer_lies_with_the_run_and_is_closed_whatever_happens(tmp_path, storing):
     planted_comparison(explainer="storing", out=tmp_path / "run", progress=False)
     first = Storing.made[-1]
@@ -182,7 +176,6 @@ def test_a_named_explainer_lies_with_the_run_and_is_closed_whatever_happens(tmp_
     assert given.closed == 0
 
 
-@pytest.mark.slow
 def test_a_finished_run_is_refused_before_an_explainer_is_made(tmp_path, storing):
     planted_comparison(out=tmp_path)
     made = len(Storing.made)

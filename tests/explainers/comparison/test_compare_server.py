@@ -54,7 +54,6 @@ def asked(url: str, texts: Path, out: Path, model: str = "planted") -> list[str]
     return ["compare", "--explainer", "openai", *SITE, *data, *flags]
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_it_sends_nothing_twice_and_ends_the_same(server, texts, tmp_path):
     server.delay = 0.02
     out, whole = tmp_path / "killed", tmp_path / "whole"
@@ -78,7 +77,6 @@ def test_killed_and_resumed_it_sends_nothing_twice_and_ends_the_same(server, tex
     assert frames[0]["correlation"].notna().any()
 
 
-@pytest.mark.slow
 def test_a_dry_run_prices_what_the_run_then_takes_and_leaves_nothing(
     server, texts, tmp_path, capsys
 ):
@@ -124,7 +122,6 @@ def test_a_dry_run_prices_what_the_run_then_takes_and_leaves_nothing(
         assert KEY.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.slow
 def test_one_command_with_a_server_and_a_judge_of_its_own(server, texts, tmp_path, capsys):
     arguments = ["compare", "--model", str(TINY_GPT2), "--text", str(texts), *SITE]
     server_of = ["--explainer", "openai", "--base-url", server.url(), "--set", "concurrency=4"]
@@ -149,7 +146,6 @@ def test_one_command_with_a_server_and_a_judge_of_its_own(server, texts, tmp_pat
     assert "--base-url and --set base_url=... say the same" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_explanations_of_people_are_scored_and_sent_on(server, texts, tmp_path, capsys):
     """Two neurons that people explained; nothing is asked for but simulations and judgements."""
     said, out = tmp_path / "people.csv", tmp_path / "run"

@@ -33,7 +33,6 @@ def over_all(pairs, seed=0):
     return contrasts(pairs, "a", "b", "correlation", seed=seed)[-1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("n", "least"), [(6, 92), (20, 92)])
 @pytest.mark.usefixtures("quick")
 def test_the_interval_covers_for_few_units_and_skewed_scores(n, least):
@@ -47,7 +46,6 @@ def test_the_interval_covers_for_few_units_and_skewed_scores(n, least):
     assert covered >= least
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_unequal_spread_in_unequal_numbers_is_no_difference():
     rejected = 0
@@ -58,7 +56,6 @@ def test_unequal_spread_in_unequal_numbers_is_no_difference():
     assert rejected <= 11  # 5 at 5%; a test of the bare difference rejects 25
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_unit_that_is_read_at_six_sites_is_one_unit():
     covered = rejected = 0
@@ -116,7 +113,6 @@ def planted(rng, n, apart, true, curved=False):
     return tuple(pair)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("true", [0.0, 0.1])
 @pytest.mark.usefixtures("quick")
 def test_the_adjusted_difference_is_what_kurtosis_leaves(true):
@@ -192,7 +188,6 @@ def sample(scores, covariates=None):
     return Sample(scores, np.asarray(covariates, dtype=np.float64))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_planted_difference_is_found_and_its_interval_covers():
     covered, rejected, false = 0, 0, 0
@@ -303,7 +298,6 @@ def paired(rng, n, true):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_pairs_are_compared_within_them():
     covered = rejected = false = blind = 0
@@ -343,7 +337,6 @@ def test_a_pair_of_which_one_has_no_score_is_left_out_whole():
     assert over_all({"s": (twice, b)}).pairs == 7
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_sites_that_disagree_are_told_from_those_that_do_not(monkeypatch):
     monkeypatch.setattr(agreement, "BOOTSTRAPS", 300)

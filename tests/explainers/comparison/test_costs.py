@@ -29,7 +29,6 @@ def costs(made):
     ]
 
 
-@pytest.mark.slow
 def test_costs_of_each_unit_survive_a_run_that_was_stopped(explainer, server):
     """Stopped by its budget after every few dollars, it counts as one that was not stopped."""
     whole = evaluate(UNITS, explainer("text", simulator="text", prices=PRICES))
@@ -56,7 +55,6 @@ def test_costs_of_each_unit_survive_a_run_that_was_stopped(explainer, server):
     assert spent.answers + spent.failures == sum(server.seen.values())
 
 
-@pytest.mark.slow
 def test_top_texts_alone_are_never_judged_for_detection(explainer, server):
     """A unit that fires in every text leaves nothing to detect: no request asks for it."""
 
@@ -76,7 +74,6 @@ def test_top_texts_alone_are_never_judged_for_detection(explainer, server):
     assert not any('"task": "detection"' in a for a in asked)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", [KEY, KEY[:12], base64.b64encode(KEY.encode()).decode()])
 @pytest.mark.parametrize("where", ["explanation", "simulation"])
 def test_a_key_within_answers_is_in_no_file(explainer, server, tmp_path, monkeypatch, form, where):

@@ -43,7 +43,6 @@ def test_what_is_said_goes_by_the_interval_and_by_what_is_negligible(low, high, 
     assert belongs(dataclasses.replace(made, interval=None), "rotated") == "undecided"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("control", ["rotated", "matched", "covariance"])
 def test_a_basis_that_matters_is_told_from_one_that_does_not(control):
     sort = {"nonlinear": True, "own": FEW} if control == "rotated" else {

@@ -21,7 +21,6 @@ from polycode_plugins.explainers.comparison import files
 from polycode_plugins.files import storage
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"calibrate": "percentile"}])
 def test_a_comparison_is_saved_and_read_back_whole(tmp_path, options):
     comparison = planted_comparison(**options, out=tmp_path / "run")
@@ -55,7 +54,6 @@ def test_a_comparison_is_saved_and_read_back_whole(tmp_path, options):
     assert torch.equal(read.directions[key].directions, comparison.directions[key].directions)
 
 
-@pytest.mark.slow
 def test_finished_damaged_and_foreign_folders_are_refused(tmp_path):
     folder = tmp_path / "run"
     toy().save(folder)
@@ -85,7 +83,6 @@ def test_a_record_of_what_was_spent_or_warned_of_that_is_damaged_is_refused(tmp_
         pc.Comparison.load(tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_a_kill_while_it_is_replaced_leaves_the_earlier_or_the_later_one(
     tmp_path, monkeypatch, where
@@ -114,7 +111,6 @@ def test_a_kill_while_it_is_replaced_leaves_the_earlier_or_the_later_one(
     assert pc.explainers.Comparison.load(tmp_path).run["seed"] == 1
 
 
-@pytest.mark.slow
 @drawn
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")

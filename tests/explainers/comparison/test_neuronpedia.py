@@ -68,7 +68,6 @@ def negated(comparison):
     return dataclasses.replace(comparison, units=units)
 
 
-@pytest.mark.slow
 def test_neurons_have_the_layers_number_and_nothing_else_has(tmp_path):
     """Neuronpedia's unit gpt2/8/3 is the neuron as it is, of the layer's MLP, and no other unit."""
     made = renamed(planted_comparison(signs="both", judge=False), "blocks.8.mlp.hook_post")

@@ -43,7 +43,6 @@ def written(folder, kind, numbers, noise=0.0, **more):
     return folder / kind
 
 
-@pytest.mark.slow
 def test_kinds_layers_and_scores(tmp_path):
     clear = written(tmp_path, "clear", range(6))
     noisy = written(tmp_path, "noisy", range(6), noise=3.0)
@@ -107,7 +106,6 @@ def test_judges_alone_and_several_explanations_are_those_of_compare(tmp_path):
     assert all(unit.score("correlation") is None for unit in made)
 
 
-@pytest.mark.slow
 def test_the_command_line(tmp_path, capsys):
     clear, noisy = written(tmp_path, "a", range(4)), written(tmp_path, "b", range(4), noise=3.0)
     records = ["--records", f"neuron={clear}", "--records", f"projection={noisy}"]

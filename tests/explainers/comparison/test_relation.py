@@ -15,7 +15,6 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.explainers.comparison.relation import _matched
 
 
-@pytest.mark.slow
 def test_scores_are_related_to_a_layers_spectrum():
     sites = [f"blocks.{i}.hook_resid_post" for i in range(4)]
     comparison = pc.compare(sites=sites, n_units=2, limit=120, judge=False, floors=())

@@ -25,7 +25,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     return Path(hostile_comparison().report(path)).read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_every_unit_is_there_with_its_scores_floors_and_texts(page):
     comparison = sample_comparison()
     reading = read(page)
@@ -67,7 +66,6 @@ def test_failures_are_said_before_anything_else():
     )
 
 
-@pytest.mark.slow
 def test_hostile_tokens_and_explanations_are_text(hostile):
     assert faults(hostile) == []
     reading = read(hostile)

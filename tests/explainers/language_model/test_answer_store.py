@@ -19,7 +19,6 @@ from polycode_plugins.explainers.language_model.transport.request import CHAT, R
 ASKED = Request(CHAT, {"model": "m", "messages": [], "max_tokens": 1}, "explain", "v1")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_twice(server, tmp_path, seed):
     path, rounds, count = tmp_path / "answers.sqlite", 9, 600

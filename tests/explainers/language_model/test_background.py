@@ -6,7 +6,6 @@ import asyncio
 import gc
 import time
 
-import pytest
 from chat_requests import requests
 
 from polycode_plugins.explainers.language_model.transport import background
@@ -14,7 +13,6 @@ from polycode_plugins.explainers.language_model.transport.answer_store import St
 from polycode_plugins.explainers.language_model.transport.session import Session
 
 
-@pytest.mark.slow
 def test_a_forgotten_session_closes_its_connections_even_from_within_the_loop(explainer):
     one = explainer()
     one.session.ask(requests(1))

@@ -64,7 +64,6 @@ def exact(folder, tokens):
     return np.array(values)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("simulator", ["auto", "token-by-token"])
 def test_expected_values_are_those_of_transformers(make, folder, local, simulator):
     one = make(local)
@@ -112,7 +111,6 @@ def test_a_weak_model_is_seen_through_as_well(make, kind, truth):
     assert make(kind(embedded_model())).capabilities().prompt_logprobs == truth
 
 
-@pytest.mark.slow
 def test_explanations_are_the_same_again_and_differ_by_seed(make, local):
     texts = [[e.text for e in make(local).explain_many(UNITS, seed=seed)] for seed in (0, 0, 1)]
     assert texts[0] == texts[1]
@@ -208,7 +206,6 @@ def test_what_it_says_freely_has_its_log_probabilities(make, tmp_path):
     assert "logprobs" not in plain["choices"][0]
 
 
-@pytest.mark.slow
 def test_it_can_be_named_on_the_command_line(make, folder, local):
     named = make(f"local:{folder}")
     assert named.session.backend.identity == local.identity

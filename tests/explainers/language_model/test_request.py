@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import string
 
-import pytest
 from hypothesis import given, strategies
 
 from polycode_plugins.explainers.language_model.transport.request import estimated_tokens
@@ -18,7 +17,6 @@ def test_the_estimate_of_tokens_is_of_the_right_size():
     assert estimated_tokens("日本語") == 9  # a token for each byte is the worst that can be
 
 
-@pytest.mark.slow
 @given(strategies.text(alphabet=string.printable + "é日\ud800\U0001f600", max_size=60))
 def test_the_estimate_counts_what_it_says(text):
     pieces = re.compile(rb" ?[A-Za-z]{1,5}|[0-9]{1,3}|[ \t\n\r\x0b\x0c]+|.", re.DOTALL)

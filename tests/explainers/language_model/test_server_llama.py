@@ -77,7 +77,6 @@ def test_the_probe_sees_what_it_gives(make):
     assert found.methods() == ["generated-logprobs", "token-by-token", "text"]
 
 
-@pytest.mark.slow
 def test_expected_values_are_those_of_transformers(make, folder, tmp_path):
     simulate = make(simulator="token-by-token").simulator()
     assert simulate.highest == 9
@@ -92,7 +91,6 @@ def test_expected_values_are_those_of_transformers(make, folder, tmp_path):
     assert ours.expected.std() > 0.02
 
 
-@pytest.mark.slow
 def test_held_to_a_form_a_tiny_model_simulates_and_judges(make):
     explainer = make()
     explanations = explainer.explain_many(UNITS)  # as poor as they may be
@@ -105,7 +103,6 @@ def test_held_to_a_form_a_tiny_model_simulates_and_judges(make):
     assert explainer.spent().tokens_in > 0
 
 
-@pytest.mark.slow
 def test_probabilities_of_yes_are_those_of_transformers(make, folder):
     # llama.cpp lists what is likely before its grammar chooses. It holds the answer to a form, but
     # the tokens of the form are the model's, so the same tokens are given to transformers.
@@ -139,7 +136,6 @@ def test_probabilities_of_yes_are_those_of_transformers(make, folder):
         assert theirs == pytest.approx(ours, abs=5e-3)
 
 
-@pytest.mark.slow
 def test_one_slot_is_enough_for_many_requests(make):
     # What is under way waits in the server: no more than comes back in good time.
     explainer = make(concurrency=32, timeout=60, simulator="token-by-token")

@@ -123,7 +123,6 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_what_is_under_way_when_it_is_interrupted_is_kept(explainer, server):
     server.delay = 0.05

@@ -18,7 +18,6 @@ def tasks(explanations):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "simulator", "method", "values"),
     [
@@ -57,7 +56,6 @@ def test_token_by_token_gives_the_same_values(explainer):
     assert simulation.cost.requests == len(record.tokens)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "probed", "reason"),
     [

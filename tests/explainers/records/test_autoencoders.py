@@ -59,7 +59,6 @@ def test_features_are_read_at_their_site_as_they_fire(folder, tmp_path):
         loaded.project(torch.zeros(1, NEURONS))
 
 
-@pytest.mark.slow
 def test_as_many_features_and_directions_as_other_units(folder):
     more = directions(torch.eye(NEURONS).repeat(3, 1) + 0.1, kind="probe")
     made = compared(["neuron", read_autoencoder(folder), more], n_units=3)
@@ -107,7 +106,6 @@ def test_two_autoencoders_of_one_site(folder):
     assert compared([features, second], n_units=2).kinds == ["feature", "again"]
 
 
-@pytest.mark.slow
 def test_sites_that_no_unit_reads_are_refused(tmp_path):
     hook = "blocks.2.hook_resid_pre"
     lens = sae_lens_folder(tmp_path / "lens", "topk", weights(0, 128, 40), hook=hook, k=4)
@@ -115,7 +113,6 @@ def test_sites_that_no_unit_reads_are_refused(tmp_path):
         pc.compare(sites=["blocks.1.hook_resid_pre", hook], units=read_autoencoder(lens), limit=100)
 
 
-@pytest.mark.slow
 def test_the_command_line(folder, tmp_path, capsys):
     hook = "blocks.2.hook_resid_pre"
     lens = sae_lens_folder(tmp_path / "lens", "topk", weights(0, 128, 40), hook=hook, k=4)

@@ -28,7 +28,6 @@ def test_records_do_not_depend_on_the_batch_size():
             assert np.array_equal(left.activations, right.activations)
 
 
-@pytest.mark.slow
 def test_padding_enters_nothing_and_moves_no_token():
     texts = ["alpha beta " * 3] + [f"def f{i}(x): return x + {i}" for i in range(60)]
     (collector,), kept, strings = run_pass(

@@ -18,7 +18,6 @@ from polycode_plugins.explainers.records.protocols import (
 )
 
 
-@pytest.mark.slow
 @settings(drawn, max_examples=150)
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")

@@ -58,7 +58,6 @@ def test_quantile_records_are_split_as_well():
     ]
 
 
-@pytest.mark.slow
 def test_a_document_that_is_explained_and_scored_is_refused():
     with pytest.raises(DataError, match="document 3 is among the explain and the score"):
         check_disjoint(unit_of(made(1, 3), made(1, 3)))
@@ -83,7 +82,6 @@ def test_a_text_that_occurs_in_two_documents_is_not_scored_where_it_was_shown():
         split("u", "s", "neuron", 1, MARSHALL_KIRCHNER, top=same)
 
 
-@pytest.mark.slow
 def test_no_unit_is_scored_on_a_text_that_it_was_explained_on():
     texts = planted_texts()
     comparison = pc.compare(

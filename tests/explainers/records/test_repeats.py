@@ -16,7 +16,6 @@ from polycode_plugins.explainers.records import repeats as repeats_module
 from polycode_plugins.explainers.records.repeats import Repeats
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["openai", "marshall-kirchner"])
 def test_a_text_that_occurs_again_and_again_costs_no_unit_its_records(protocol):
     texts = planted_texts()

@@ -41,7 +41,6 @@ def test_a_constant_simulation_cannot_be_calibrated():
         calibration.fit("linear", np.ones(5), np.arange(5.0))
 
 
-@pytest.mark.slow
 def test_a_negative_slope_of_the_calibration_is_said_and_turns_the_sign():
     class Inverse(Simulator):
         name = "inverse"

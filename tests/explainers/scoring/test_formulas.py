@@ -23,7 +23,6 @@ from polycode_plugins.explainers.scoring.formulas import (
 whole = st.lists(st.tuples(st.integers(-50, 50), st.integers(0, 10)), min_size=2, max_size=40)
 
 
-@pytest.mark.slow
 @given(whole)
 @settings(max_examples=150, deadline=None)
 def test_scores_equal_exact_rational_arithmetic(pairs):

@@ -36,7 +36,6 @@ class _Doubting(SimulatingJudge):
         ]
 
 
-@pytest.mark.slow
 def test_a_judge_alone_needs_no_simulator_and_is_ranked_by_its_probabilities(tmp_path):
     made = planted_comparison(explainer=Doubting(), simulate=False, out=tmp_path)
     assert made.headline_scores == ["detection", "fuzzing"]
@@ -88,7 +87,6 @@ class Moody(TokenLookupExplainer):
         return made
 
 
-@pytest.mark.slow
 def test_the_scores_of_several_explanations_are_means_and_their_spread_is_told(tmp_path):
     made = planted_comparison(explainer=Moody(), explanations=4, judge=False, out=tmp_path)
     for unit in made:

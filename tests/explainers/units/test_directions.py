@@ -50,7 +50,6 @@ def test_other_files_are_refused_in_one_sentence(tmp_path, source, message):
         read_directions(str(tmp_path / source))
 
 
-@pytest.mark.slow
 def test_they_are_compared_beside_neurons(tmp_path, capsys):
     width = 512
     np.save(tmp_path / "d.npy", np.eye(width, dtype=np.float32)[:2])

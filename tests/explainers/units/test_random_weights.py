@@ -11,7 +11,6 @@ from polycode_plugins.explainers import (
 )
 
 
-@pytest.mark.slow
 def test_the_control_shuffles_the_weights_and_puts_them_back():
     model = Reader()
     before = model.read.weight.detach().clone()

@@ -176,7 +176,6 @@ def streams(draw: st.DrawFn) -> tuple[int, int, list[list[int]], list[int], floa
     return n, draw(st.integers(1, 12)), batches, merges, offset, draw(st.integers(0, 99))
 
 
-@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(streams(), st.sampled_from([FLAT, IMAGE]), st.booleans())
 def test_every_order_of_rows_and_merge_tree_equals_one_shot(stream, axes, through_state):
@@ -199,7 +198,6 @@ def test_every_order_of_rows_and_merge_tree_equals_one_shot(stream, axes, throug
         check(parts[0], Activations(values, axes).matrix("features"))
 
 
-@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=6),

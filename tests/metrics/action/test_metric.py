@@ -199,7 +199,6 @@ def test_any_split_and_order_gives_the_same_result(seed, texts, monkeypatch):
             assert one == two
 
 
-@pytest.mark.slow
 def test_analyze_reads_texts_and_resumes_merged_shards(tmp_path):
     options = {"metrics": ["action"], "sites": "blocks.5.hook_resid_post", "limit": 6}
     whole = pc.analyze("tiny-gpt2", None, **options)
@@ -217,7 +216,6 @@ def test_analyze_reads_texts_and_resumes_merged_shards(tmp_path):
     assert read.to_dict() == one.to_dict()
 
 
-@pytest.mark.slow
 def test_a_moving_dot_through_an_image_model():
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
@@ -329,7 +327,6 @@ def test_what_cannot_be_is_one_clear_sentence(make, message):
         make()
 
 
-@pytest.mark.slow
 def test_a_text_whose_first_row_is_all_padding():
     texts = torch.from_numpy(wandering(4 * 5, 3).reshape(4, 5, 3))
     mask = torch.ones(4, 5, dtype=torch.bool)

@@ -72,7 +72,6 @@ def test_the_smallest_are_those_of_all(monkeypatch):
 # -- files and plots -------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_files_round_trip_and_numpy_reads_them(tmp_path):
     labels = [f"t{i}\n" for i in range(39)] + ["日本"]
     found = trajectories(path(), 30, 1, keep=4, labels=labels)

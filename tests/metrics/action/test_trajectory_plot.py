@@ -10,7 +10,6 @@ from walks import path
 from polycode_plugins.metrics import trajectories
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("dimensions", "panels"), [(1, 4), (2, 4), (3, 4), (5, 4)])
 def test_plots_show_every_time_step_in_its_colour(dimensions, panels):
     figure = trajectories(path(), 4, dimensions, labels=["$"] * 40).plot()

@@ -41,7 +41,6 @@ def test_known_covariance_gives_closed_form_bits(exponent):
     assert (result.step, result.noise) == (0.05, 0.02)
 
 
-@pytest.mark.slow
 def test_correlated_tokens_are_no_independent_ones():
     variances, lag = power_law(exponent=0.8), 0.8
     step = 0.1 * np.sqrt(variances.mean())

@@ -49,7 +49,6 @@ def linear() -> nn.Sequential:
 # -- arrays ------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_measure_of_two_arrays() -> None:
     x = normal(4000, 1)
     y = 0.75 * x + math.sqrt(1 - 0.75**2) * normal(4000, 1, 1)
@@ -110,7 +109,6 @@ def test_the_published_mode_is_another_estimator() -> None:
 # -- sites -------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_lossless_layer_passes_what_the_noise_lets_through() -> None:
     found = pc.analyze(linear(), normal(4000, 2), metrics=[MINE(estimators=PLAIN)])
     for site in found:
@@ -124,7 +122,6 @@ def test_a_lossless_layer_passes_what_the_noise_lets_through() -> None:
         assert "additive Gaussian noise of 50%" in result.reading
 
 
-@pytest.mark.slow
 def test_a_layer_that_drops_a_direction_passes_half() -> None:
     """Planted: the second layer keeps one of two independent inputs."""
     model = linear()
@@ -135,7 +132,6 @@ def test_a_layer_that_drops_a_direction_passes_half() -> None:
     assert abs(found["1", "mine"].nats - TWO / 2) < 0.04
 
 
-@pytest.mark.slow
 def test_independent_and_shuffled_sites_share_nothing() -> None:
     x = normal(3000, 3)
     order = torch.randperm(3000, generator=torch.Generator().manual_seed(2))
@@ -170,7 +166,6 @@ class Erasing(nn.Module):
         return self.drop(self.bit(x))
 
 
-@pytest.mark.slow
 def test_the_networks_own_dropout_is_a_channel_in_train_mode() -> None:
     bits = torch.randint(2, (4000, 1), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
     metric = MINE(channel="dropout", estimators=("ksg",))
@@ -189,7 +184,6 @@ def test_the_networks_own_dropout_is_a_channel_in_train_mode() -> None:
         pc.analyze(linear().train(), normal(100, 2), metrics=[metric], train_mode=True)
 
 
-@pytest.mark.slow
 def test_the_input_as_partner() -> None:
     """Planted: of the input's three directions the network sees two."""
     model = nn.Sequential(nn.Linear(3, 5, bias=False), nn.Linear(5, 5))
@@ -249,7 +243,6 @@ def test_shards_merge_to_the_whole() -> None:
         assert joined[site, "mine"].nats == pytest.approx(whole[site, "mine"].nats, abs=1e-4)
 
 
-@pytest.mark.slow
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     found = pc.analyze(linear(), normal(300, 2), metrics=["mine"], out=tmp_path / "run")
     again = pc.Analysis.load(tmp_path / "run")
@@ -324,7 +317,6 @@ def test_maps_of_different_resolution() -> None:
     assert far.n_samples == 60  # one vector an image
 
 
-@pytest.mark.slow
 def test_the_embedded_language_model() -> None:
     found = pc.analyze(
         metrics=[MINE(estimators=("gaussian",), samples=1000)],

@@ -58,7 +58,6 @@ def planted(kind: str, seed: int) -> np.ndarray:
     return lfilter([0.75**0.5], [1, -0.5], noise, axis=1)[:, 60:] * scale
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "share"), [("repeated", 1 / 3), ("autoregression", 0.62)])
 def test_correlated_tokens_cost_the_exponent_its_width_and_not_its_truth(kind, share):
     found = [in_documents(planted(kind, seed)) for seed in range(8)]
@@ -80,7 +79,6 @@ def test_correlated_tokens_cost_the_exponent_its_width_and_not_its_truth(kind, s
     assert np.mean([r.exponent for r in loose]) - 1 > 4 * abs(errors.mean())
 
 
-@pytest.mark.slow
 def test_heavy_tailed_rows_are_not_silent():
     rng = np.random.default_rng(0)
     for degrees in (1, 4):

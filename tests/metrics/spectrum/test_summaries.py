@@ -14,7 +14,6 @@ from polycode_plugins.metrics.spectrum.summaries import (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [0.5, 1.0])
 @pytest.mark.parametrize("n", [60, 130, 1000])
 def test_the_corrected_participation_ratio_is_the_population_s(exponent, n):

@@ -347,7 +347,8 @@ def _exchange(backend: Backend, concurrency: int) -> tuple[Exchange, Callable[[]
         return await asyncio.get_running_loop().run_in_executor(threads, send, request, key)
 
     def close() -> None:
-        threads.shutdown(wait=False)  # a collection may call this in one of the threads itself
+        # One of the threads may call this: the request that it lets go of last holds the session.
+        threads.shutdown(wait=False)
         closing()
 
     return exchange, close

@@ -245,7 +245,6 @@ def test_damaged_weights(tmp_path):
     assert len(read_autoencoder(folder)) == FEATURES
 
 
-@pytest.mark.slow
 @settings(drawn, max_examples=150)
 @given(st.data())
 @pytest.mark.usefixtures("elsewhere")

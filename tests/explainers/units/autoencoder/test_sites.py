@@ -46,7 +46,6 @@ def features(tmp_path, hook, width):
     return read_autoencoder(folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("hook", HOOKS)
 def test_names_of_transformer_lens(adapters, tmp_path, hook):
     width = 512 if hook.endswith("hook_post") else 128
@@ -60,7 +59,6 @@ def test_names_of_transformer_lens(adapters, tmp_path, hook):
         torch.testing.assert_close(read(adapters[name], site), right, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "transcode", "lens"),
     [

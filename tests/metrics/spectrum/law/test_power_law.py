@@ -26,7 +26,6 @@ def covered(found: list[PowerLawFit], exponent: float) -> float:
     return float(np.mean([f.interval[0] <= exponent <= f.interval[1] for f in found]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.5])
 @pytest.mark.parametrize(("n", "seeds", "bias"), [(200, 8, 0.02), (500, 6, 0.02), (2000, 4, 0.01)])
 def test_the_exponent_is_that_of_the_population(exponent, n, seeds, bias):
@@ -45,7 +44,6 @@ def many(n: int, exponent: float) -> list[PowerLawFit]:
     return fits(100, exponent, n, 60, ranks=(4, 80))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("n", "exponent"), [(60, 1.0), (101, 0.7), (130, 1.0), (1000, 1.0)])
 def test_intervals_cover_at_their_level(n, exponent):
     # 60 draws tell as much as 110 do: of these four cases intervals of 3/4 of their length fail in
@@ -62,7 +60,6 @@ def test_single_laws_are_called_broken_at_the_level_of_the_test():
     assert np.mean([f.irregular for f in found]) < 0.03
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("n", "least"), [(300, 0.8), (3000, 1.0)])
 def test_a_broken_law_is_flagged_with_its_slopes(n, least):
     ranks = np.arange(1.0, 301)
@@ -92,7 +89,6 @@ def test_a_staircase_is_no_power_law_though_its_slope_is_even():
     assert "may be no power law" in next(f for f in found if not f.broken).describe()
 
 
-@pytest.mark.slow
 def test_a_white_spectrum_has_exponent_zero_within_its_interval():
     found = [fit_power_law(spectrum(np.ones(100), 400, s), 400, width=100) for s in range(40)]
     assert np.mean([f.interval[0] == 0 for f in found]) >= 0.9
@@ -100,7 +96,6 @@ def test_a_white_spectrum_has_exponent_zero_within_its_interval():
     assert all(f.interval[0] <= f.exponent <= f.interval[1] for f in found)
 
 
-@pytest.mark.slow
 def test_what_lies_outside_the_ranks_may_follow_another_law():
     ranks = np.arange(1.0, 401)
     spikes = np.where(ranks < 10, 30, 1) / ranks
@@ -127,7 +122,6 @@ TABLE = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("n", "exponent", "every", "huber", "stringer", "alpha_req"), TABLE)
 def test_published_regressions_keep_their_published_biases(
     n, exponent, every, huber, stringer, alpha_req
@@ -146,7 +140,6 @@ def test_published_regressions_keep_their_published_biases(
     assert bias(fit="alpha-req") == pytest.approx(alpha_req, abs=0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["huber", "stringer"])
 def test_published_regressions_know_nothing_of_correlated_rows(fit):
     values = spectra(100, 1.0, 130, 60)[0]

@@ -91,7 +91,6 @@ def test_repeated_rows_are_their_number():
     assert np.array_equal(four.values, sample_spectrum(population, 100, ranks).values)
 
 
-@pytest.mark.slow
 def test_the_exponent_of_correlated_rows():
     width, n, lag = 300, 600, 0.5
     root, rows = np.sqrt(power_law(width, 1.0)), of_autoregression(lag)
