@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polycode_plugins.metrics.spectrum.law.matching import Binned, Matched
+from polycode_plugins.metrics.spectrum.law.bins import Binned
+from polycode_plugins.metrics.spectrum.law.matching import Matched
 from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array
 
 MIN_SIDE = 3  # bins on either side of a break

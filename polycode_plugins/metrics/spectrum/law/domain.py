@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.law.matching import Binned, binned, expect, positive
+from polycode_plugins.metrics.spectrum.law.bins import Binned, binned, expect
+from polycode_plugins.metrics.spectrum.law.matching import positive
 from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array, levels
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
