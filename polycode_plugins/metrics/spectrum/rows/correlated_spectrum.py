@@ -133,6 +133,19 @@ def solve(
 
     population, counts: [levels] and how many eigenvalues stand at each. start: x and e to begin.
     """
+    # A point that goes astray may leave all bounds before it is let go.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return _searched(population, counts, dof, ranks, start, form)
+
+
+def _searched(
+    population: Array,
+    counts: Array,
+    dof: float,
+    ranks: NDArray[np.int64],
+    start: tuple[Array, Complex],
+    form: Profile,
+) -> tuple[Points, NDArray[np.bool_]]:
     x, e = start
     nodes, terms = e.shape
     products = form.products
@@ -191,9 +204,8 @@ def solve(
         )
         # Im delta stays positive in every direction, and x too.
         fall = (population * (step_e.imag @ -form.loadings) / height).max(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.minimum(1.0, 0.5 / np.maximum(fall, 1e-300))
-            share = np.minimum(share, 0.5 * x / np.maximum(np.abs(step_x), 1e-300))
+        share = np.minimum(1.0, 0.5 / np.maximum(fall, 1e-300))
+        share = np.minimum(share, 0.5 * x / np.maximum(np.abs(step_x), 1e-300))
         x, e = x + share * step_x, e + share[:, None] * step_e
     return found, known
 
