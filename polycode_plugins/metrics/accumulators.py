@@ -9,6 +9,8 @@ product is worth its call). Merges follow Chan, Golub & LeVeque 1983.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -27,6 +29,16 @@ BLOCK_VALUES = 4_000_000
 BLOCK_ROWS = (512, 4096)
 # Rows kept because they are fewer than the width must still fit; wider layers need another choice.
 MAX_ROW_BYTES = 4 * 2**30
+
+
+@dataclass
+class _Read:
+    """What one reading of a covariance worked out: mean and sums of squares, the moments with
+    everything folded, and the eigenvectors [rank, width]."""
+
+    squares: tuple[Tensor, Tensor] | None = None
+    total: Covariance | None = None
+    vectors: Tensor | None = None
 
 
 class Covariance(Accumulator):
@@ -63,6 +75,7 @@ class Covariance(Accumulator):
         # Centred products, float64: rows `start` to `stop` of the lower triangle, [rows, stop].
         self._panels: list[Tensor] | None = None
         self._eigenvalues: Tensor | None = None  # of what was seen so far, once asked for
+        self._read: _Read | None = None  # while a reading lasts
 
     def options(self) -> dict[str, Any]:
         """The settings that define the statistic."""
@@ -116,7 +129,7 @@ class Covariance(Accumulator):
         if other.width is None:
             return
         self._check_width(other.width)
-        self._eigenvalues = None
+        self._forget()
         device = self._device()
         if other._mean is not None and other._panels is not None:
             self._fold()
@@ -127,7 +140,7 @@ class Covariance(Accumulator):
     def mean(self) -> Tensor:
         """float64 [width]; makes no matrix of width x width."""
         self._require(1)
-        return self._mean_and_squares()[0]
+        return self._mean_and_squares()[0].clone()
 
     def variances(self) -> Tensor:
         """float64 [width], the diagonal of the covariance; makes no matrix of width x width.
@@ -164,6 +177,27 @@ class Covariance(Accumulator):
         matrix = self.covariance()
         return lambda vectors: (matrix @ vectors.to(matrix)).to(vectors)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While it lasts, what takes a while is worked out once, for all that a result asks.
+
+        That is what rows not yet folded add, and the eigenvectors: more than a state may hold.
+        Readings within one another are one.
+        """
+        if self._read is not None:
+            yield
+            return
+        self._read = _Read()
+        try:
+            yield
+        finally:
+            self._read = None
+
+    def _forget(self) -> None:
+        """More samples have come."""
+        self._eigenvalues = None
+        self._read = None if self._read is None else _Read()
+
     def total_variance(self) -> float:
         """Trace of the covariance."""
         return float(self.variances().sum())
@@ -184,9 +218,11 @@ class Covariance(Accumulator):
 
         The sign of each vector is fixed so that its entry of largest magnitude is positive.
         """
-        values, vectors = self._decompose(vectors=True)
+        held = self._read or _Read()
+        if held.vectors is None:
+            self._eigenvalues, held.vectors = self._decompose(vectors=True)
+        values, vectors = self.eigenvalues(), held.vectors
         assert vectors is not None
-        self._eigenvalues = values.clone()
         k = values.shape[0] if k is None else min(k, values.shape[0])
         vectors = vectors[:k]
         peak = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
@@ -203,7 +239,8 @@ class Covariance(Accumulator):
         self._require(2)
         width = self.width
         assert width is not None
-        if width <= 3:  # too few for Lanczos
+        known = self._read is not None and self._read.vectors is not None
+        if known or width <= 3:  # too few for Lanczos
             return self.eigenvectors(1)[1][0].cpu()
         if self._mean is None and self.n_samples <= width:
             rows = self._centred_rows().cpu().numpy()
@@ -270,18 +307,15 @@ class Covariance(Accumulator):
         if self._mean is None and self.n_samples <= width:
             rows = self._centred_rows()
             gram = rows @ rows.T / (self.n_samples - 1)
-            if not vectors:
-                return _descending(torch.linalg.eigvalsh(gram), rank), None
-            values, basis = torch.linalg.eigh(gram)
+            values, basis = _eigen(gram, vectors=vectors)
+            if basis is None:
+                return _descending(values, rank), None
             found = (rows.T @ basis).T.flip(0)[:rank]
             return _descending(values, rank), found / found.norm(dim=1, keepdim=True).clamp_min(
                 torch.finfo(torch.float64).tiny
             )
-        covariance = self.covariance()
-        if not vectors:
-            return _descending(torch.linalg.eigvalsh(covariance), rank), None
-        values, basis = torch.linalg.eigh(covariance)
-        return _descending(values, rank), basis.T.flip(0)[:rank]
+        values, basis = _eigen(self.covariance(), vectors=vectors)
+        return _descending(values, rank), None if basis is None else basis.T.flip(0)[:rank]
 
     def state(self) -> dict[str, Tensor]:
         """count, mean, packed lower triangle of the scatter, and the rows not yet folded."""
@@ -330,7 +364,7 @@ class Covariance(Accumulator):
 
     def _append(self, rows: Tensor) -> None:
         """Fold `rows`, or keep a copy of them until they are many enough."""
-        self._eigenvalues = None
+        self._forget()
         width = rows.shape[1]
         if self._mean is not None and not self._pending and len(rows) >= _direct_rows(width):
             for block in torch.split(rows, 2 * _block_rows(width)):
@@ -374,6 +408,12 @@ class Covariance(Accumulator):
 
     def _mean_and_squares(self) -> tuple[Tensor, Tensor]:
         """Mean and sum of squared deviations of each feature, float64 [width] each."""
+        held = self._read or _Read()
+        if held.squares is None:
+            held.squares = self._summed()
+        return held.squares
+
+    def _summed(self) -> tuple[Tensor, Tensor]:
         parts = []
         if self._mean is not None and self._panels is not None:
             parts.append((self._count, self._mean, triangle.diagonal(self._panels)))
@@ -430,12 +470,16 @@ class Covariance(Accumulator):
         """Self with everything folded, without folding self: reading must not change the state."""
         if not self._pending:
             return self
+        if self._read is not None and self._read.total is not None:
+            return self._read.total
         total = self.fresh()
         if self._mean is not None and self._panels is not None:
             total._count, total._mean = self._count, self._mean.clone()
             total._panels = [panel.clone() for panel in self._panels]
         total._pending, total._n_pending = [r.clone() for r in self._pending], self._n_pending
         total._fold()
+        if self._read is not None:
+            self._read.total = total
         return total
 
     def _check_width(self, width: int) -> None:
@@ -470,6 +514,19 @@ def _blocks(pending: list[Tensor]) -> Iterator[Tensor]:
     """
     if pending:
         yield from torch.split(torch.cat(pending), 2 * _block_rows(pending[0].shape[1]))
+
+
+def _eigen(matrix: Tensor, *, vectors: bool) -> tuple[Tensor, Tensor | None]:
+    """Eigenvalues, ascending, and eigenvectors in columns of a symmetric matrix.
+
+    On the CPU by numpy's LAPACK, which takes two thirds as long as torch's.
+    """
+    if matrix.device.type != "cpu":
+        return torch.linalg.eigh(matrix) if vectors else (torch.linalg.eigvalsh(matrix), None)
+    if not vectors:
+        return torch.from_numpy(np.linalg.eigvalsh(matrix.numpy())), None
+    values, basis = np.linalg.eigh(matrix.numpy())
+    return torch.from_numpy(values), torch.from_numpy(basis)
 
 
 def _descending(values: Tensor, rank: int) -> Tensor:

@@ -305,8 +305,8 @@ def test_moments_and_pending_rows_give_one_mean_and_variance(small_blocks):
 
 def test_eigenvalues_are_worked_out_once_and_anew_after_more_data(monkeypatch):
     calls = []
-    real = torch.linalg.eigvalsh
-    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda m: calls.append(1) or real(m))
+    real = accumulators._eigen
+    monkeypatch.setattr(accumulators, "_eigen", lambda *a, **k: calls.append(1) or real(*a, **k))
     values = rows(300, 20)
     covariance = gathered(values[:100])
     first = covariance.eigenvalues()
@@ -389,3 +389,29 @@ def test_the_multiplier_is_the_covariance(n):
     vectors = torch.randn(40, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = torch.from_numpy(np.cov(values.numpy().T)) @ vectors
     assert torch.allclose(covariance.multiplier()(vectors), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [30, 500])
+def test_a_reading_works_out_once_what_it_says_and_sees_what_comes(n, monkeypatch):
+    values = rows(n, 40, mean=1.0)
+    covariance, plain = gathered(values[:-9]), gathered(values)
+    before = covariance.state()
+    folds, decompositions = [], []
+    fold, eigen = Covariance._fold, accumulators._eigen
+    monkeypatch.setattr(Covariance, "_fold", lambda self: folds.append(1) or fold(self))
+    monkeypatch.setattr(
+        accumulators, "_eigen", lambda *a, **k: decompositions.append(1) or eigen(*a, **k)
+    )
+    with covariance.reading():
+        _, vectors = covariance.eigenvectors()
+        with covariance.reading():
+            assert covariance.eigenvalues().shape == (len(vectors),)
+        assert torch.equal(covariance.leading_direction(), vectors[0])
+        covariance.covariance()
+        assert len(decompositions) == 1
+        assert len(folds) == 1
+        assert all(torch.equal(value, before[name]) for name, value in covariance.state().items())
+        covariance.update(Activations(values[-9:], ("batch", "feature")))
+        assert covariance.mean() == pytest.approx(plain.mean())
+        assert covariance.eigenvalues().numpy() == pytest.approx(plain.eigenvalues().numpy())
+    assert covariance._read is None

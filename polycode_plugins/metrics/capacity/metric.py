@@ -119,11 +119,13 @@ class Capacity(Metric):
             DataError: for fewer than two samples or a constant layer.
         """
         covariance = cast(Covariance, accumulators["covariance"])
-        values = covariance.eigenvalues().cpu().numpy()
+        with covariance.reading():
+            # Before the eigenvalues, which come with its eigenvectors.
+            dependence = cast(RowGroups, accumulators["groups"]).dependence(covariance)
+            values = covariance.eigenvalues().cpu().numpy()
         width, n = covariance.width, covariance.n_samples
         assert width is not None
         means, variances = (m.cpu().numpy() for m in (covariance.mean(), covariance.variances()))
-        dependence = cast(RowGroups, accumulators["groups"]).dependence(covariance)
         eps = np.finfo(np.float64).eps
         if values[0] <= eps**2 * (float((means**2).sum()) + 1e-300):
             raise DataError(

@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
-from polycode_plugins.metrics.spectrum.rows.degrees_of_freedom import DegreesOfFreedom
+from polycode_plugins.metrics.spectrum.rows.degrees_of_freedom import (
+    DegreesOfFreedom,
+    RidgeSums,
+)
 from polycode_plugins.metrics.spectrum.summaries import (
     checked_eigenvalues,
     checked_samples,
@@ -117,6 +120,7 @@ def effective_dimensions(
     *,
     width: int | None = None,
     rows: RowCorrelation = INDEPENDENT,
+    widest: RowCorrelation | None = None,
 ) -> EffectiveDimensions:
     """All measures of one sample spectrum.
 
@@ -125,6 +129,7 @@ def effective_dimensions(
         n_samples: samples it was computed from.
         width: features that are not constant; default: the number of eigenvalues.
         rows: how the samples are correlated with one another; independent unless given.
+        widest: another correlation with which the intervals are to hold as well.
 
     Raises:
         DataError: for eigenvalues no covariance has, or fewer than 3 samples.
@@ -135,7 +140,15 @@ def effective_dimensions(
     values = values / values[0]
     values = values[values > ROUNDING * width]
     width = max(width, len(values))
-    sample = _Sample(values, dof, width, rows)
+    sums = RidgeSums.of(values, width)
+    found = _measures(_Sample(values, sums, dof, rows))
+    if widest is not None and widest != rows:
+        found = found.beside(_measures(_Sample(values, sums, dof, widest)))
+    return found
+
+
+def _measures(sample: _Sample) -> EffectiveDimensions:
+    values = sample.values
     ratio = sample.participation_ratio()
     first, second, third = sample.variance_ranks()
     return EffectiveDimensions(
@@ -157,10 +170,10 @@ def effective_dimensions(
 class _Sample:
     """Eigenvalues of a sample, the largest of them 1, and what they are of."""
 
-    def __init__(self, values: Array, dof: float, width: int, rows: RowCorrelation) -> None:
+    def __init__(self, values: Array, sums: RidgeSums, dof: float, rows: RowCorrelation) -> None:
         self.values = values
         self.dof = dof
-        self.width = width
+        self.width = width = sums.width
         self.rows = rows
         # What samples are worth where the variance is.
         self.square = rows.mean_square(values)
@@ -171,10 +184,8 @@ class _Sample:
             if self.effective + 1 < LEAST_SAMPLES
             else ""
         )
-        self.curve = DegreesOfFreedom.of(values, dof, width, rows)
-        self.doubted = [
-            DegreesOfFreedom.of(values, dof, width, one) for one in rows.doubted()[:DOUBTS]
-        ]
+        self.curve = DegreesOfFreedom.of(sums, dof, rows)
+        self.doubted = [DegreesOfFreedom.of(sums, dof, one) for one in rows.doubted[:DOUBTS]]
 
     def entropy(self, *, of_roots: bool, naive: float, shown: Callable[[Any], Any]) -> Estimate:
         """An entropy, shown as a function of it."""
@@ -195,7 +206,7 @@ class _Sample:
         moved = [one.entropy(of_roots=of_roots).value - found.value for one in self.doubted]
         p = self.values / self.values.sum()
         taken = np.sqrt(self.square / self.rows.square)  # the curve is of the rows' mean
-        error = found.error * taken * self._more(p * (np.log(p) - p @ np.log(p)))
+        error = self.curve.error(found) * taken * self._more(p * (np.log(p) - p @ np.log(p)))
         error = float(np.sqrt(error**2 + np.sum(np.square(moved))))
         return _mapped(
             Estimate(value, (max(low - 1.96 * error, 0.0), min(high + 1.96 * error, most)), naive),

@@ -364,28 +364,40 @@ class Spectrum(Metric):
             DataError: for fewer than three samples, a constant layer, or too few ranks to fit.
         """
         covariance = cast(Covariance, accumulators["covariance"])
-        vectors = None
-        if self.eigenvectors:
-            values, found = covariance.eigenvectors()
-            vectors = found[: min(self.eigenvectors, len(found))].cpu().numpy()
-        else:
-            values = covariance.eigenvalues()
-        eigenvalues = values.cpu().numpy()
+        with covariance.reading():
+            return self._read(
+                covariance,
+                cast(RowGroups, accumulators["groups"]),
+                cast(PrioritySample, accumulators["rows"]),
+            )
+
+    def _read(
+        self, covariance: Covariance, groups: RowGroups, kept: PrioritySample
+    ) -> SpectrumResult:
         width, n = covariance.width, covariance.n_samples
         assert width is not None
-        mean_square = float(covariance.mean().square().sum())
-        if eigenvalues[0] <= np.finfo(np.float64).eps ** 2 * (mean_square + 1e-300):
-            raise DataError(
-                f"the activations are constant over {n} samples, so there is no spectrum; leave "
-                "the site out"
-            )
+        rounding = float(np.finfo(np.float64).eps ** 2 * covariance.mean().square().sum())
+        constant = DataError(
+            f"the activations are constant over {n} samples, so there is no spectrum; leave the "
+            "site out"
+        )
+        if covariance.total_variance() <= rounding:
+            raise constant
+        vectors = None
+        if self.eigenvectors:
+            found = covariance.eigenvectors()[1]
+            vectors = found[: min(self.eigenvectors, len(found))].cpu().numpy()
+        # Before the eigenvalues, which come with its eigenvectors.
+        dependence = groups.dependence(covariance)
+        eigenvalues = covariance.eigenvalues().cpu().numpy()
+        if eigenvalues[0] <= rounding:
+            raise constant
         if n < 3:
             raise DataError(f"a spectrum needs at least 3 samples and {n} came; give more data")
-        dependence = cast(RowGroups, accumulators["groups"]).dependence(covariance)
         effective = max(3.0, dependence.effective(n))
         direction = first_direction(
             covariance,
-            cast(PrioritySample, accumulators["rows"]),
+            kept,
             eigenvalues,
             rows=dependence.correlation,
             vector=None if vectors is None else torch.from_numpy(vectors[0]),
@@ -438,12 +450,13 @@ def _dimensions(
     """The measures; their intervals hold with heavy tails of whole rows and without."""
     varying = int((covariance.variances() > 0).sum())
 
-    def measured(rows: RowCorrelation) -> EffectiveDimensions:
-        return effective_dimensions(eigenvalues, covariance.n_samples, width=varying, rows=rows)
-
-    found = measured(dependence.correlation)
-    if dependence.widest != dependence.correlation:
-        found = found.beside(measured(dependence.widest))
+    found = effective_dimensions(
+        eigenvalues,
+        covariance.n_samples,
+        width=varying,
+        rows=dependence.correlation,
+        widest=dependence.widest,
+    )
     if direction.rules:
         return found.without_intervals(
             "a few rows make the first direction, and intervals are for rows that are alike"

@@ -14,7 +14,7 @@ from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
     effective_dimensions,
 )
-from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
+from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.summaries import (
     matrix_entropy,
     participation_ratio,
@@ -199,3 +199,15 @@ def test_ratios_have_intervals_that_reach_as_far_to_either_side_of_their_logarit
         low, high = np.log(np.array(one.interval) / one.value)
         assert high == pytest.approx(-low)
         assert 0.005 < high < 0.2
+
+
+def test_intervals_with_the_widest_correlation_reach_over_those_of_either():
+    values = spectrum(power_law(50, 1.0), 200, 0)
+    widest = RowCorrelation.from_moments(2.0, 5.5)
+    alone, other = (effective_dimensions(values, 200, rows=r) for r in (INDEPENDENT, widest))
+    found = effective_dimensions(values, 200, widest=widest).named()
+    for name, one in alone.beside(other).named().items():
+        assert found[name] == one
+    ratio = found["participation_ratio"]
+    assert ratio.value == alone.participation_ratio.value
+    assert ratio.interval[1] > alone.participation_ratio.interval[1]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polycode_plugins.metrics.spectrum.law.matching import Binned, Matched
+from polycode_plugins.metrics.spectrum.law.bins import Binned
+from polycode_plugins.metrics.spectrum.law.matching import Matched
 from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array
 
 MIN_SIDE = 3  # bins on either side of a break
@@ -46,22 +47,19 @@ def find_break(data: Binned, single: Matched, width: int, seed: int) -> BreakTes
     order = np.arange(1, width + 1)
     # Beyond the last bin the tail has an exponent of its own.
     logs = np.log(np.minimum(order, data.last if data.tail else width))
-    ranks, pairs = [], []
-    for edge in data.edges[MIN_SIDE : count - MIN_SIDE + 1]:
-        after = order >= edge
-        change = np.stack([after, after * (logs - np.log(edge))], axis=1)
-        columns = single.whitener @ (single.response @ change)
-        columns -= base @ (base.T @ columns)
-        pair = np.linalg.qr(columns)[0]
-        ranks.append(int(edge))
-        pairs.append(pair)
-    pairs_ = np.stack(pairs)  # [candidates, rows, 2]
+    edges = data.edges[MIN_SIDE : count - MIN_SIDE + 1]
+    after = order >= edges[:, None]
+    change = np.stack([after, after * (logs - np.log(edges)[:, None])], axis=2)
+    columns = single.whitener @ (single.response @ change)
+    columns -= base @ (base.T @ columns)
+    pairs = np.linalg.qr(columns)[0]  # [candidates, rows, 2]
+    flat = pairs.swapaxes(0, 1).reshape(len(base), -1)
 
     def statistics(white: Array) -> Array:
         """[draws, candidates] F of draws [draws, rows] of whitened residuals."""
         left = white - (white @ base) @ base.T
         total = np.sum(left**2, axis=1)[:, None]
-        gained = np.sum(np.einsum("dr,crk->dck", left, pairs_) ** 2, axis=2)
+        gained = np.sum((left @ flat).reshape(len(left), -1, 2) ** 2, axis=2)
         return np.asarray(gained / 2 / ((total - gained) / freedom))
 
     found = statistics((single.whitener @ single.residuals)[None])[0]
@@ -69,4 +67,4 @@ def find_break(data: Binned, single: Matched, width: int, seed: int) -> BreakTes
     null = statistics(draws).max(axis=1)
     best = int(found.argmax())
     exceed = int(np.sum(null >= found[best]))
-    return BreakTest(ranks[best], float(found[best]), (1 + exceed) / (1 + NULL_DRAWS))
+    return BreakTest(int(edges[best]), float(found[best]), (1 + exceed) / (1 + NULL_DRAWS))

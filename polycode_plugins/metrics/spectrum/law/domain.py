@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.spectrum.law.matching import Binned, binned, expect, positive
+from polycode_plugins.metrics.spectrum.law.bins import Binned, binned, expect
+from polycode_plugins.metrics.spectrum.law.matching import positive
 from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array, levels
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
@@ -38,6 +39,7 @@ DRAWS = 200
 WIDER = 1.3  # what the curve's own reweighting adds to the spread of the draws, by simulation
 LEAST_BINS = 5
 LEAST_DECADES = 0.3
+ROUNDING = 1e-12  # of the largest eigenvalue of a covariance: below it the inverse is none
 TREND = 0.4  # of the bins, the last of which say how the spectrum goes on where none is seen
 
 
@@ -153,7 +155,7 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         if grouped is None:
             grouped = levels(line, dof, data.edges)
         if start is not None and reference is not None:
-            start = start.scaled((population / reference)[data.nodes - 1])
+            start = start.moved(grouped.mean(np.log(population / reference)))
         found = expect(data, population, dof, start, rows, grouped)
         start, reference = found.start, population
         if not noise.size:
@@ -170,7 +172,8 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
     if np.median(missing**2 / noise.diagonal()) > ASTRAY:
         raise DataError("the population's spectrum was not found as a curve")
     covariance = (covariance + covariance.T) / 2
-    if np.linalg.eigvalsh(covariance)[0] <= 0:  # of a dozen samples, whose noise is hardly known
+    spread = np.linalg.eigvalsh(covariance)
+    if spread[0] <= ROUNDING * spread[-1]:  # of a dozen samples, whose noise is hardly known
         raise DataError("the noise of the population's spectrum was not found")
     line = hat @ logs + np.where(beyond, trend * (order - at[-1]), 0.0)
     return Curve(data, logs, covariance, at, np.minimum.accumulate(line))

@@ -13,28 +13,18 @@ outside the ranks, such as a few huge leading eigenvalues, is taken into the pop
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from polycode_plugins.metrics.spectrum.law.sample_spectrum import (
-    Array,
-    Levels,
-    Start,
-    levels,
-    sample_spectrum,
-)
+from polycode_plugins.metrics.spectrum.law.bins import HEAD, Binned, expect
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array, Levels, Start, levels
 from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
 
-BINS = 24
-OUTER_BINS = 6  # on either side of the ranks
-CELLS = 5  # at most so many points per bin at which the expectation is worked out
 STEPS = 40
 NOISE_STEP = 0.02  # of level or exponent, after which it is worked out anew
-DOUBTED = 2  # the step at which doubts of the rows' correlation are worked out
+DOUBTED = 2  # steps after which doubts of the rows' correlation are worked out, if not before
+SHORT = 0.005  # a step of level or exponent, before which these may be worked out
 FULL_STEPS = 8  # after which each is held shorter than the one before, so that none can swing
 STEEPEST_TAIL = 30.0
 SPAN = 60.0  # most a law may fall over its ranks, in log eigenvalue: twice what float64 resolves
@@ -46,44 +36,6 @@ FAR_OFF = 0.5  # in log eigenvalue, for ranks outside the fit
 SHARE = 0.01  # of the tail's sum, below which a cell of it is not looked at
 OUTER_ROUNDS = 4
 LEAST = 0.1  # eigenvalue of a correlation that is drawn towards 0
-HEAD = -1  # row of the nodes before the first rank
-
-
-@dataclass(frozen=True)
-class Binned:
-    """A sample spectrum in bins of ranks, as logarithms.
-
-    edges: [bins + 1] first rank of each bin, and the rank after the last.
-    values: [rows] mean log eigenvalue of each bin; then, if `tail`, the log of the sum beyond.
-    tail: whether eigenvalues beyond the last bin were observed.
-    nodes, rows: [nodes] a rank and the row it belongs to (HEAD: none).
-    begins, cells: [nodes] the first of the ranks that the node stands for, and how many they are.
-    logs: [nodes] mean log eigenvalue over these.
-    """
-
-    edges: NDArray[np.int64]
-    values: Array
-    tail: bool
-    nodes: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    begins: NDArray[np.int64]
-    cells: Array
-    logs: Array
-
-    @property
-    def sizes(self) -> Array:
-        """[bins] ranks in each bin."""
-        return np.diff(self.edges).astype(np.float64)
-
-    @property
-    def first(self) -> int:
-        """First rank of the fit."""
-        return int(self.edges[0])
-
-    @property
-    def last(self) -> int:
-        """Last rank of the fit."""
-        return int(self.edges[-1]) - 1
 
 
 @dataclass(frozen=True)
@@ -123,120 +75,6 @@ class Matched:
         white = self.whitener @ self.residuals
         basis = np.linalg.qr(self.whitened)[0]
         return float(np.sum((white - basis @ (basis.T @ white)) ** 2) / self.freedom)
-
-
-def bin_edges(first: int, last: int, bins: int) -> NDArray[np.int64]:
-    """First ranks of at most `bins` bins of even log size that cover first..last, and last + 1."""
-    edges = np.round(np.geomspace(first - 0.5, last + 0.5, bins + 1) + 0.5).astype(np.int64)
-    return np.unique(edges)
-
-
-def binned(
-    eigenvalues: Array, first: int, last: int, end: int, bins: int = BINS, cells: int = CELLS
-) -> Binned:
-    """Bin positive, descending eigenvalues; ranks from 1, `last` included, of which `end` exist.
-
-    More than `end` eigenvalues come where the samples count for fewer; the rest is left out. There
-    are at most `bins` bins between first and last, and at most `cells` nodes in each.
-    """
-    edges = bin_edges(first, last, bins)
-    logs = np.log(eigenvalues)
-    values = [logs[a - 1 : b - 1].mean() for a, b in pairwise(edges)]
-    if tail := end > last:
-        values.append(np.log(eigenvalues[last:end].sum()))
-    parts = [(edges, np.arange(len(edges) - 1))]
-    if first > 1:
-        parts.append((bin_edges(1, first - 1, OUTER_BINS), np.full(OUTER_BINS, HEAD)))
-    if tail:
-        parts.append((bin_edges(last + 1, end, OUTER_BINS), np.full(OUTER_BINS, len(edges) - 1)))
-    begins, counts, rows = [], [], []
-    for cuts, row in parts:
-        for a, b, r in zip(cuts[:-1], cuts[1:], row, strict=False):
-            inner = np.linspace(a, b, min(b - a, cells) + 1).astype(np.int64)
-            begins.append(inner[:-1])
-            counts.append(np.diff(inner))
-            rows.append(np.full(len(inner) - 1, r))
-    begin, cell = np.concatenate(begins), np.concatenate(counts)
-    sums = np.concatenate([[0.0], np.cumsum(logs)])
-    return Binned(
-        edges=edges,
-        values=np.array(values),
-        tail=tail,
-        nodes=begin + (cell - 1) // 2,
-        rows=np.concatenate(rows),
-        begins=begin,
-        cells=cell.astype(np.float64),
-        logs=(sums[begin + cell - 1] - sums[begin - 1]) / cell,
-    )
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the rows of a binned spectrum should be, and its cells.
-
-    values: [rows]; logs: [nodes] mean log eigenvalue of every cell; response: [rows, width] of
-    values to the log population; covariance, doubt: give [rows, rows], of samples and of what is
-    not known of the rows' correlation; start: for a similar population.
-    """
-
-    values: Array
-    logs: Array
-    response: Array
-    covariance: Callable[[], Array]
-    doubt: Callable[[], Array]
-    start: Start
-
-
-def expect(
-    data: Binned,
-    population: Array,
-    dof: float,
-    start: Start | None,
-    correlation: RowCorrelation,
-    grouped: Levels,
-) -> Expected:
-    """What the rows and nodes of `data` should be.
-
-    Between nodes the ratio sample / population, which is smooth, is interpolated.
-    """
-    from scipy.interpolate import CubicSpline
-
-    spectrum = sample_spectrum(population, dof, data.nodes, start, correlation, grouped)
-    order = np.argsort(data.nodes)
-    ratio = np.log(spectrum.values / population[data.nodes - 1])
-    smooth = CubicSpline(data.nodes[order], ratio[order])
-    end = int((data.begins + data.cells).max()) - 1
-    ranks = np.log(population[:end]) + smooth(np.arange(1, end + 1))
-    sums = np.concatenate([[0.0], np.cumsum(ranks)])
-    cells = data.cells.astype(np.int64)
-    logs = (sums[data.begins + cells - 1] - sums[data.begins - 1]) / cells
-    weights = np.zeros((len(data.values), len(data.nodes)))
-    own = np.zeros((len(data.values), len(population)))
-    values = np.empty(len(data.values))
-    for row in range(len(data.values)):
-        mine = np.flatnonzero(data.rows == row)
-        if row < len(data.sizes):
-            weights[row, mine] = data.cells[mine] / data.sizes[row]
-            own[row, data.edges[row] - 1 : data.edges[row + 1] - 1] = 1 / data.sizes[row]
-            values[row] = weights[row, mine] @ logs[mine]
-        else:
-            parts = np.exp(ranks[data.last :])
-            own[row, data.last : end] = parts / parts.sum()
-            weights[row, mine] = np.add.reduceat(parts, data.begins[mine] - data.last - 1)
-            weights[row, mine] /= parts.sum()
-            values[row] = np.log(parts.sum())
-    response = grouped.spread(weights @ spectrum.response) + own
-    np.subtract.at(response.T, data.nodes - 1, weights.T)
-
-    def covariance() -> Array:
-        return np.asarray(weights @ spectrum.covariance(data.cells) @ weights.T)
-
-    def doubt() -> Array:
-        """Covariance [rows, rows] that comes of what is not known of the rows' correlation."""
-        shifts = [weights @ shift for shift in (spectrum.doubts or list)()]
-        return sum((np.outer(v, v) for v in shifts), np.zeros((len(values), len(values))))
-
-    return Expected(values, logs, response, covariance, doubt, spectrum.start)
 
 
 def positive(noise: Array) -> Array:
@@ -384,34 +222,21 @@ def _search(
         population = np.exp(np.clip(logs - unit, -REACH, REACH))
         start = state.start
         if start is not None:
-            start = start.scaled((population / state.population)[data.nodes - 1])
+            start = start.moved(grouped.mean(np.log(population / state.population)))
         expected = expect(data, population, dof, start, correlation, grouped)
         state.start, state.population = expected.start, population
-        if attempt == DOUBTED and state.doubt is None:
-            state.doubt = expected.doubt()
         rows = slice(len(data.sizes) + with_tail)
         x = (expected.response @ basis)[rows, : 2 + with_tail]
         # The noise changes little from step to step.
         if all_noise is None or np.abs(theta - noised).max() > NOISE_STEP:
             all_noise, noised = expected.covariance(), theta
-        noise = all_noise[rows, rows]
-        if state.doubt is not None:
-            noise = noise + state.doubt[rows, rows]
-        noise = positive(noise)
         gap = (data.values - unit - expected.values)[rows]
-        # Bins are weighted by their own variance only: as precise as the full inverse where the
-        # model holds, and not led astray by cancelling weights where it does not.
-        scaled = x / noise.diagonal()[:, None]
-        solve = np.linalg.solve(scaled.T @ x, scaled.T)
-        step = np.zeros(len(theta))
-        step[: 2 + with_tail] = solve @ gap
-        squared = theta[1] ** 2 + 2 * theta[1] * step[1]
-        if theta[1] < FLAT:
-            step[1] = np.sqrt(max(squared, FLATTEST**2)) - theta[1]
-
-        misfit = max(1.0, float(np.mean(gap**2 / noise.diagonal())))
-        error = np.sqrt(misfit * (solve[1] @ noise @ solve[1]))
-        small = [1.0, max(SETTLED * max(1.0, theta[1]), error / 20), 0.05 * (1 + theta[-1])]
+        found = _step(x, gap, all_noise[rows, rows], state.doubt, theta)
+        if state.doubt is None and (attempt == DOUBTED or found.short(theta)):
+            state.doubt = expected.doubt()
+            found = _step(x, gap, all_noise[rows, rows], state.doubt, theta)
+        step = found.step
+        small = [1.0, max(SETTLED * max(1.0, theta[1]), found.error / 20), _small_tail(theta)]
         still = bool(np.all(np.abs(step[:2]) < small[:2]))
         # The tail may swing for long, of no consequence for a law that stands still.
         settled = still and (rested or bool(np.all(np.abs(step) < small[: len(theta)])))
@@ -430,12 +255,12 @@ def _search(
         if with_tail and theta[2] == before[2]:
             # No decreasing tail has that sum: keep the nearest and leave the sum out.
             with_tail = False
-    whitener = np.linalg.inv(np.linalg.cholesky(noise))
+    whitener = np.linalg.inv(np.linalg.cholesky(found.noise))
     change = x @ step[: x.shape[1]]
-    found = Matched(
+    matched = Matched(
         parameters=np.append(theta[0] + step[0], np.clip((theta + step)[1:], 0.0, highest)),
-        squared=float(squared),
-        covariance=solve @ noise @ solve.T,
+        squared=found.squared,
+        covariance=found.solve @ found.noise @ found.solve.T,
         settled=settled,
         fitted=data.values[rows] - gap + change,
         residuals=gap - change,
@@ -444,4 +269,48 @@ def _search(
         response=expected.response[rows],
         offset=offset,
     )
-    return found, expected.logs + unit + step[0]
+    return matched, expected.logs + unit + step[0]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of the search.
+
+    noise: [rows, rows], with doubt. solve: [parameters, rows] from gaps to the step. step: [..].
+    squared: see `Matched`. error: standard error of the exponent where the law misfits so.
+    """
+
+    noise: Array
+    solve: Array
+    step: Array
+    squared: float
+    error: float
+
+    def short(self, theta: Array) -> bool:
+        """Whether the law stays where noise and doubt are the same, its tail too."""
+        tail = np.abs(self.step[2:]) < _small_tail(theta)
+        return bool(np.abs(self.step[:2]).max() < SHORT and tail.all())
+
+
+def _small_tail(theta: Array) -> float:
+    """A step of the tail's exponent that is of no consequence."""
+    return 0.05 * (1 + float(theta[-1]))
+
+
+def _step(x: Array, gap: Array, noise: Array, doubt: Array | None, theta: Array) -> _Step:
+    """Weighted least squares of what is missing, gap [rows], over x [rows, parameters]."""
+    if doubt is not None:
+        noise = noise + doubt[: len(gap), : len(gap)]
+    noise = positive(noise)
+    # Bins are weighted by their own variance only: as precise as the full inverse where the
+    # model holds, and not led astray by cancelling weights where it does not.
+    scaled = x / noise.diagonal()[:, None]
+    solve = np.asarray(np.linalg.solve(scaled.T @ x, scaled.T), dtype=np.float64)
+    step = np.zeros(len(theta))
+    step[: x.shape[1]] = solve @ gap
+    squared = float(theta[1] ** 2 + 2 * theta[1] * step[1])
+    if theta[1] < FLAT:
+        step[1] = np.sqrt(max(squared, FLATTEST**2)) - theta[1]
+    misfit = max(1.0, float(np.mean(gap**2 / noise.diagonal())))
+    error = float(np.sqrt(misfit * (solve[1] @ noise @ solve[1])))
+    return _Step(noise, solve, step, squared, error)

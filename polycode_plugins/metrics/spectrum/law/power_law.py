@@ -27,15 +27,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from polycode_plugins.errors import DataError, PolycodeError, near
+from polycode_plugins.metrics.spectrum.law.bins import CELLS, Binned, binned
 from polycode_plugins.metrics.spectrum.law.breaks import find_break
 from polycode_plugins.metrics.spectrum.law.domain import Curve, curve, domain
-from polycode_plugins.metrics.spectrum.law.matching import (
-    CELLS,
-    Binned,
-    Matched,
-    binned,
-    match,
-)
+from polycode_plugins.metrics.spectrum.law.matching import Matched, match
 from polycode_plugins.metrics.spectrum.law.power_law_result import Break, PowerLawFit, Spread
 from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array
 from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation

@@ -23,7 +23,7 @@ cent, from isolated leading eigenvalues to n < width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ Complex = NDArray[np.complex128]
 MAX_OUTER = 200
 MAX_INNER = 100
 COUNT_TOLERANCE = 1e-6  # in ranks
-KERNEL_NODES = 36
+KERNEL_NODES = 26
 LEVEL = 0.1  # of the spread that samples give an eigenvalue
 CHUNK = 2_000_000  # elements of a [nodes, width] work array
 
@@ -121,20 +121,24 @@ def levels(logs: Array, dof: float, edges: NDArray[np.int64]) -> Levels:
 class Start:
     """Where a search for points begins: those of a similar population.
 
-    points: [nodes] w. x, e, form: of correlated rows (`rows.correlated_spectrum`); None for
-        independent ones.
+    points: [nodes] w. response: [nodes, levels], as in `SampleSpectrum`. x, e, form: of correlated
+        rows (`rows.correlated_spectrum`); None for independent ones.
     """
 
     points: Complex
+    response: Array
     x: Array | None = None
     e: Complex | None = None
     form: Profile | None = None
 
-    def scaled(self, factor: Array) -> Start:
-        """For a population that is larger by `factor` [nodes] where each node stands."""
+    def moved(self, logs: Array) -> Start:
+        """For a population whose levels are larger by `logs` [levels] in their logarithm."""
+        factor = np.exp(self.response @ logs)
         if self.x is None or self.e is None:
-            return Start(self.points * factor)
-        return Start(self.points * factor, self.x * factor, self.e / factor[:, None], self.form)
+            return replace(self, points=self.points * factor)
+        return replace(
+            self, points=self.points * factor, x=self.x * factor, e=self.e / factor[:, None]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +229,7 @@ def sample_spectrum(
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(p, name) for p in parts]) for name in names
     }
-    return SampleSpectrum(**joined, start=Start(joined["points"]))
+    return SampleSpectrum(**joined, start=Start(joined["points"], joined["response"]))
 
 
 def _correlated(
@@ -240,15 +244,21 @@ def _correlated(
     from those for independent rows."""
     form = profile(rows, tuple(grouped.ranks.tolist()))
     held, counts = grouped.mean(population), grouped.counts
-    found = None
+    found, left = None, np.ones(len(ranks), dtype=bool)
     if start is not None and start.form is form and start.x is not None and start.e is not None:
-        found = solve(held, counts, dof, ranks, (start.x, start.e), form)
-    if found is None:
-        alone = sample_spectrum(population, dof, ranks, grouped=grouped)
+        found, known = solve(held, counts, dof, ranks, (start.x, start.e), form)
+        left = ~known
+    if left.any():
+        alone = sample_spectrum(population, dof, ranks[left], grouped=grouped)
         begin = (alone.values, -1 / alone.points)
-        found = found_from(held, counts, dof, ranks, begin, form)
-    if found is None:
-        raise _not_found(int(ranks[-1]), dof, len(population))
+        others = found_from(held, counts, dof, ranks[left], begin, form)
+        if others is None:
+            raise _not_found(int(ranks[left][-1]), dof, len(population))
+        if found is None:
+            found = others
+        else:
+            found.put(left, others)
+    assert found is not None
     own = grouped.of(ranks)
     response = responses(found, held, counts, form)
     density = dof * (found.resolvent @ form.weights).imag / np.pi  # ranks per unit of x
@@ -269,22 +279,19 @@ def _correlated(
     log_spacing = 1 / (density * found.x)
 
     def doubts() -> list[Array]:
-        own_density = rows.density(grouped.ranks)
-        return [
-            log_spacing
-            * moved_counts(found, held, counts, dof, (own_density, other.density(grouped.ranks)))
-            for other in rows.doubted()
-        ]
+        others = [other.density(grouped.ranks) for other in rows.doubted]
+        moved = moved_counts(found, held, counts, dof, rows.density(grouped.ranks), others)
+        return [log_spacing * one for one in moved]
 
     return SampleSpectrum(
-        found.x * _mean_shift(found.determinant, log_spacing),
-        found.x,
+        found.further * _mean_shift(found.determinant, log_spacing),
+        found.further,
         response,
         w,
         log_spacing,
         np.abs(moved) / density,
         (response / counts).max(axis=1),
-        Start(w, found.x, found.e, form),
+        Start(w, response, found.x, found.e, form),
         surplus,
         doubts,
     )
@@ -381,7 +388,14 @@ def _solve(
         todo = todo[~found]
         if len(todo) == 0:
             return SampleSpectrum(
-                values, limit, response, points, log_spacing, speed, alone, Start(points)
+                values,
+                limit,
+                response,
+                points,
+                log_spacing,
+                speed,
+                alone,
+                Start(points, response),
             )
 
         lo, hi = low[todo], high[todo]

@@ -24,8 +24,8 @@ Anal. 100, and f = 1 the fixed point of `sample_spectrum`, with w = -1/e.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ Complex = NDArray[np.complex128]
 STEPS = 25
 GROWTH = 1.5  # of a step on the way from independent rows, after one that led on
 EARLY, AWAY = 5, 0.5  # a search that is so many ranks away after so many steps goes astray
-TOLERANCE = 1e-5  # in ranks
+TOLERANCE = 1e-3  # in ranks; the step that is left brings x to its square
 TERM = 5e-3  # root mean square of a term of a profile below which it is left out
 BESIDE = 1e-4  # in units of x: how far apart two points stand for one where a formula is 0 / 0
 
@@ -54,6 +54,11 @@ class Profile:
     loadings: Array
     shapes: Array
     weights: Array
+
+    @cached_property
+    def products(self) -> _Products:
+        """Of pairs of terms."""
+        return _Products(self)
 
     def share(self, t: float) -> Profile:
         """A profile on the way from independent rows, t = 0, to this one, t = 1."""
@@ -81,11 +86,13 @@ def profile(rows: RowCorrelation, ranks: tuple[float, ...]) -> Profile:
 class Points:
     """Points of the real axis, and the fixed point there.
 
-    x: [nodes]; e: [nodes, terms]; inverse: [nodes, levels] 1 / (1 + delta); resolvent: [nodes,
-    frequencies] T; moved: [nodes, terms] de / dx; determinant: [nodes] of 1 - M P.
+    x: [nodes]; further: [nodes] x after one more step; e: [nodes, terms]; inverse: [nodes, levels]
+    1 / (1 + delta); resolvent: [nodes, frequencies] T; moved: [nodes, terms] de / dx; determinant:
+    [nodes] of 1 - M P.
     """
 
     x: Array
+    further: Array
     e: Complex
     inverse: NDArray[Any]
     resolvent: NDArray[Any]
@@ -96,9 +103,14 @@ class Points:
         """Some of the points."""
         return Points(*(getattr(self, name)[nodes] for name in self.__dataclass_fields__))
 
+    def put(self, nodes: NDArray[Any], other: Points) -> None:
+        """Take these points from `other`, which has no more."""
+        for name in self.__dataclass_fields__:
+            getattr(self, name)[nodes] = getattr(other, name)
+
 
 class _Products:
-    """Products of pairs of terms, which are symmetric."""
+    """Products of pairs of a profile's terms, which are symmetric."""
 
     def __init__(self, form: Profile) -> None:
         count = len(form.loadings)
@@ -116,57 +128,86 @@ def solve(
     ranks: NDArray[np.int64],
     start: tuple[Array, Complex],
     form: Profile,
-) -> Points | None:
-    """The points with rank - 1/2 sample eigenvalues above; None if Newton's method fails.
+) -> tuple[Points, NDArray[np.bool_]]:
+    """The points with rank - 1/2 sample eigenvalues above, and where Newton's method found them.
 
     population, counts: [levels] and how many eigenvalues stand at each. start: x and e to begin.
     """
-    x, e = start[0].copy(), start[1].copy()
-    target = ranks - 0.5
-    products = _Products(form)
+    # A point that goes astray may leave all bounds before it is let go.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return _searched(population, counts, dof, ranks, start, form)
+
+
+def _searched(
+    population: Array,
+    counts: Array,
+    dof: float,
+    ranks: NDArray[np.int64],
+    start: tuple[Array, Complex],
+    form: Profile,
+) -> tuple[Points, NDArray[np.bool_]]:
+    x, e = start
+    nodes, terms = e.shape
+    products = form.products
     weight = counts * population / dof
+    weighted = weight[:, None] * form.loadings.T
+    twice = (weight * population)[:, None] * products.loadings
+    kinds = ((terms,), (len(counts),), (len(form.weights),), (terms,), ())
+    found = Points(
+        np.ones(nodes), np.ones(nodes), *(np.zeros((nodes, *k), dtype=complex) for k in kinds)
+    )
+    known = np.zeros(nodes, dtype=bool)
+    todo, target = np.arange(nodes), ranks - 0.5
     for attempt in range(STEPS):
-        delta = population * (e @ form.loadings)
-        inverse = 1 / (1 + delta)
-        inner = (weight * inverse) @ form.loadings.T
+        # In real numbers, which take half the time: 1 + delta, its imaginary part, 1 / (1 + delta).
+        near = 1 + population * (e.real @ form.loadings)
+        height = population * (e.imag @ form.loadings)
+        size = 1 / (near**2 + height**2)
+        real, imaginary = near * size, -height * size
+        inner = (real @ weighted) + 1j * (imaginary @ weighted)
         beyond = x[:, None] - inner @ form.shapes
         resolvent = -1 / beyond
         off = e - (resolvent * form.weights) @ form.shapes.T
         # The imaginary part of V; log(-beyond) would be on its branch cut where rows are lost.
-        energy = np.angle(1 + delta) @ counts / dof + np.angle(beyond) @ form.weights
+        energy = np.arctan2(height, near) @ counts / dof + np.angle(beyond) @ form.weights
         energy -= np.sum(inner * e, axis=1).imag
         missing = target - dof * energy / np.pi
-        second = ((weight * population * inverse**2) @ products.loadings)[:, products.place]
+        second = (real**2 - imaginary**2) @ twice + 2j * ((real * imaginary) @ twice)
+        second = second[:, products.place]
         square = resolvent**2
         mixed = (square @ products.shapes)[:, products.place]
         along = (square * form.weights) @ form.shapes.T
-        rest = np.eye(e.shape[1]) - mixed @ second
+        rest = np.eye(terms) - mixed @ second
         try:
             solved = np.linalg.solve(rest, np.stack([off, along], axis=2))
         except np.linalg.LinAlgError:
-            return None
+            break
         back, moved = solved[:, :, 0], solved[:, :, 1]
         worst = np.maximum(
             np.abs(missing), dof * np.abs(off).max(axis=1) / np.abs(e).max(axis=1) / 10
         )
-        if not np.isfinite(worst).all() or (attempt == EARLY and worst.max() > AWAY):
-            return None
-        if worst.max() < TOLERANCE:
-            if (x <= 0).any():
-                return None
-            return Points(x, e, inverse, resolvent, moved, _determinant(rest))
         lean = np.einsum("nr,nrs->ns", off, second)
         pull = (np.sum(lean * moved, axis=1) - resolvent @ form.weights).imag
         step_x = (np.pi * missing / dof + np.sum(lean * back, axis=1).imag) / pull
         step_e = moved * step_x[:, None] - back
+        if (done := worst < TOLERANCE).any():
+            parts = (x, x + step_x, e, real, resolvent, moved, _determinant(rest))
+            new = Points(*(part[done] for part in parts))
+            new = replace(new, inverse=new.inverse + 1j * imaginary[done])
+            found.put(todo[done], new)
+            known[todo[done]] = (found.x > 0)[todo[done]]
+        going = ~done & (worst < (AWAY if attempt == EARLY else np.inf))
+        if not going.any():
+            break
+        x, e, step_x, step_e, height, todo, target = (
+            part[going] for part in (x, e, step_x, step_e, height, todo, target)
+        )
         # Im delta stays positive in every direction, and x too.
-        height = (e @ form.loadings).imag
-        fall = (-(step_e @ form.loadings).imag / height).max(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            size = np.minimum(1.0, 0.5 / np.maximum(fall, 1e-300))
-            size = np.minimum(size, 0.5 * x / np.maximum(np.abs(step_x), 1e-300))
-        x, e = x + size * step_x, e + size[:, None] * step_e
-    return None
+        fall = (population * (step_e.imag @ -form.loadings) / height).max(axis=1)
+        share = np.minimum(1.0, 0.5 / np.maximum(fall, 1e-300))
+        share = np.minimum(share, 0.5 * x / np.maximum(np.abs(step_x), 1e-300))
+        x, e = x + share * step_x, e + share[:, None] * step_e
+    return found, known
 
 
 def found_from(
@@ -177,24 +218,35 @@ def found_from(
     start: tuple[Array, Complex],
     form: Profile,
 ) -> Points | None:
-    """The points, step by step from those for independent rows: `start` is their x and -1/w."""
+    """The points, from those for independent rows: `start` is their x and -1/w.
+
+    At once where that leads on, and step by step elsewhere.
+    """
     x, e = start[0], np.zeros((len(ranks), len(form.loadings)), dtype=complex)
     e[:, 0] = start[1]
-    share, step, found = 0.0, 1.0, None
+    found, known = solve(population, counts, dof, ranks, (x, e), form)
+    left = ~known
+    if not left.any():
+        return found
+    x, e, ranks = x[left], e[left], ranks[left]
+    share, step = 0.0, 0.5
     before: tuple[float, Array, Complex] | None = None
-    while share < 1 and step > 1e-3:
+    while step > 1e-3:
         nearer = min(1.0, share + step)
         begin = (x, e)
         if before is not None:  # on as from the last but one to the last
             further = (nearer - share) / (share - before[0])
             begin = (x * (x / before[1]) ** further, e + (e - before[2]) * further)
-        tried = solve(population, counts, dof, ranks, begin, form.share(nearer))
-        if tried is None:
+        tried, known = solve(population, counts, dof, ranks, begin, form.share(nearer))
+        if not known.all():
             step /= 2
-        else:
-            before, step = (share, x, e), step * GROWTH
-            share, x, e, found = nearer, tried.x, tried.e, tried
-    return found if share == 1 else None
+            continue
+        if nearer == 1:
+            found.put(left, tried)
+            return found
+        before, step = (share, x, e), step * GROWTH
+        share, x, e = nearer, tried.x, tried.e
+    return None
 
 
 def moved_counts(
@@ -202,25 +254,29 @@ def moved_counts(
     population: Array,
     counts: Array,
     dof: float,
-    densities: tuple[tuple[Array, Array], tuple[Array, Array]],
-) -> Array:
-    """[nodes] by how much the counts above change with the densities f, to first order.
+    now: tuple[Array, Array],
+    others: list[tuple[Array, Array]],
+) -> list[Array]:
+    """[nodes] by how much the counts above change from the densities f to each of the others, to
+    first order.
 
     The free energy is stationary, so that only the place where f stands in it counts.
 
-    densities: f [levels, frequencies] and weights, before and after.
+    now, others: f [levels, frequencies] and weights.
     """
     weight = (counts * population / dof) * points.inverse
-    before, after = (
-        (np.log(points.x[:, None] - weight @ found) @ weights).imag for found, weights in densities
-    )
-    return np.asarray(dof / np.pi * (after - before))
+
+    def energy(found: Array, weights: Array) -> Array:
+        return np.asarray(np.angle(points.x[:, None] - weight @ found) @ weights)
+
+    before = energy(*now)
+    return [dof / np.pi * (energy(*other) - before) for other in others]
 
 
 def responses(points: Points, population: Array, counts: Array, form: Profile) -> Array:
     """[nodes, levels] d log(sample eigenvalue) / d log(population eigenvalue); rows sum to 1."""
-    height = (points.e @ form.loadings).imag
-    weights = counts * population * height * np.abs(points.inverse) ** 2
+    height = points.e.imag @ form.loadings
+    weights = counts * population * height * (points.inverse.real**2 + points.inverse.imag**2)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -238,7 +294,7 @@ def kernel(
     log |(w_x - conj w_y) / (w_x - w_y)|, with w = -tau / delta of each node's own level (`own`,
     [nodes]), and finite for a node with itself.
     """
-    products = _Products(form)
+    products = form.products
     terms = len(form.loadings)
     weight = counts * population**2 / dof
     loadings = form.loadings[:, own].T
@@ -276,7 +332,7 @@ def kernel(
     return np.asarray((surplus + surplus.T) / 2)
 
 
-def _determinant(matrices: Complex) -> Complex:
+def _determinant(matrices: NDArray[Any]) -> Complex:
     """Of [.., k, k]: LAPACK one by one is slow for so many of so few rows."""
     if matrices.shape[-1] == 1:
         return np.asarray(matrices[..., 0, 0])

@@ -15,7 +15,7 @@ f_i f_j. `dependence` finds such a description in data.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ Complex = NDArray[np.complex128]
 
 LOWEST_LAG, HIGHEST_LAG = -0.6, 0.995
 MOST_COMMON = 0.98
-SEGMENT_NODES = 8  # of Gauss-Legendre quadrature in each part of the frequencies
+PLACES, SHARES = np.polynomial.legendre.leggauss(8)  # in each part of the frequencies
 TAIL_NODES = 6  # of the distribution of the rows' norms
 EDGE = 0.05  # share of the effective number of rows by which ranks keep away from it
 NEARLY_REPEATED = 0.05
@@ -142,9 +142,10 @@ class RowCorrelation:
             doubts=(),
         )
 
-    def doubted(self) -> list[RowCorrelation]:
+    @cached_property
+    def doubted(self) -> tuple[RowCorrelation, ...]:
         """This correlation, one standard error off in each of its doubts."""
-        return [self.moved(np.asarray(shift)) for shift in self.doubts]
+        return tuple(self.moved(np.asarray(shift)) for shift in self.doubts)
 
     def density(self, ranks: Array) -> tuple[Array, Array]:
         """f [ranks, frequencies] and the weights [frequencies] of a quadrature; f has mean 1."""
@@ -171,26 +172,28 @@ class RowCorrelation:
         """[width] tr R_j^2 / n of every rank: n over it are the rows its direction is worth."""
         return _squares(self, width)
 
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        if self.repeated:
+            return self.copies, self.copies**2
+        found, weights = self.density(np.asarray(self.knots))
+        even = found.mean(axis=0)
+        return float(even**2 @ weights), float(even**3 @ weights)
+
     @property
     def square(self) -> float:
         """tr R_i R_j / n, averaged over the knots."""
-        if self.repeated:
-            return self.copies
-        found, weights = self.density(np.asarray(self.knots))
-        return float(found.mean(axis=0) ** 2 @ weights)
+        return self._moments[0]
 
     @property
     def cube(self) -> float:
         """tr R_i R_j R_k / n, averaged over the knots."""
-        if self.repeated:
-            return self.copies**2
-        found, weights = self.density(np.asarray(self.knots))
-        return float(found.mean(axis=0) ** 3 @ weights)
+        return self._moments[1]
 
-    @property
+    @cached_property
     def square_error(self) -> float:
         """Standard error of `square`."""
-        return float(np.sqrt(sum((one.square - self.square) ** 2 for one in self.doubted())))
+        return float(np.sqrt(sum((one.square - self.square) ** 2 for one in self.doubted)))
 
     @property
     def bend(self) -> float:
@@ -270,11 +273,10 @@ def _frequencies(length: float) -> tuple[Array, Array]:
     while (cuts[-1] or 0.02) * 4 < 1:
         cuts.append((cuts[-1] or 0.02) * 4)
     cuts.append(1.0)
-    nodes, weights = np.polynomial.legendre.leggauss(SEGMENT_NODES)
     edges = np.array(cuts)
     sizes = np.diff(edges)
-    at = edges[:-1, None] + sizes[:, None] * (nodes + 1) / 2
-    return at.ravel(), (sizes[:, None] * weights / 2).ravel()
+    at = edges[:-1, None] + sizes[:, None] * (PLACES + 1) / 2
+    return at.ravel(), (sizes[:, None] * SHARES / 2).ravel()
 
 
 @lru_cache(maxsize=64)

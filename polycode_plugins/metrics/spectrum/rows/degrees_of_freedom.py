@@ -45,13 +45,48 @@ class Entropy:
     """An entropy of the population's normalised spectrum [nats].
 
     low, high: between them lie all populations with the curve that was seen; equal to `value` where
-    it was seen whole. error: standard error, for Gaussian rows.
+    it was seen whole. by_curve: [nodes] its derivative by D, per unit of log kappa; by_first: by D
+    at the first node; by_trace: by sum tau.
     """
 
     value: float
     low: float
     high: float
-    error: float
+    by_curve: Array
+    by_first: float
+    by_trace: float
+
+
+@dataclass(frozen=True)
+class RidgeSums:
+    """What a sample's eigenvalues say at all z, however its rows are correlated.
+
+    eigenvalues: [k], descending, in units in which the mean over `width` is 1. width: features that
+    vary. z: [nodes], ascending. degrees: [nodes] df(z). left: [nodes] k - df without cancellation.
+    moved: [nodes] d df / d log z.
+    """
+
+    eigenvalues: Array
+    width: int
+    z: Array
+    degrees: Array
+    left: Array
+    moved: Array
+
+    @classmethod
+    def of(cls, eigenvalues: Array, width: int) -> RidgeSums:
+        """The sums of a sample.
+
+        eigenvalues: [k] of the sample covariance, descending, none that is rounding.
+        width: features that vary, at least k.
+        """
+        values = eigenvalues / (eigenvalues.sum() / width)
+        first, last = np.log(values[-1] / BEYOND), np.log(values[0] * BEYOND)
+        z = np.exp(first + STEP / 2 * np.arange(2 * int((last - first) / STEP) + 1))
+        inverse = 1 / (values + z[:, None])
+        df, left = inverse @ values, z * inverse.sum(axis=1)
+        inverse *= inverse
+        return cls(values, width, z, df, left, -z * (inverse @ values))
 
 
 @dataclass(frozen=True)
@@ -82,27 +117,21 @@ class DegreesOfFreedom:
     complete: bool
 
     @classmethod
-    def of(
-        cls, eigenvalues: Array, dof: float, width: int, rows: RowCorrelation
-    ) -> DegreesOfFreedom:
+    def of(cls, sums: RidgeSums, dof: float, rows: RowCorrelation) -> DegreesOfFreedom:
         """The curve of a sample.
 
-        eigenvalues: [k] of the sample covariance, descending, none that is rounding.
-        dof: samples - 1. width: features that vary, at least k. rows: how samples are correlated.
+        dof: samples - 1. rows: how samples are correlated.
         """
         simple = rows.independent or rows.nearly_repeated
         n = dof / rows.square if simple else dof
-        values = eigenvalues / (eigenvalues.sum() / width)
-        first, last = np.log(values[-1] / BEYOND), np.log(values[0] * BEYOND)
-        z = np.exp(first + STEP / 2 * np.arange(2 * int((last - first) / STEP) + 1))
-        share = values / (values + z[:, None])
-        left = z[:, None] / (values + z[:, None])
-        df, moved = share.sum(axis=1), -(share * left).sum(axis=1)  # and d df / d log z
+        values, width, z, df, moved = (
+            sums.eigenvalues, sums.width, sums.z, sums.degrees, sums.moved
+        )  # fmt: skip
         if simple:
-            stretch = (n - len(values) + left.sum(axis=1)) / n  # 1 - df / n without cancellation
+            stretch = (n - len(values) + sums.left) / n  # 1 - df / n without cancellation
             bent = np.ones_like(z)
         else:
-            h, slopes = rows.form().stretch(-df / n + 0j)
+            h, slopes = rows.form().stretch((-df / n).astype(np.complex128))
             stretch, bent = h.real, slopes.real
         steep = bent / (n * np.where(stretch > 0, stretch, np.inf))
         wrong = (stretch <= 0) | (1 + steep * moved <= 0)
@@ -116,19 +145,21 @@ class DegreesOfFreedom:
         )
         log_kappa = np.log(z / stretch)
         slope = moved / (1 + steep * moved)
-        # x = tau / (tau + kappa) has the sum D, and of its squares and x^2 (1 - x) the sums:
-        squares = df + slope
-        cubic = -np.gradient(squares, log_kappa) / 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            early = -stretch * cubic / n / (1 - squares / n) ** 2 * (1 - slope * steep)
-        # A correction of first order is none where it is large.
-        early = np.where(np.abs(early) < LARGE * df, early, 0.0) if simple else np.zeros_like(df)
+        mended = df
+        if simple:
+            # x = tau / (tau + kappa) has the sum D, and of its squares and x^2 (1 - x) the sums:
+            squares = df + slope
+            cubic = -np.gradient(squares, log_kappa) / 2
+            with np.errstate(divide="ignore", invalid="ignore"):
+                early = -stretch * cubic / n / (1 - squares / n) ** 2 * (1 - slope * steep)
+            # A correction of first order is none where it is large.
+            mended = df - np.where(np.abs(early) < LARGE * df, early, 0.0)
         return cls(
             n=n,
             width=width,
             log_kappa=log_kappa,
             curve=df,
-            mended=df - early,
+            mended=mended,
             slope=slope,
             stretch=stretch,
             bent=bent,
@@ -191,7 +222,12 @@ class DegreesOfFreedom:
             by_trace = np.array([1.0, top])
             by_square = np.array([0.0, 1 / end])
         known = np.trapezoid(self.mended * weight, log) + by_trace * width + by_square * self.square
-        sums = [known + np.trapezoid(one * weight_below, below) for one in self.unseen()]
+        sums = [
+            known + np.trapezoid(one * weight_below, below)
+            for one in (self.unseen()[:1] if self.complete else self.unseen())
+        ]
+        if self.complete:
+            sums *= 3
         low, value, high = (float(np.log(a) - power * b / a) for a, b in sums)
         a, b = sums[1]
         by_sums = np.array([1 / a + power * b / a**2, -power / a])
@@ -199,19 +235,14 @@ class DegreesOfFreedom:
             value,
             min(low, value, high),
             max(low, value, high),
-            self._error(
-                by_sums @ weight,
-                float(by_sums @ np.trapezoid(weight_below, below)),
-                float(by_sums @ by_trace),
-            ),
+            by_sums @ weight,
+            float(by_sums @ np.trapezoid(weight_below, below)),
+            float(by_sums @ by_trace),
         )
 
-    def _error(self, weight: Array, first: float, trace: float) -> float:
-        """Standard error of a function of the curve, for Gaussian rows.
-
-        weight: [nodes] its derivative by D, per unit of log kappa; first: by D at the
-        first node. trace: by sum tau.
-        """
+    def error(self, of: Entropy) -> float:
+        """Standard error of an entropy of this curve, for Gaussian rows."""
+        weight, first, trace = of.by_curve, of.by_first, of.by_trace
         own = 1 - self.slope * self.bent / (self.n * self.stretch)  # of D by df
         points = np.zeros((2, len(weight)))
         for grid, start in enumerate((1, 2)):

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from polycode_plugins.metrics.spectrum.rows.correlation import GROUPS, INDEPENDENT, RowCorrelation
 
 Array = NDArray[np.float64]
-#: From directions of the sketch [sketch, k]: ranks [k, nodes] of the population and their weights.
+#: From directions of the sketch [sketch, k]: ranks [k or 1, nodes] of the population and their
+#: weights [k, nodes].
 Ranks = Callable[[Array], tuple[Array, Array]]
 
 SAMPLES_PER_DIRECTION = 20  # the whole must be known well to measure the parts against it
@@ -346,10 +347,10 @@ def _places(groups: Groups, blocks: list[NDArray[np.int64]], ranks: Ranks) -> tu
     # Each node is shared between the two ranks of the grid around it.
     place = np.clip(np.interp(np.log(at), np.log(grid), np.arange(GRID)), 0, GRID - 1)
     low = np.minimum(place.astype(np.int64), GRID - 2)
-    held = np.zeros((len(at), GRID))
-    lines = np.arange(len(at))[:, None]
-    np.add.at(held, (lines, low), weights * (low + 1 - place))
-    np.add.at(held, (lines, low + 1), weights * (place - low))
+    slot = low + GRID * np.arange(len(weights))[:, None]
+    held = np.zeros(GRID * len(weights))
+    for k, share in enumerate((weights * (low + 1 - place), weights * (place - low))):
+        held += np.bincount((slot + k).ravel(), share.ravel(), len(held))
     halves = held.reshape(2, -1, GRID).mean(axis=0)
     return grid, np.stack([halves[block].mean(axis=0) for block in blocks])
 

@@ -36,7 +36,7 @@ PENDING = 8192  # samples of the sketch kept before they are dealt out
 STEP = 29  # no simple fraction of GROUPS
 MOST_KNOWN = 2**16  # rows without a number that are known again
 AGAIN = 0x9E3779B97F4A7C1  # tells the times of a row apart
-EXACT = 768  # width up to which all eigenvectors take no longer than the steps
+EXACT = 1700  # width to which all eigenvectors take less time, and no more memory than a fold
 LANCZOS = 32  # nodes by which the spectral measure of a direction is known
 
 
@@ -337,18 +337,18 @@ def _moved(pending: list[Pending], device: torch.device) -> list[Pending]:
 def ranks_of(covariance: Covariance, directions: Tensor) -> tuple[Array, Array]:
     """Where the variance of combinations of features comes from, among the ranks of the spectrum.
 
-    The spectral measure of each direction: by all eigenvectors up to a width of 768, which takes no
-    longer, and above by Gaussian quadrature from Lanczos steps (Golub & Meurant 1994).
+    The spectral measure of each direction: by all eigenvectors up to a width of 1700, which takes
+    less time, and above by Gaussian quadrature from Lanczos steps (Golub & Meurant 1994).
 
-    directions: [width, k]. Returns ranks [k, nodes], from 1 and not whole, and the shares of the
-    direction's variance [k, nodes].
+    directions: [width, k]. Returns ranks [k, nodes], from 1 and not whole ([1, nodes] where all
+    have the same), and the shares of the direction's variance [k, nodes].
     """
     directions = directions / directions.norm(dim=0)
     if len(directions) <= EXACT:
         found, vectors = covariance.eigenvectors()
         shares = (vectors.cpu() @ directions).T.square() * found.cpu().clamp_min(0)
         weights = (shares / shares.sum(dim=1, keepdim=True)).numpy()
-        return np.tile(np.arange(1.0, len(found) + 1), (len(weights), 1)), weights
+        return np.arange(1.0, len(found) + 1)[None], weights
     values = covariance.eigenvalues().cpu().numpy()
     values = values[values > values[0] * 1e-14]
     times, now = covariance.multiplier(), directions

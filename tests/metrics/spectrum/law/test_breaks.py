@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from gaussian_spectra import power_law
 
+from polycode_plugins.metrics.spectrum.law.bins import Binned, binned
 from polycode_plugins.metrics.spectrum.law.breaks import find_break
-from polycode_plugins.metrics.spectrum.law.matching import Binned, binned
 
 WIDTH = 120
 DATA = binned(power_law(WIDTH, 1.0), 1, WIDTH, WIDTH)

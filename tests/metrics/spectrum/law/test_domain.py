@@ -12,8 +12,8 @@ from gaussian_spectra import spectrum
 
 from polycode_plugins.files import guards
 from polycode_plugins.metrics import Spectrum
+from polycode_plugins.metrics.spectrum.law.bins import binned
 from polycode_plugins.metrics.spectrum.law.domain import Curve, domain
-from polycode_plugins.metrics.spectrum.law.matching import binned
 from polycode_plugins.metrics.spectrum.law.power_law import PowerLawFit, fit_power_law
 
 WIDTH = 200

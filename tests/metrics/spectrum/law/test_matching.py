@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from gaussian_spectra import power_law
 
+from polycode_plugins.metrics.spectrum.law.bins import bin_edges, binned
 from polycode_plugins.metrics.spectrum.law.matching import (
     LEAST,
     Matched,
-    bin_edges,
-    binned,
     match,
     positive,
 )

@@ -11,7 +11,7 @@ from scipy.linalg import toeplitz
 from polycode_plugins.activations import Activations
 from polycode_plugins.metrics import Spectrum
 from polycode_plugins.metrics.spectrum.law.power_law import fit_power_law
-from polycode_plugins.metrics.spectrum.law.sample_spectrum import sample_spectrum
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import every_rank, sample_spectrum
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 WIDTH = 100
@@ -85,7 +85,7 @@ def test_doubts_move_the_spectrum_as_another_correlation_would():
     )  # fmt: skip
     ranks = np.array([5, 20, 60, 100])
     base = sample_spectrum(power_law(WIDTH, 1.0), 2000, ranks, rows=rows)
-    for told, other in zip(base.doubts(), rows.doubted(), strict=True):
+    for told, other in zip(base.doubts(), rows.doubted, strict=True):
         moved = sample_spectrum(power_law(WIDTH, 1.0), 2000, ranks, rows=other)
         assert np.allclose(told, np.log(moved.values / base.values), atol=5e-4)
         assert np.abs(told).max() > 2e-3
@@ -145,8 +145,7 @@ def test_squares_by_rank_are_those_planted():
     found = correlations(lambda s: regressed(60, 64, FALLING, s), 12)
     away = np.array([np.log(rows.squares(WIDTH)) - truth for rows in found])
     doubt = [
-        [np.log(one.squares(WIDTH) / rows.squares(WIDTH)) for one in rows.doubted()]
-        for rows in found
+        [np.log(one.squares(WIDTH) / rows.squares(WIDTH)) for one in rows.doubted] for rows in found
     ]
     doubt = np.array([np.sqrt(np.square(shifts).sum(axis=0)) for shifts in doubt])
     ranks = np.array([15, 30, 60])
@@ -236,3 +235,18 @@ def test_a_correlation_cannot_be_moved_to_what_has_no_meaning():
         assert np.all(moved.squares(20) >= 1)
     same = rows.moved(np.zeros(6))
     assert same.parameters == pytest.approx(rows.parameters)
+
+
+def test_points_from_a_far_start_are_those_found_without_one():
+    order, ranks = np.arange(1.0, 101), np.arange(1, 101, 3)
+    rows = RowCorrelation(knots=(1.0, 100.0), lag=(0.8, 0.2), common=(0.2, 0.0), length=30.0)
+    grouped = every_rank(100)
+    begun = sample_spectrum(order**-0.3, 900, ranks, rows=rows, grouped=grouped)
+    for exponent in (0.4, 1.5):  # near, and so far that some points go astray
+        law = order**-exponent
+        start = begun.start.moved(grouped.mean(np.log(law / order**-0.3)))
+        led = sample_spectrum(law, 900, ranks, start, rows, grouped)
+        alone = sample_spectrum(law, 900, ranks, None, rows, grouped)
+        # In ranks: of what a tenth of a percent of one makes.
+        assert np.abs(np.log(led.values / alone.values) / alone.log_spacing).max() < 1e-3
+        assert led.response == pytest.approx(alone.response, abs=1e-3)

@@ -12,6 +12,7 @@ from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import Spectrum
 from polycode_plugins.metrics.accumulators import Covariance
+from polycode_plugins.metrics.spectrum.rows import groups as groups_
 from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
 from polycode_plugins.metrics.spectrum.rows.groups import RowGroups, ranks_of
 
@@ -325,6 +326,20 @@ def test_ranks_of_directions_do_not_hang_on_the_order_of_rows():
         assert weights.sum(axis=1) == pytest.approx(1.0)
         found.append((np.log(ranks) * weights).sum(axis=1))
     assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def test_steps_and_all_eigenvectors_tell_the_same_ranks(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(600, 100, generator=generator, dtype=torch.float64)
+    covariance = Covariance()
+    covariance.update(Activations(values * torch.arange(1.0, 101) ** -0.75, ("batch", "feature")))
+    directions = torch.randn(100, 8, generator=generator, dtype=torch.float64)
+    exact = ranks_of(covariance, directions)
+    monkeypatch.setattr(groups_, "EXACT", 50)
+    steps = ranks_of(covariance, directions)
+    means = [(np.log(ranks) * weights).sum(axis=1) for ranks, weights in (exact, steps)]
+    assert exact[0].shape == (1, 100)
+    assert means[1] == pytest.approx(means[0], abs=0.05)
 
 
 def test_batches_of_either_precision_go_into_the_same_groups():
