@@ -71,7 +71,7 @@ def test_a_built_in_that_raises_is_placed_too(monkeypatch):
     said = reasons(Spectrum)["chunks_equal_one_shot"]
     assert said.startswith("it raised TypeError")
     assert "spectrum/metric.py, line " in said
-    assert said.endswith("in compute)")
+    assert said.endswith("in _read)")
 
 
 # -- expected failures -----------------------------------------------------------------------------

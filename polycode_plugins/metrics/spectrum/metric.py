@@ -374,9 +374,9 @@ class Spectrum(Metric):
     def _read(
         self, covariance: Covariance, groups: RowGroups, kept: PrioritySample
     ) -> SpectrumResult:
+        rounding = float(np.finfo(np.float64).eps ** 2 * covariance.mean().square().sum())
         width, n = covariance.width, covariance.n_samples
         assert width is not None
-        rounding = float(np.finfo(np.float64).eps ** 2 * covariance.mean().square().sum())
         constant = DataError(
             f"the activations are constant over {n} samples, so there is no spectrum; leave the "
             "site out"
