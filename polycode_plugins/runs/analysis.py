@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from polycode_plugins.activations import AXES, Site
@@ -28,7 +26,7 @@ from polycode_plugins.runs.gathering import (
     listed,
     rebuild_metrics,
 )
-from polycode_plugins.runs.memory import Room
+from polycode_plugins.runs.memory import Room, side_by_side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -334,11 +332,8 @@ def finish(
 
     together: dict[str, Mapping[str, Result] | None] = {}  # by metric, then by site
     failed: set[str] = set()  # labels of metrics that failed for all sites at once
-    # The matrices of a result are small: BLAS with threads of its own waits for them longer than it
-    # computes, three times as long at 30 sites of width 576.
     room = Room() if room is None else room
-    workers = room.workers(statistics)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    with side_by_side(room.workers(statistics)) as pool:
         begun = {site: pool.submit(beside, site) for site in statistics.sites}
         for metric in statistics.metrics:
             try:

@@ -12,9 +12,12 @@ import os
 import re
 import resource
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.adapters.base import Sink
@@ -27,6 +30,20 @@ GIB = 2**30
 _SPARE = 0.9  # of what is free: the rest is for activations, the table of results, the report
 _WIDE = 2**25  # bytes of a state, from which on one look at memory a site costs nothing beside it
 _UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+@contextmanager
+def side_by_side(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for results of several sites, with one of BLAS each.
+
+    The matrices of a result are small: BLAS with threads of its own waits for them longer than it
+    computes, three times as long at 30 sites of width 576.
+    """
+    # A fork has no threads of its parent's; torch begins anew where it is first used, and twice at
+    # once it fails ("Invalid thread pool").
+    torch.set_num_threads(torch.get_num_threads())
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        yield pool
 
 
 class TooLarge(DataError):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from polycode_plugins.activations import Site
 from polycode_plugins.adapters.base import Adapter, Batch
@@ -27,6 +25,7 @@ from polycode_plugins.metrics.cka.samples import KeptSite, kept_site
 from polycode_plugins.metrics.reservoir import Reservoir
 from polycode_plugins.runs.analysis import Analysis, finish, record
 from polycode_plugins.runs.gathering import Statistics
+from polycode_plugins.runs.memory import side_by_side
 from polycode_plugins.training.history import Number
 
 Kept = Mapping[str, KeptSite]  # by site
@@ -234,8 +233,7 @@ def _results(
 
     names = list(statistics.sites)
     found: list[tuple[str, str, Result | PolycodeError]] = []
-    workers = min(len(names), os.cpu_count() or 1)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    with side_by_side(min(len(names), os.cpu_count() or 1)) as pool:
         for metric in metrics:
             together: Mapping[str, Result] = {}
             if metric.side_by_side:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 from torch import nn
 
 import polycode_plugins as pc
@@ -315,3 +316,13 @@ def test_beyond_the_plan_there_is_the_limit(monkeypatch):
         tops.append(ceiling._at)
     assert tops == [660, 1000, 1000, 1320]  # what is in use beyond a limit is not handed back
     assert memory.Ceiling(500, 400)._at == 400
+
+
+def test_threads_of_a_fork_find_torch_begun(monkeypatch):
+    order = []
+    monkeypatch.setattr(memory.torch, "set_num_threads", lambda _: order.append("begun"))
+    with memory.side_by_side(2) as pool:
+        pool.submit(order.append, "thread").result()
+        blas = [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+    assert order == ["begun", "thread"]
+    assert set(blas) == {1}
