@@ -29,7 +29,7 @@ else
 	$(PYTEST)
 endif
 
-# What takes less than a fifth of a second each, of everything: for the loop at the desk.
+# What takes less than a tenth of a second each, of everything: for the loop at the desk.
 test-quick: $(STAMP)
 	$(PYTEST) -m 'not slow and not browser and not packaging and not server'
 

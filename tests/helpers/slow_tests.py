@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SLOW_SECONDS = 0.2
+SLOW_SECONDS = 0.1
 _LIST = Path(__file__).parents[1] / "slow_tests.txt"
 
 
