@@ -34,6 +34,13 @@ from polycode_plugins.plugins import cause, missing_extra
 Transform = Callable[[Any], Tensor]
 
 _HOME = "torchvision.models"
+_FAMILIES = re.compile(
+    r"(quantized_)?("
+    r"(wide_)?resne[x]?t\d|alexnet|vgg\d|squeezenet|densenet\d|inception_v3|googlenet|mnasnet|"
+    r"(shuffle|mobile)net_v\d|efficientnet_(b|v2)|regnet_|vit_[blh]_|swin(3d)?_|convnext_|maxvit_|"
+    r"r3d_|mc3_|r2plus1d_|s3d|mvit_|raft_|fcn_|deeplabv3_|lraspp_|fcos_|retinanet_|ssd(lite)?\d|"
+    r"(faster|mask|keypoint)rcnn_)"
+)
 _CROPS = 1000  # embedded crops, unless more rows are asked for
 
 _LAST = ("batch", "height", "width", "feature")
@@ -121,7 +128,8 @@ class TorchvisionAdapter(ModuleAdapter):
         try:
             from torchvision.models import list_models
         except (ImportError, RuntimeError):  # RuntimeError: built for another torch
-            return False
+            # Claimed by its looks, so that what is missing is said: no hub has heard of it.
+            return _FAMILIES.match(model) is not None
         return model in list_models()
 
     def default_sites(self, sites: Sequence[Site]) -> list[str]:

@@ -400,6 +400,12 @@ def test_a_broken_or_missing_torchvision_is_a_sentence(monkeypatch, resnet):
     ):
         with monkeypatch.context() as patch:
             patch.setattr("builtins.__import__", without(error))
-            assert not TorchvisionAdapter.accepts("resnet18")
+            # Not "we couldn't connect to the hub", where somebody else looks for the name.
+            assert TorchvisionAdapter.accepts("resnet18")
+            assert not TorchvisionAdapter.accepts("gpt2")
             with pytest.raises(pc.PolycodeError, match=match):
-                adapter_module._models()
+                pc.load("resnet18")
+
+
+def test_names_are_known_by_their_looks_without_torchvision():
+    assert [n for n in models.list_models() if not adapter_module._FAMILIES.match(n)] == []
