@@ -58,10 +58,11 @@ def run(options: argparse.Namespace) -> int:
     for kind in plugins.KINDS:
         rows = [p for p in listed if p["kind"] == kind.removesuffix("s")]
         print(f"{kind}:" + ("" if rows else " none"))
+        broad = max((len(shown(str(row["name"]))) for row in rows), default=0)
         for row in rows:
             note = "" if row["standing"] == "active" else f"  [{row['standing']}]"
             origin = shown(f"{row['distribution']} {row['version']}")
-            print(f"  {shown(str(row['name'])):<20} {origin}{note}")
+            print(f"  {shown(str(row['name'])):<{broad}}  {origin}{note}")
             if row["broken"]:
                 print(f"    broken: {shown(str(row['broken']))}")
     return 0
