@@ -218,7 +218,8 @@ def _controls(tables: Tables, shown: Sequence[Network]) -> Any:
     bases.set_xlabel("relative depth")
     bases.set_ylabel("kurtosis: neurons / rotated")
     bases.set_title("Neurons and their rotation")
-    bases.legend()
+    if bases.get_legend_handles_labels()[0]:  # none where this was not measured
+        bases.legend()
     drawing.letter(list(axes.flat))
     return made
 
