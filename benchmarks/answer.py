@@ -133,7 +133,7 @@ def main() -> None:
     )
     heads = ("network", "tokens", "sites", "bare", "stream", "results", "results / stream",
              "by hand: stream", "by hand: results")  # fmt: skip
-    print(f"| {' | '.join([*heads, 'by hand: stream', 'by hand: results'])} |\n|{'---|' * 9}")
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name in options.shapes or [SMOLLM2, "gpt2"]:
         if name == SMOLLM2 and not (options.cache / SMOLLM2).is_dir():
             print(f"{SMOLLM2} is not in {options.cache} and is left out; make real gets it")
