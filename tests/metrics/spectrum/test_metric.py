@@ -255,3 +255,17 @@ def test_the_grade_and_the_domain_stand_in_the_table():
     assert scalars["domain_exponent_low"] <= scalars["domain_exponent"]
     assert result.power_law.grade.startswith("one law over ranks")
     assert SpectrumResult.from_dict(result.to_dict()).power_law == result.power_law
+
+
+@pytest.mark.parametrize(("scale", "told"), [(5.0, True), (20.0, False)])
+def test_an_interval_as_broad_as_all_exponents_is_none(scale, told):
+    """One row that rules made it reach from 0 to 6.4, beside "one power law"."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((100, 16, 100)) * np.arange(1, 101) ** -0.5
+    values[3, 0] += scale * rng.standard_normal(100) / 10
+    axes = ("batch", "position", "feature")
+    batch = Activations(torch.from_numpy(values), axes, documents=torch.arange(100))
+    found = Spectrum().measure(batch).power_law
+    assert (found.interval is not None) == told
+    assert found.verdict == ("one power law" if told else "irregular")
+    assert ("too heavy-tailed" in found.describe()) != told

@@ -51,6 +51,8 @@ MIN_RANKS = 5
 CORRELATED_CELLS = 3
 SIGNIFICANT = 0.05
 SIGNIFICANT_SCATTER = 0.01
+#: An interval from 0 to beyond this holds all exponents that spectra have, and says nothing.
+UNTOLD = 2.0
 ROUNDING = 16 * float(np.finfo(np.float64).eps)  # per unit of width
 
 
@@ -232,7 +234,8 @@ def _fitted(asked: _Question) -> PowerLawFit:
 def _widened(
     near: Matched, asked: _Question, first: int, last: int, width: int
 ) -> tuple[Spread, ...] | None:
-    """Spreads that also hold with the widest correlation; None where it leaves too few."""
+    """Spreads that also hold with the widest correlation; None where it leaves too few, or an
+    interval as broad as all exponents that spectra have."""
     values, dof = np.frombuffer(asked.values), asked.n_samples - 1
     usable = min(len(values), asked.width, int(dof), asked.widest.ranks(dof, asked.width))
     if usable - first + 1 < MIN_RANKS:
@@ -247,7 +250,8 @@ def _widened(
         if found is None:
             return None
         single = found[1]
-    return _spread(near), _spread(single)
+    low, high = (widest := _spread(single)).interval(0.95)
+    return None if low == 0 and high > UNTOLD else (_spread(near), widest)
 
 
 def checked_ranks(ranks: Any) -> tuple[int, int | None]:
