@@ -239,8 +239,7 @@ class Covariance(Accumulator):
         self._require(2)
         width = self.width
         assert width is not None
-        known = self._read is not None and self._read.vectors is not None
-        if known or width <= 3:  # too few for Lanczos
+        if (self._read or _Read()).vectors is not None or width <= 3:  # too few for Lanczos
             return self.eigenvectors(1)[1][0].cpu()
         if self._mean is None and self.n_samples <= width:
             rows = self._centred_rows().cpu().numpy()
@@ -470,16 +469,16 @@ class Covariance(Accumulator):
         """Self with everything folded, without folding self: reading must not change the state."""
         if not self._pending:
             return self
-        if self._read is not None and self._read.total is not None:
-            return self._read.total
+        held = self._read or _Read()  # one name: another thread's reading may end meanwhile
+        if held.total is not None:
+            return held.total
         total = self.fresh()
         if self._mean is not None and self._panels is not None:
             total._count, total._mean = self._count, self._mean.clone()
             total._panels = [panel.clone() for panel in self._panels]
         total._pending, total._n_pending = [r.clone() for r in self._pending], self._n_pending
         total._fold()
-        if self._read is not None:
-            self._read.total = total
+        held.total = total
         return total
 
     def _check_width(self, width: int) -> None:

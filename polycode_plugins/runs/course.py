@@ -24,7 +24,7 @@ from polycode_plugins.metrics.base import Metric
 from polycode_plugins.runs import distributed, parts
 from polycode_plugins.runs.analysis import Analysis, statistics_of
 from polycode_plugins.runs.gathering import describe_metric
-from polycode_plugins.runs.memory import Room, TooLarge, release, separable
+from polycode_plugins.runs.memory import Room, TooLarge, release, separable, size
 from polycode_plugins.runs.parts import Parts
 from polycode_plugins.runs.passes import _Run, other_rows
 from polycode_plugins.runs.stopping import Stopping
@@ -91,13 +91,13 @@ def alone(asked: Asked, folder: Path | None, *, fresh: bool, memory: int | None)
     try:
         with storage.locked(folder) if folder is not None else nullcontext():
             found = _open(folder, fresh=fresh)
-            plan = _read_plan(asked, folder)
+            plan = _read_plan(asked, folder, memory)
             if plan is None:
                 run = asked.run(Parts(folder, found), Room(memory))
                 try:
                     asked.stream(run)
                 except TooLarge as error:
-                    plan = _plan(asked, run, folder, error)
+                    plan = _plan(asked, run, folder, error, memory)
                     del run
                 else:
                     analysis = run.finish([asked.options.shard], asked.progress)
@@ -133,7 +133,9 @@ def _leave_nothing(folder: Path | None) -> None:
 # -- several passes ------------------------------------------------------------------------------
 
 
-def _plan(asked: Asked, run: _Run, folder: Path | None, error: TooLarge) -> list[list[str]]:
+def _plan(
+    asked: Asked, run: _Run, folder: Path | None, error: TooLarge, memory: int | None
+) -> list[list[str]]:
     """The sites of each pass, written down so that an interruption does not change them.
 
     Raises:
@@ -155,25 +157,30 @@ def _plan(asked: Asked, run: _Run, folder: Path | None, error: TooLarge) -> list
         "groups": groups,
         "narrow": run.statistics.narrow,
         "record": asked.record(),
+        "memory": memory,
     }
     storage.write_text(folder / storage.GROUPS / PLAN, json.dumps(plan))
     return groups
 
 
-def _read_plan(asked: Asked, folder: Path | None) -> list[list[str]] | None:
+def _read_plan(asked: Asked, folder: Path | None, memory: int | None) -> list[list[str]] | None:
     """The sites of each pass of an interrupted run; None for one that has no such plan.
 
     Raises:
-        StateError: for the plan of another run.
+        StateError: for the plan of another run, or one whose passes may take more memory.
     """
     if folder is None or not (folder / storage.GROUPS / PLAN).is_file():
         return None
     path = folder / storage.GROUPS / PLAN
     plan = guards.read_json(path)
     types = {"groups": list[list[str]], "narrow": dict[str, str], "record": dict[str, Any]}
-    guards.require_types(plan, types, path.name)
+    guards.require_types(plan, {**types, "memory": int | None}, path.name)
     try:
         same_analysis(asked.record(), plan["record"])
+        planned = plan.get("memory")
+        if memory is not None and (planned is None or memory < planned):
+            before = "without a limit" if planned is None else f"for {size(planned)}"
+            raise StateError(f"its passes were planned {before} and not for {size(memory)}")
         return [list(group) for group in plan["groups"]]
     except KeyError as error:
         raise StateError(f"{str(path)!r} is damaged: it lacks {error}") from error

@@ -89,12 +89,14 @@ def test_an_interruption_between_passes_goes_on(tmp_path: Path, monkeypatch, two
                 yield batch
 
     with pytest.raises(KeyboardInterrupt):
-        analyzed(Stopping(), out=tmp_path / "run")
+        analyzed(Stopping(), out=tmp_path / "run", memory="64GiB")
     monkeypatch.undo()  # with more memory by now, the plan stays
     first = storage.load_run(tmp_path / "run" / storage.GROUPS / "0")
     assert [site["name"] for site in first["sites"]] == SITES[:2]
     with pytest.raises(pc.StateError, match="not this one"):
         analyzed(Stopping(), out=tmp_path / "run", seed=1)
+    with pytest.raises(pc.StateError, match=r"planned for 64\.0 GiB and not for 60\.0 GiB"):
+        analyzed(Stopping(), out=tmp_path / "run", memory="60GiB")
     made = analyzed(Stopping(), out=tmp_path / "run")
     assert made.run["passes"] == 2
     whole = analyzed(list(DATA.split(20)))

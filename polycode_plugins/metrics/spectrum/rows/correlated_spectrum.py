@@ -121,6 +121,8 @@ class _Products:
         self.shapes = (form.shapes[first] * form.shapes[second] * form.weights).T
 
 
+# A point that goes astray may leave all bounds before it is let go.
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def solve(
     population: Array,
     counts: Array,
@@ -133,19 +135,6 @@ def solve(
 
     population, counts: [levels] and how many eigenvalues stand at each. start: x and e to begin.
     """
-    # A point that goes astray may leave all bounds before it is let go.
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return _searched(population, counts, dof, ranks, start, form)
-
-
-def _searched(
-    population: Array,
-    counts: Array,
-    dof: float,
-    ranks: NDArray[np.int64],
-    start: tuple[Array, Complex],
-    form: Profile,
-) -> tuple[Points, NDArray[np.bool_]]:
     x, e = start
     nodes, terms = e.shape
     products = form.products
