@@ -271,9 +271,11 @@ def on_host(values: Tensor, call: Call) -> Tensor:
 
 def _once(call: Call, values: Tensor, what: Any, make: Callable[[], T]) -> T:
     """`make()`, once in a pass for all modules that are called with the same tensor."""
+    if values.is_inference():  # which does not tell whether it was changed in place
+        return make()
     *_, outermost = call.outwards()
     known = outermost.notes.setdefault("once", {})
-    key = id(values), None if values.is_inference() else values._version, what
+    key = id(values), values._version, what
     if key not in known:
         known[key] = make(), values  # which keeps its number
     made: T = known[key][0]

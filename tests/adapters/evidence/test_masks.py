@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from capture_helpers import Mean
 from torch import Tensor, nn
 
 import polycode_plugins as pc
+from polycode_plugins.adapters.evidence import masks
 
 IDS = torch.randint(5, 60, (4, 6), generator=torch.Generator().manual_seed(3))
 MASK = torch.ones_like(IDS)
@@ -243,3 +245,16 @@ def test_the_result_says_what_was_left_out(bert):
     analysis = probe.compute()
     assert analysis.run["left_out"] == probe.left_out
     assert "6 positions left out" in repr(analysis)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_is_read_once_in_a_pass_is_read_anew_where_it_was_changed(mode):
+    call = SimpleNamespace(notes={})
+    call.outwards = lambda: iter([call])
+    with mode():
+        values = torch.ones(3)
+        read = [masks._once(call, values, "sum", values.sum) for _ in range(2)]
+        values[0] = 0
+        read.append(masks._once(call, values, "sum", values.sum))
+    assert [float(r) for r in read] == [3, 3, 2]
+    assert (read[0] is read[1]) == (mode is torch.no_grad)  # shared where that is known to hold
