@@ -81,18 +81,27 @@ def findings(sites: Sequence[Site], results: Sequence[SpectrumResult]) -> str:
     whole = [i for i, r in enumerate(results) if not r.power_law.broken]
     if not whole:
         return f"No site's spectrum follows one power law. {dimensions}"
+    if len(whole) == 1:
+        one = whole[0]
+        return (
+            f"The exponent is {_exponent(results[one])} at {sites[one].name}; no single law holds "
+            f"at any other of {len(results)} sites. {dimensions}"
+        )
     low = min(whole, key=lambda i: results[i].exponent)
     high = max(whole, key=lambda i: results[i].exponent)
     ends = results[low].interval, results[high].interval
     apart = ""
-    if ends[0] is not None and ends[1] is not None and ends[0][1] >= ends[1][0]:
+    if ends[0] is None or ends[1] is None:
+        apart = ", not both with an interval: these are not told apart"
+    elif ends[0][1] >= ends[1][0]:
         apart = ", whose intervals meet: these are not told apart"
-    over = f"{len(whole)} of {len(results)}" if len(whole) < len(results) else f"{len(results)}"
+    over, others = f"{len(whole)} of {len(results)}", " (no single law holds at the others)"
+    if len(whole) == len(results):
+        over, others = str(len(results)), ""
     return (
         f"The exponent runs from {_exponent(results[low])} at {sites[low].name} to "
         f"{_exponent(results[high])} at {sites[high].name}{apart}; the median is "
-        f"{median(results[i].exponent for i in whole):.2f} over {over} sites"
-        f"{' (those that follow one power law)' if len(whole) < len(results) else ''}. {dimensions}"
+        f"{median(results[i].exponent for i in whole):.2f} over {over} sites{others}. {dimensions}"
     )
 
 
