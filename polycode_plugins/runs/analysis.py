@@ -333,7 +333,8 @@ def finish(
     together: dict[str, Mapping[str, Result] | None] = {}  # by metric, then by site
     failed: set[str] = set()  # labels of metrics that failed for all sites at once
     room = Room() if room is None else room
-    with side_by_side(room.workers(statistics)) as pool:
+    workers = room.workers(statistics)
+    with side_by_side(workers, room.helpers(workers)) as pool:
         begun = {site: pool.submit(beside, site) for site in statistics.sites}
         for metric in statistics.metrics:
             try:

@@ -24,25 +24,33 @@ from polycode_plugins.adapters.base import Sink
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.base import Memory, Metric
 from polycode_plugins.metrics.pairs import PairMetric
+from polycode_plugins.metrics.processes import processes
 from polycode_plugins.runs.gathering import Statistics, listed
 
 GIB = 2**30
 _SPARE = 0.9  # of what is free: the rest is for activations, the table of results, the report
 _WIDE = 2**25  # bytes of a state, from which on one look at memory a site costs nothing beside it
+_HELPER = 2**27  # bytes of a process that helps with results, at most
 _UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 @contextmanager
-def side_by_side(workers: int) -> Iterator[ThreadPoolExecutor]:
+def side_by_side(workers: int, helpers: int = 0) -> Iterator[ThreadPoolExecutor]:
     """Threads for results of several sites, with one of BLAS each.
 
     The matrices of a result are small: BLAS with threads of its own waits for them longer than it
     computes, three times as long at 30 sites of width 576.
+
+    helpers: processes beside this one (`metrics.processes`).
     """
     # A fork has no threads of its parent's; torch begins anew where it is first used, and twice at
     # once it fails ("Invalid thread pool").
     torch.set_num_threads(torch.get_num_threads())
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    with (
+        threadpool_limits(1, user_api="blas"),
+        processes(helpers),
+        ThreadPoolExecutor(workers) as pool,
+    ):
         yield pool
 
 
@@ -83,6 +91,14 @@ class Room:
         one = max((need.computing for need in statistics.memory(None).values()), default=0)
         free = self.free(statistics)
         return most if free is None or not one else max(1, min(most, free // one))
+
+    def helpers(self, workers: int) -> int:
+        """How many processes so many threads may have beside them; none within a limit, which is
+        of this process and would not hold for others."""
+        free = min(_rooms(), default=None)
+        if self.limit is not None or self.processes > 1 or free is None:
+            return 0
+        return min(workers, int(_SPARE * free) // _HELPER)
 
     def free(self, statistics: Statistics) -> int | None:
         """Bytes for the states, where these are; None where the system does not say."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from polycode_plugins.metrics.processes import apart
 from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.rows.degrees_of_freedom import (
     DegreesOfFreedom,
@@ -114,6 +115,7 @@ class EffectiveDimensions:
         )
 
 
+@apart
 def effective_dimensions(
     eigenvalues: ArrayLike,
     n_samples: float,

@@ -1,0 +1,148 @@
+"""Processes beside this one, for the results of many sites.
+
+Sites are worked out in threads. Their decompositions run side by side there; the searches between
+small matrices hold the interpreter's lock, so that two threads take two thirds of the time of one
+and sixteen no less. Functions marked with `apart` are run in other processes where there are some,
+and in this one where there are none, with the same answer. They belong to modules that import no
+torch: a process begins in half a second then, and takes 80 MB.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from loky import ProcessPoolExecutor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PATIENCE = 0.5  # seconds that the threads have alone: short work is done by then
+WATCH = 1.0  # seconds between looks whether what began a process is still there
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+
+_lock = Lock()
+_pool: _Pool | None = None
+
+
+@contextmanager
+def processes(count: int, patience: float = PATIENCE) -> Iterator[None]:
+    """So many processes for functions marked with `apart`, once the work has taken a while.
+
+    None for fewer than two, and no more where another thread has some already.
+
+    patience: seconds before they begin.
+    """
+    global _pool
+    own = None
+    with _lock:
+        if count > 1 and _pool is None:
+            own = _pool = _Pool(count, patience)
+    try:
+        yield
+    finally:
+        if own is not None:
+            _pool = None
+            own.close()
+
+
+class _Pool:
+    """Processes that begin when they are needed.
+
+    count: how many. patience: seconds before which they are not.
+    """
+
+    def __init__(self, count: int, patience: float) -> None:
+        self._count = count
+        self._from = time.monotonic() + patience
+        self._lock = Lock()
+        self._executor: ProcessPoolExecutor | None = None
+
+    def executor(self) -> ProcessPoolExecutor | None:
+        """None before they are needed, and where the system has none to give."""
+        if self._executor is None and time.monotonic() >= self._from:
+            with self._lock:
+                self._executor = self._executor or self._begun()
+        return self._executor
+
+    def _begun(self) -> ProcessPoolExecutor | None:
+        from loky import ProcessPoolExecutor
+        from loky.backend import get_context
+
+        # Its context does not run the main module again, as those of the standard library do.
+        context = get_context("loky")
+        try:
+            return ProcessPoolExecutor(
+                self._count,
+                context=context,
+                initializer=_prepare,
+                initargs=(os.getpid(),),
+                env=ONE_THREAD,
+            )
+        except OSError:  # no semaphores, as in some sandboxes
+            self._from = math.inf
+            return None
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, kill_workers=True)
+
+
+def apart(function: Callable[P, R]) -> Callable[P, R]:
+    """A module's function, run in another process where there are some.
+
+    Its arguments and its result pickle and are small; what it raises and warns of comes back.
+    """
+
+    @wraps(function)
+    def sent(*given: P.args, **named: P.kwargs) -> R:
+        pool = None if _pool is None else _pool.executor()
+        if pool is None:
+            return function(*given, **named)
+        try:
+            value, error, said = pool.submit(_answer, sent, given, named).result()
+        except Exception:  # of the pool: a process was killed, memory or semaphores ran out
+            return function(*given, **named)
+        for one in said:
+            warnings.warn_explicit(*one)
+        if error is not None:
+            raise error
+        return value  # type: ignore[no-any-return]
+
+    return sent
+
+
+def _prepare(parent: int) -> None:
+    """Leave interruptions to the process that waits for the answers, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH)
+        os._exit(0)
+
+    Thread(target=follow, daemon=True).start()
+
+
+def _answer(
+    function: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[Any, Exception | None, list[tuple[Any, ...]]]:
+    """What a function returns, or raises, and what it warns of."""
+    value, failed = None, None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            value = function(*given, **named)
+        except Exception as error:
+            failed = error
+    return value, failed, [(w.message, w.category, w.filename, w.lineno) for w in said]
