@@ -14,12 +14,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from polycode_plugins.metrics.spectrum.law.sample_spectrum import (
-    Array,
-    Levels,
-    Start,
-    sample_spectrum,
-)
+from polycode_plugins.metrics.spectrum.law.levels import Array, Levels
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import sample_spectrum
+from polycode_plugins.metrics.spectrum.law.start import Start
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 BINS = 24

@@ -24,8 +24,9 @@ import numpy as np
 
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.spectrum.law.bins import Binned, binned, expect
+from polycode_plugins.metrics.spectrum.law.levels import Array, levels
 from polycode_plugins.metrics.spectrum.law.matching import positive
-from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array, levels
+from polycode_plugins.metrics.spectrum.law.start import Start
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 BINS = 48
@@ -79,7 +80,7 @@ class Curve:
     """A population's spectrum in bins.
 
     data: the bins. logs: [bins] log eigenvalue. covariance: [bins, bins]. ranks: [bins] log of the
-    middle rank. line: [width] log eigenvalue of every rank.
+    middle rank. line: [width] log eigenvalue of every rank. start: for a similar population.
     """
 
     data: Binned
@@ -87,6 +88,7 @@ class Curve:
     covariance: Array
     ranks: Array
     line: Array
+    start: Start | None = None
 
     def slope(self, first: int, last: int) -> float | None:
         """Of a line over these ranks, with the noise as weights; None for fewer than 3 bins."""
@@ -136,7 +138,7 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
     gaps = np.diff(at)
     slope = (np.eye(count)[1:] - np.eye(count)[:-1]) / gaps[:, None]
     bend = (slope[1:] - slope[:-1]) / np.sqrt(BEND * (gaps[1:] + gaps[:-1]) / 2)[:, None]
-    logs, start, reference, grouped = data.values.copy(), None, None, None
+    logs, start, grouped = data.values.copy(), None, None
     for _ in range(ROUNDS):
         # In a bin the logarithm is linear in log rank, with the smaller of the slopes to its
         # neighbours: a jump stays one. Beyond the last it goes on as before.
@@ -154,10 +156,8 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
         population = np.exp(line - unit)
         if grouped is None:
             grouped = levels(line, dof, data.edges)
-        if start is not None and reference is not None:
-            start = start.moved(grouped.mean(np.log(population / reference)))
         found = expect(data, population, dof, start, rows, grouped)
-        start, reference = found.start, population
+        start = found.start
         if not noise.size:
             noise = positive(np.asarray(found.covariance() + found.doubt(), dtype=np.float64))
             weights = np.asarray(np.linalg.inv(noise), dtype=np.float64)
@@ -176,7 +176,7 @@ def curve(values: Array, usable: int, dof: float, width: int, rows: RowCorrelati
     if spread[0] <= ROUNDING * spread[-1]:  # of a dozen samples, whose noise is hardly known
         raise DataError("the noise of the population's spectrum was not found")
     line = hat @ logs + np.where(beyond, trend * (order - at[-1]), 0.0)
-    return Curve(data, logs, covariance, at, np.minimum.accumulate(line))
+    return Curve(data, logs, covariance, at, np.minimum.accumulate(line), found.start)
 
 
 def domain(found: Curve, values: Array, seed: int) -> Domain | None:

@@ -13,18 +13,17 @@ outside the ranks, such as a few huge leading eigenvalues, is taken into the pop
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from polycode_plugins.metrics.spectrum.law.bins import HEAD, Binned, expect
-from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array, Levels, Start, levels
+from polycode_plugins.metrics.spectrum.law.levels import Array, Levels, levels
+from polycode_plugins.metrics.spectrum.law.start import Start
 from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
 
 STEPS = 40
-NOISE_STEP = 0.02  # of level or exponent, after which it is worked out anew
-DOUBTED = 2  # steps after which doubts of the rows' correlation are worked out, if not before
-SHORT = 0.005  # a step of level or exponent, before which these may be worked out
+NOISE_STEP = 0.1  # of level or exponent, after which it is worked out anew
 FULL_STEPS = 8  # after which each is held shorter than the one before, so that none can swing
 STEEPEST_TAIL = 30.0
 SPAN = 60.0  # most a law may fall over its ranks, in log eigenvalue: twice what float64 resolves
@@ -51,6 +50,7 @@ class Matched:
     whitener: [rows, rows] what takes residuals to those units.
     response: [rows, width] d fitted / d log population.
     offset: [width] log population less that of the law.
+    start: for a search with another correlation of the rows.
     """
 
     parameters: Array
@@ -63,6 +63,7 @@ class Matched:
     whitener: Array
     response: Array
     offset: Array
+    start: Start
 
     @property
     def freedom(self) -> int:
@@ -96,19 +97,6 @@ def positive(noise: Array) -> Array:
     return noise
 
 
-@dataclass
-class _State:
-    """What one search leaves to the next.
-
-    start, population: the last solution, and for which population. doubt: what doubt of the rows'
-    correlation adds to the noise, which hardly changes with the law.
-    """
-
-    start: Start | None = None
-    population: Array = field(default_factory=lambda: np.ones(1))
-    doubt: Array | None = None
-
-
 def match(
     data: Binned,
     width: int,
@@ -117,13 +105,14 @@ def match(
     correlation: RowCorrelation = INDEPENDENT,
     near: Matched | None = None,
     line: Array | None = None,
+    begin: Start | None = None,
 ) -> Matched:
     """Find the population power law that matches the sample.
 
     width: eigenvalues of the population. dof: samples - 1. start: exponent to begin with.
     correlation: of the samples. near: a match of the same ranks with another correlation, whose
     eigenvalues outside the ranks are kept. line: [width] log population as far as it is known, to
-    begin with.
+    begin with. begin: the points of a similar sample spectrum.
     """
     rank = np.log(np.arange(1, width + 1))
     end = np.log(data.last) if data.tail else np.inf
@@ -146,9 +135,10 @@ def match(
     elif line is not None:
         theta, offset = _begin(data, basis, line, theta, far)
     grouped = levels(basis @ theta + offset, dof, np.append(cells, data.last + 1))
-    state = _State()
+    begin = begin if near is None else near.start
     for attempt in range(OUTER_ROUNDS):
-        found, logs = _search(data, basis, offset, theta, dof, correlation, grouped, state)
+        found, logs = _search(data, basis, offset, theta, dof, correlation, grouped, begin)
+        begin = found.start
         if near is not None:
             break
         theta = found.parameters
@@ -207,7 +197,7 @@ def _search(
     dof: float,
     correlation: RowCorrelation,
     grouped: Levels,
-    state: _State,
+    begin: Start | None,
 ) -> tuple[Matched, Array]:
     """The match at a given offset from the law, and the expected mean log of every cell."""
     all_noise, noised = None, theta
@@ -220,28 +210,22 @@ def _search(
         logs = basis @ theta + offset
         unit = logs[data.first - 1]
         population = np.exp(np.clip(logs - unit, -REACH, REACH))
-        start = state.start
-        if start is not None:
-            start = start.moved(grouped.mean(np.log(population / state.population)))
-        expected = expect(data, population, dof, start, correlation, grouped)
-        state.start, state.population = expected.start, population
+        expected = expect(data, population, dof, begin, correlation, grouped)
+        begin = expected.start
         rows = slice(len(data.sizes) + with_tail)
         x = (expected.response @ basis)[rows, : 2 + with_tail]
-        # The noise changes little from step to step.
-        if all_noise is None or np.abs(theta - noised).max() > NOISE_STEP:
-            all_noise, noised = expected.covariance(), theta
+        # The noise, with doubts of the rows' correlation, changes little from step to step.
+        if all_noise is None or np.abs(theta - noised)[:2].max() > NOISE_STEP:
+            all_noise, noised = expected.covariance() + expected.doubt(), theta
         gap = (data.values - unit - expected.values)[rows]
-        found = _step(x, gap, all_noise[rows, rows], state.doubt, theta)
-        if state.doubt is None and (attempt == DOUBTED or found.short(theta)):
-            state.doubt = expected.doubt()
-            found = _step(x, gap, all_noise[rows, rows], state.doubt, theta)
+        found = _step(x, gap, all_noise[rows, rows], theta)
         step = found.step
         small = [1.0, max(SETTLED * max(1.0, theta[1]), found.error / 20), _small_tail(theta)]
         still = bool(np.all(np.abs(step[:2]) < small[:2]))
         # The tail may swing for long, of no consequence for a law that stands still.
         settled = still and (rested or bool(np.all(np.abs(step) < small[: len(theta)])))
         rested = still
-        if settled and state.doubt is not None:
+        if settled:
             break
         limit = np.array([2.0, 0.5, 1 + theta[-1] / 2])[: len(theta)]
         limit *= 0.7 ** max(0, attempt - FULL_STEPS)
@@ -268,6 +252,7 @@ def _search(
         whitener=whitener,
         response=expected.response[rows],
         offset=offset,
+        start=expected.start,
     )
     return matched, expected.logs + unit + step[0]
 
@@ -276,7 +261,7 @@ def _search(
 class _Step:
     """One step of the search.
 
-    noise: [rows, rows], with doubt. solve: [parameters, rows] from gaps to the step. step: [..].
+    noise: [rows, rows]. solve: [parameters, rows] from gaps to the step. step: [..].
     squared: see `Matched`. error: standard error of the exponent where the law misfits so.
     """
 
@@ -286,21 +271,14 @@ class _Step:
     squared: float
     error: float
 
-    def short(self, theta: Array) -> bool:
-        """Whether the law stays where noise and doubt are the same, its tail too."""
-        tail = np.abs(self.step[2:]) < _small_tail(theta)
-        return bool(np.abs(self.step[:2]).max() < SHORT and tail.all())
-
 
 def _small_tail(theta: Array) -> float:
     """A step of the tail's exponent that is of no consequence."""
     return 0.05 * (1 + float(theta[-1]))
 
 
-def _step(x: Array, gap: Array, noise: Array, doubt: Array | None, theta: Array) -> _Step:
+def _step(x: Array, gap: Array, noise: Array, theta: Array) -> _Step:
     """Weighted least squares of what is missing, gap [rows], over x [rows, parameters]."""
-    if doubt is not None:
-        noise = noise + doubt[: len(gap), : len(gap)]
     noise = positive(noise)
     # Bins are weighted by their own variance only: as precise as the full inverse where the
     # model holds, and not led astray by cancelling weights where it does not.

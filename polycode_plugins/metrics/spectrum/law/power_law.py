@@ -27,12 +27,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from polycode_plugins.errors import DataError, PolycodeError, near
+from polycode_plugins.metrics.processes import apart
 from polycode_plugins.metrics.spectrum.law.bins import CELLS, Binned, binned
 from polycode_plugins.metrics.spectrum.law.breaks import find_break
 from polycode_plugins.metrics.spectrum.law.domain import Curve, curve, domain
+from polycode_plugins.metrics.spectrum.law.levels import Array
 from polycode_plugins.metrics.spectrum.law.matching import Matched, match
 from polycode_plugins.metrics.spectrum.law.power_law_result import Break, PowerLawFit, Spread
-from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array
 from polycode_plugins.metrics.spectrum.rows.correlation import INDEPENDENT, RowCorrelation
 from polycode_plugins.metrics.spectrum.summaries import checked_eigenvalues, checked_samples
 
@@ -157,6 +158,11 @@ class _Question:
 @lru_cache(maxsize=256)
 def _fitted(asked: _Question) -> PowerLawFit:
     """The fit, with the largest eigenvalue as unit."""
+    return _found(asked)
+
+
+@apart
+def _found(asked: _Question) -> PowerLawFit:
     values, width, rows, fit = np.frombuffer(asked.values), asked.width, asked.rows, asked.fit
     n_samples, seed = asked.n_samples, asked.seed
     dof = n_samples - 1
@@ -316,15 +322,10 @@ class _Sample:
         cells = CELLS if self.rows.independent else CORRELATED_CELLS
         data = binned(self.values, first, last, self.usable, cells=cells)
         start = -_line(x, y, np.ones(len(x)))[0]
-        return data, match(
-            data,
-            self.width,
-            self.dof,
-            start,
-            self.rows,
-            near,
-            None if near is not None or self.curve is None else self.curve.line,
-        )
+        if near is not None or self.curve is None:
+            return data, match(data, self.width, self.dof, start, self.rows, near)
+        known = self.curve.line, self.curve.start
+        return data, match(data, self.width, self.dof, start, self.rows, None, *known)
 
     def tested(
         self, first: int, last: int, seed: int, *, needed: bool

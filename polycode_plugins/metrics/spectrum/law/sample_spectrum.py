@@ -23,15 +23,17 @@ cent, from isolated leading eigenvalues to n < width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polycode_plugins.errors import DataError
+from polycode_plugins.metrics.spectrum.law.levels import Levels, every_rank
+from polycode_plugins.metrics.spectrum.law.start import Start, between
 from polycode_plugins.metrics.spectrum.rows.correlated_spectrum import (
-    Profile,
+    densities,
     found_from,
     kernel,
     moved_counts,
@@ -48,97 +50,7 @@ MAX_OUTER = 200
 MAX_INNER = 100
 COUNT_TOLERANCE = 1e-6  # in ranks
 KERNEL_NODES = 26
-LEVEL = 0.1  # of the spread that samples give an eigenvalue
 CHUNK = 2_000_000  # elements of a [nodes, width] work array
-
-
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """Neighbouring eigenvalues of a population that are taken as one.
-
-    begins: [levels] first rank, from 1. counts: [levels] how many ranks. width: their sum.
-    """
-
-    begins: NDArray[np.int64]
-    counts: Array
-    width: int
-
-    @property
-    def ranks(self) -> Array:
-        """[levels] middle rank."""
-        return np.asarray(self.begins + (self.counts - 1) / 2)
-
-    def of(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The level in which each rank is."""
-        return np.asarray(np.searchsorted(self.begins, ranks, side="right") - 1)
-
-    def mean(self, values: Array) -> Array:
-        """[levels, ..] means over the ranks of each level of [width, ..]."""
-        sums = np.add.reduceat(values, self.begins - 1, axis=0)
-        return np.asarray(sums / self.counts.reshape(-1, *[1] * (values.ndim - 1)))
-
-    def spread(self, weights: Array) -> Array:
-        """[.., width] weights of levels, dealt out evenly to their ranks."""
-        return np.repeat(weights / self.counts, self.counts.astype(np.int64), axis=-1)
-
-
-def every_rank(width: int) -> Levels:
-    """Each eigenvalue a level of its own."""
-    return Levels(np.arange(1, width + 1), np.ones(width), width)
-
-
-def levels(logs: Array, dof: float, edges: NDArray[np.int64]) -> Levels:
-    """As few levels as tell no other sample spectrum.
-
-    Samples spread an eigenvalue over about 2 (j / s n)^1/2 of its logarithm, where j ranks stand
-    above and s is the slope of log eigenvalue on log rank; a level is a small part of that.
-
-    logs: [width] log eigenvalues, descending for the most part. edges: ranks where a level begins
-    in any case.
-    """
-    width = len(logs)
-    order = np.arange(1.0, width + 1)
-    fall = np.maximum(-np.gradient(logs), 1e-12) if width > 1 else np.ones(1)
-    spread = 2 * np.sqrt(1 / (fall * dof))
-    # Ranks in a level; those that differ in nothing may all be one, but not where there are few.
-    size = np.minimum(LEVEL * spread / fall, order / 16)
-    begins = [1]
-    forced = iter(np.append(np.unique(edges[(edges > 1) & (edges <= width)]), width + 1).tolist())
-    stop = next(forced)
-    while True:
-        at = begins[-1]
-        following = min(at + max(1, int(size[at - 1])), stop)
-        if following > width:
-            break
-        if following == stop:
-            stop = next(forced)
-        begins.append(following)
-    found = np.array(begins)
-    return Levels(found, np.diff(np.append(found, width + 1)).astype(np.float64), width)
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """Where a search for points begins: those of a similar population.
-
-    points: [nodes] w. response: [nodes, levels], as in `SampleSpectrum`. x, e, form: of correlated
-        rows (`rows.correlated_spectrum`); None for independent ones.
-    """
-
-    points: Complex
-    response: Array
-    x: Array | None = None
-    e: Complex | None = None
-    form: Profile | None = None
-
-    def moved(self, logs: Array) -> Start:
-        """For a population whose levels are larger by `logs` [levels] in their logarithm."""
-        factor = np.exp(self.response @ logs)
-        if self.x is None or self.e is None:
-            return replace(self, points=self.points * factor)
-        return replace(
-            self, points=self.points * factor, x=self.x * factor, e=self.e / factor[:, None]
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,24 +113,26 @@ def sample_spectrum(
     population: [width] positive eigenvalues; in descending order where rows are correlated.
     dof: degrees of freedom n of the sample covariance: samples - 1 after centring.
     ranks: [nodes] integer ranks from 1 (the largest eigenvalue) to min(width, n).
-    start: that of an earlier call for a similar population and similar rows, to save time.
+    start: that of an earlier call for a similar population, to save time.
     rows: how the samples are correlated; ranks then end at `rows.ranks(dof, width)`.
     grouped: eigenvalues that may be taken as one, see `levels`.
 
     Raises DataError where the fixed point is not found.
     """
     grouped = grouped or every_rank(len(population))
+    start = None if start is None else start.moved(population)
     if rows.repeated:
         dof /= rows.copies
     elif not rows.independent:
         return _correlated(population, dof, ranks, start, rows, grouped)
+    begin = None if start is None else start.independent(ranks)
     size = max(1, CHUNK // len(grouped.counts))
     parts = [
         _solve(
             population,
             dof,
             ranks[i : i + size],
-            None if start is None else start.points[i : i + size],
+            None if begin is None else begin[i : i + size],
             grouped,
         )
         for i in range(0, len(ranks), size)
@@ -229,7 +143,8 @@ def sample_spectrum(
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(p, name) for p in parts]) for name in names
     }
-    return SampleSpectrum(**joined, start=Start(joined["points"], joined["response"]))
+    held, points = grouped.mean(population), joined["points"]
+    return SampleSpectrum(**joined, start=Start(ranks, grouped, held, points, joined["response"]))
 
 
 def _correlated(
@@ -244,14 +159,26 @@ def _correlated(
     from those for independent rows."""
     form = profile(rows, tuple(grouped.ranks.tolist()))
     held, counts = grouped.mean(population), grouped.counts
-    found, left = None, np.ones(len(ranks), dtype=bool)
-    if start is not None and start.form is form and start.x is not None and start.e is not None:
-        found, known = solve(held, counts, dof, ranks, (start.x, start.e), form)
+    found, known = None, np.zeros(len(ranks), dtype=bool)
+    begin = None if start is None else start.correlated(ranks, grouped, held, dof, form)
+    while begin is not None:
         left = ~known
-    if left.any():
+        tried, led = solve(held, counts, dof, ranks[left], begin, form)
+        if found is None:
+            found = tried
+        else:
+            found.put(left, tried)
+        known[left] = led
+        if known.all() or not led.any():
+            break
+        # The few that went astray begin anew between those that did not.
+        nodes = between(ranks[known], ranks[~known])
+        x = np.exp(nodes @ np.log(found.x[known]))
+        begin = x, (nodes @ (found.e * found.x[:, None])[known]) / x[:, None]
+    if (left := ~known).any():
         alone = sample_spectrum(population, dof, ranks[left], grouped=grouped)
-        begin = (alone.values, -1 / alone.points)
-        others = found_from(held, counts, dof, ranks[left], begin, form)
+        apart = (alone.values, -1 / alone.points)
+        others = found_from(held, counts, dof, ranks[left], apart, form)
         if others is None:
             raise _not_found(int(ranks[left][-1]), dof, len(population))
         if found is None:
@@ -279,9 +206,8 @@ def _correlated(
     log_spacing = 1 / (density * found.x)
 
     def doubts() -> list[Array]:
-        others = [other.density(grouped.ranks) for other in rows.doubted]
-        moved = moved_counts(found, held, counts, dof, rows.density(grouped.ranks), others)
-        return [log_spacing * one for one in moved]
+        now, *others = densities(rows, tuple(grouped.ranks.tolist()))
+        return [log_spacing * m for m in moved_counts(found, held, counts, dof, now, others)]
 
     return SampleSpectrum(
         found.further * _mean_shift(found.determinant, log_spacing),
@@ -291,7 +217,7 @@ def _correlated(
         log_spacing,
         np.abs(moved) / density,
         (response / counts).max(axis=1),
-        Start(w, response, found.x, found.e, form),
+        Start(ranks, grouped, held, w, response, found.x, found.e, form),
         surplus,
         doubts,
     )
@@ -395,7 +321,7 @@ def _solve(
                 log_spacing,
                 speed,
                 alone,
-                Start(points, response),
+                Start(ranks, grouped, population, points, response),
             )
 
         lo, hi = low[todo], high[todo]

@@ -40,7 +40,7 @@ STEPS = 25
 GROWTH = 1.5  # of a step on the way from independent rows, after one that led on
 EARLY, AWAY = 5, 0.5  # a search that is so many ranks away after so many steps goes astray
 TOLERANCE = 1e-3  # in ranks; the step that is left brings x to its square
-TERM = 5e-3  # root mean square of a term of a profile below which it is left out
+TERM = 2e-2  # root mean square of a term of a profile below which it is left out
 BESIDE = 1e-4  # in units of x: how far apart two points stand for one where a formula is 0 / 0
 
 
@@ -80,6 +80,12 @@ def profile(rows: RowCorrelation, ranks: tuple[float, ...]) -> Profile:
         np.vstack([mean, right[:kept] / root]),
         weights,
     )
+
+
+@lru_cache(maxsize=16)
+def densities(rows: RowCorrelation, ranks: tuple[float, ...]) -> list[tuple[Array, Array]]:
+    """f and weights at these ranks, of the rows' correlation and then of each of its doubts."""
+    return [one.density(np.asarray(ranks)) for one in (rows, *rows.doubted)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +203,15 @@ def solve(
         share = np.minimum(share, 0.5 * x / np.maximum(np.abs(step_x), 1e-300))
         x, e = x + share * step_x, e + share[:, None] * step_e
     return found, known
+
+
+def solution_near(
+    x: Array, integrals: Complex, population: Array, counts: Array, dof: float, form: Profile
+) -> Complex:
+    """[nodes, terms] e at x [nodes], from int f_j T du [nodes, levels] of a similar solution."""
+    inner = (counts * population / dof / (1 + population * integrals)) @ form.loadings.T
+    resolvent = 1 / (inner @ form.shapes - x[:, None])
+    return np.asarray((resolvent * form.weights) @ form.shapes.T)
 
 
 def found_from(

@@ -10,8 +10,10 @@ from scipy.linalg import toeplitz
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.metrics import Spectrum
+from polycode_plugins.metrics.spectrum.law import sample_spectrum as module
+from polycode_plugins.metrics.spectrum.law.levels import every_rank, levels
 from polycode_plugins.metrics.spectrum.law.power_law import fit_power_law
-from polycode_plugins.metrics.spectrum.law.sample_spectrum import every_rank, sample_spectrum
+from polycode_plugins.metrics.spectrum.law.sample_spectrum import sample_spectrum
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 WIDTH = 100
@@ -237,6 +239,26 @@ def test_a_correlation_cannot_be_moved_to_what_has_no_meaning():
     assert same.parameters == pytest.approx(rows.parameters)
 
 
+def test_points_of_other_ranks_and_other_rows_lead_on(monkeypatch):
+    order = np.arange(1.0, 101)
+    law, few = order**-1.0, np.arange(1, 101, 3)
+    one = RowCorrelation(knots=(1.0, 100.0), lag=(0.6, 0.2), common=(0.1, 0.0), length=30.0)
+    other = RowCorrelation(knots=(1.0, 100.0), lag=(0.5, 0.3), common=(0.15, 0.0), length=25.0)
+    begun = sample_spectrum(law, 2000, few, rows=one).start
+    ranks = np.arange(2, 99, 2)
+    grouped = levels(np.log(law), 2000, np.array([50]))
+    alone = sample_spectrum(law, 2000, ranks, None, other, grouped)
+
+    def cold(*_):
+        raise AssertionError("it began anew")
+
+    monkeypatch.setattr(module, "found_from", cold)
+    led = sample_spectrum(law, 2000, ranks, begun, other, grouped)
+    assert np.abs(np.log(led.values / alone.values) / alone.log_spacing).max() < 1e-3
+    with pytest.raises(AssertionError, match="anew"):
+        sample_spectrum(law, 2000, ranks, None, other, grouped)
+
+
 def test_points_from_a_far_start_are_those_found_without_one():
     order, ranks = np.arange(1.0, 101), np.arange(1, 101, 3)
     rows = RowCorrelation(knots=(1.0, 100.0), lag=(0.8, 0.2), common=(0.2, 0.0), length=30.0)
@@ -244,8 +266,7 @@ def test_points_from_a_far_start_are_those_found_without_one():
     begun = sample_spectrum(order**-0.3, 900, ranks, rows=rows, grouped=grouped)
     for exponent in (0.4, 1.5):  # near, and so far that some points go astray
         law = order**-exponent
-        start = begun.start.moved(grouped.mean(np.log(law / order**-0.3)))
-        led = sample_spectrum(law, 900, ranks, start, rows, grouped)
+        led = sample_spectrum(law, 900, ranks, begun.start, rows, grouped)
         alone = sample_spectrum(law, 900, ranks, None, rows, grouped)
         # In ranks: of what a tenth of a percent of one makes.
         assert np.abs(np.log(led.values / alone.values) / alone.log_spacing).max() < 1e-3
