@@ -34,7 +34,8 @@ if TYPE_CHECKING:
         CrossValidatedSpectrum,
         cross_validated_spectrum,
     )
-    from polycode_plugins.metrics.spectrum.metric import Spectrum, SpectrumResult
+    from polycode_plugins.metrics.spectrum.metric import Spectrum
+    from polycode_plugins.metrics.spectrum.result import SpectrumResult
 
 _HOMES = {
     "Accumulator": "base",
@@ -59,7 +60,7 @@ _HOMES = {
     "Reservoir": "reservoir",
     "Result": "base",
     "Spectrum": "spectrum.metric",
-    "SpectrumResult": "spectrum.metric",
+    "SpectrumResult": "spectrum.result",
     "StimulusCorrelation": "action.stimulus",
     "Trajectories": "action.trajectory",
     "View": "chapter",

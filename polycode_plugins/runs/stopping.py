@@ -19,7 +19,8 @@ from polycode_plugins.adapters.base import Batch
 from polycode_plugins.errors import DataError, PolycodeError
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.metrics.base import Metric
-from polycode_plugins.metrics.spectrum.metric import Spectrum, SpectrumResult
+from polycode_plugins.metrics.spectrum.metric import Spectrum
+from polycode_plugins.metrics.spectrum.result import SpectrumResult
 from polycode_plugins.runs.analysis import Analysis
 from polycode_plugins.runs.gathering import Statistics, listed
 

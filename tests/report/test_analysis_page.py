@@ -283,7 +283,7 @@ def test_a_third_partys_result_has_reading_chart_table_plots_and_warnings(hostil
 
 
 def test_a_subclass_of_a_special_result_keeps_the_special_section(analysis):
-    from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+    from polycode_plugins.metrics.spectrum.result import SpectrumResult
 
     class Special(SpectrumResult):
         pass

@@ -12,7 +12,7 @@ from polycode_plugins import theory
 from polycode_plugins.errors import DataError
 
 if TYPE_CHECKING:
-    from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+    from polycode_plugins.metrics.spectrum.result import SpectrumResult
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from polycode_plugins.metrics.spectrum.charts import (
     spectrum_table,
 )
 from polycode_plugins.metrics.spectrum.dimension_tables import directions_table, measures_table
-from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+from polycode_plugins.metrics.spectrum.result import SpectrumResult
 from polycode_plugins.metrics.spectrum.static_action import action_chart, action_table
 from polycode_plugins.pages.pages import Part, Prose
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from polycode_plugins.activations import Site
-from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+from polycode_plugins.metrics.spectrum.result import SpectrumResult
 from polycode_plugins.pages.charts import Axis, Chart
 from polycode_plugins.pages.curve_charts import Curve, curves
 from polycode_plugins.pages.depth_charts import Quantity, by_depth

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from polycode_plugins.activations import Site
 from polycode_plugins.metrics.spectrum.effective_dimensions import Estimate
 from polycode_plugins.metrics.spectrum.first_direction import Remainder
-from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+from polycode_plugins.metrics.spectrum.result import SpectrumResult
 from polycode_plugins.pages.tables import UNDEFINED, Cell, Column, Table, column, names
 
 _MEANINGS = {

@@ -8,7 +8,7 @@ from polycode_plugins.metrics.base import Grave
 
 if TYPE_CHECKING:
     from polycode_plugins.metrics.spectrum.first_direction import FirstDirection
-    from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+    from polycode_plugins.metrics.spectrum.result import SpectrumResult
 
 #: Below this many samples per unit of width the published regressions are visibly biased.
 SAMPLES_PER_UNIT = 10

@@ -9,7 +9,7 @@ import numpy as np
 from polycode_plugins import theory
 from polycode_plugins.activations import Site
 from polycode_plugins.metrics.action.power_law import PowerLawAction, power_law_action
-from polycode_plugins.metrics.spectrum.metric import SpectrumResult
+from polycode_plugins.metrics.spectrum.result import SpectrumResult
 from polycode_plugins.pages.charts import Axis, Chart, Series
 from polycode_plugins.pages.tables import Table, column, names
 
