@@ -23,7 +23,8 @@ from polycode_plugins.activations import Activations, Site, default_axes
 from polycode_plugins.errors import DataError, PluginError, StateError, near
 from polycode_plugins.metrics.base import Metric, Result
 from polycode_plugins.metrics.inputs import as_activations
-from polycode_plugins.runs.gathering import Statistics, describe_metric, make_metrics
+from polycode_plugins.metrics.names import describe_metric, make_metrics
+from polycode_plugins.runs.gathering import Statistics
 
 try:
     import torchmetrics

@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
 
 def metrics_of(names: str, settings: Sequence[str]) -> list[Any]:
     """Metric objects for `--metrics` with the settings of `--set`."""
-    from polycode_plugins.runs.gathering import make_metric
+    from polycode_plugins.metrics.names import make_metric
 
     wanted = [n.strip() for n in names.split(",") if n.strip()]
     if not wanted:

@@ -7,13 +7,13 @@ from typing import Any
 
 from polycode_plugins._version import __version__
 from polycode_plugins.metrics.base import Result
+from polycode_plugins.metrics.names import rebuild_metrics
 from polycode_plugins.pages.charts import Axis, Chart, Choice, Series
 from polycode_plugins.pages.escaping import printable
 from polycode_plugins.pages.pages import Page, Part, Prose, Section
 from polycode_plugins.pages.tables import Cell, Column, Table, column, names, titled
 from polycode_plugins.report.summary import Doubts
 from polycode_plugins.runs.description import count, model_name, model_text
-from polycode_plugins.runs.gathering import rebuild_metrics
 from polycode_plugins.training.history import History, Number
 
 STEP = Axis("optimiser steps", whole=True)

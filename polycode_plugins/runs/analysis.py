@@ -18,14 +18,9 @@ from polycode_plugins.errors import DataError, PolycodeError, SiteError, StateEr
 from polycode_plugins.files import guards, storage
 from polycode_plugins.files.provenance import Rows, same_analysis
 from polycode_plugins.metrics.base import Metric, Result
+from polycode_plugins.metrics.names import describe_metric, rebuild_metrics
 from polycode_plugins.metrics.site_warnings import SiteWarning, all_warnings
-from polycode_plugins.runs.gathering import (
-    Results,
-    Statistics,
-    describe_metric,
-    listed,
-    rebuild_metrics,
-)
+from polycode_plugins.runs.gathering import Results, Statistics, listed
 from polycode_plugins.runs.memory import Room, side_by_side
 
 if TYPE_CHECKING:

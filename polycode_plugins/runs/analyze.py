@@ -18,10 +18,10 @@ from polycode_plugins.files.storage import admit
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric
+from polycode_plugins.metrics.names import make_metrics
 from polycode_plugins.runs import distributed
 from polycode_plugins.runs.analysis import Analysis
 from polycode_plugins.runs.course import Asked, alone, together
-from polycode_plugins.runs.gathering import make_metrics
 from polycode_plugins.runs.memory import bytes_of
 from polycode_plugins.runs.stopping import Stopping, check_target
 

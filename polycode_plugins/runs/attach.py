@@ -20,10 +20,11 @@ from polycode_plugins.files.provenance import Rows, environment
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric
+from polycode_plugins.metrics.names import make_metrics
 from polycode_plugins.pages.cards import Card
 from polycode_plugins.runs.analysis import Analysis, finish, record
 from polycode_plugins.runs.elsewhere import Elsewhere, gathered_elsewhere, require_whole
-from polycode_plugins.runs.gathering import Statistics, listed, make_metrics
+from polycode_plugins.runs.gathering import Statistics, listed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,9 +21,9 @@ from polycode_plugins.files.content import ContentDigest
 from polycode_plugins.files.provenance import FORMAT, Rows, same_analysis
 from polycode_plugins.files.tensors import Lazy
 from polycode_plugins.metrics.base import Metric
+from polycode_plugins.metrics.names import describe_metric
 from polycode_plugins.runs import distributed, parts
 from polycode_plugins.runs.analysis import Analysis, statistics_of
-from polycode_plugins.runs.gathering import describe_metric
 from polycode_plugins.runs.memory import Room, TooLarge, release, separable, size
 from polycode_plugins.runs.parts import Parts
 from polycode_plugins.runs.passes import _Run, other_rows

@@ -11,7 +11,8 @@ from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.adapters.engine import EngineCapture, told
 from polycode_plugins.errors import PluginError, PolycodeError, SiteError
 from polycode_plugins.metrics.base import Metric
-from polycode_plugins.runs.gathering import Statistics, describe_metric, rebuild_metrics
+from polycode_plugins.metrics.names import describe_metric, rebuild_metrics
+from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.runs.memory import TooLarge
 
 

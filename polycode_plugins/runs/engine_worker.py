@@ -24,7 +24,8 @@ from polycode_plugins.adapters.vllm.sites import Place, listed, places
 from polycode_plugins.adapters.vllm.texts import Row
 from polycode_plugins.errors import PolycodeError
 from polycode_plugins.files.weights import fingerprint, parameter_count
-from polycode_plugins.runs.gathering import Statistics, rebuild_metrics
+from polycode_plugins.metrics.names import rebuild_metrics
+from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.runs.memory import Room, TooLarge
 
 

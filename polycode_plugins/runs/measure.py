@@ -19,8 +19,9 @@ from polycode_plugins.errors import DataError, PolycodeError
 from polycode_plugins.files.provenance import Rows, environment
 from polycode_plugins.metrics.base import Metric
 from polycode_plugins.metrics.inputs import as_activations
+from polycode_plugins.metrics.names import make_metrics
 from polycode_plugins.runs.analysis import Analysis, finish, record
-from polycode_plugins.runs.gathering import Statistics, listed, make_metrics
+from polycode_plugins.runs.gathering import Statistics, listed
 
 _TOKENS = ("embed.hook_in", "hook_tokens")  # hook points of token numbers
 _STREAM = ("hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out")

@@ -16,8 +16,8 @@ from polycode_plugins.errors import DataError, PluginError, PolycodeError, State
 from polycode_plugins.files import storage
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric
+from polycode_plugins.metrics.names import make_metrics
 from polycode_plugins.runs.analysis import Analysis
-from polycode_plugins.runs.gathering import make_metrics
 from polycode_plugins.training.history import HISTORY, History, Point
 from polycode_plugins.training.measurement import EvaluationBatch, Kept, Measured, sharded
 from polycode_plugins.training.pace import Pace

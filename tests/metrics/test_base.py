@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import polycode_plugins as pc
 from polycode_plugins import plugins
 from polycode_plugins.metrics import CKA, MINE, Action, Capacity, Spectrum
-from polycode_plugins.runs.gathering import (
+from polycode_plugins.metrics.names import (
     describe_metric,
     make_metric,
     make_metrics,

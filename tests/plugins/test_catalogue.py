@@ -16,7 +16,7 @@ import polycode_plugins as pc
 from polycode_plugins import plugins
 from polycode_plugins.commands import main
 from polycode_plugins.errors import PluginError
-from polycode_plugins.runs.gathering import make_metric
+from polycode_plugins.metrics.names import make_metric
 
 
 def test_built_ins_are_declared_like_everybody_else():

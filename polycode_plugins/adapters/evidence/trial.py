@@ -27,6 +27,7 @@ from polycode_plugins.adapters.evidence.calls import (
     holds_all,
     named_arguments,
 )
+from polycode_plugins.adapters.evidence.changes import altered, differing, entries, told_apart
 from polycode_plugins.adapters.evidence.layout import axes_of, evidence
 from polycode_plugins.adapters.evidence.shadow import Leaf, Shadow, changed, leaves
 from polycode_plugins.adapters.hooks import first_tensor, tensor_of
@@ -171,9 +172,9 @@ class Trial:
                     index = torch.arange(size, device=values.device) % max(1, values.shape[dim])
                     values = values.index_select(dim, index)
             if name == self._main.name and not self._contract:
-                values = _told_apart(values)
+                values = told_apart(values)
             if name == self._main.name and other is not None:
-                values = _other(values, other)
+                values = altered(values, other)
             return values if self._device is None else values.to(self._device)
 
         names = argument_names(self._shadow.model)
@@ -248,8 +249,8 @@ class Trial:
                 dims = [d for d in dims if a.shape[d] == size]
             if len(dims) != 1:
                 continue
-            places = _differing(a, b, dims[0], self._noise())
-            own, spread = _entries(a.shape[dims[0]], size, middle)
+            places = differing(a, b, dims[0], self._noise())
+            own, spread = entries(a.shape[dims[0]], size, middle)
             if not (places <= own or places <= spread):
                 return False
             judged = judged or bool(places)
@@ -345,8 +346,8 @@ class Trial:
         if not isinstance(other, Tensor) or base.shape != other.shape:
             return "unknown"
         _, count, _ = self._varied[self._batch]
-        places = _differing(base, other, at)
-        own, spread = _entries(base.shape[at], count, count // 2)
+        places = differing(base, other, at)
+        own, spread = entries(base.shape[at], count, count // 2)
         if not places or not (places <= own or places <= spread):
             return "unknown"
         return "batch" if places <= own else "position"
@@ -384,41 +385,6 @@ def _positional(call: Call) -> list[tuple[str, Any]]:
 def _stream(name: str) -> str:
     """Which input an argument is of: encoder and decoder, text and picture have their own."""
     return next((part for part in _STREAMS if part in name), "")
-
-
-def _told_apart(values: Tensor) -> Tensor:
-    """Numbers that differ along every axis, so that a repeated row is no copy."""
-    if not values.is_floating_point() or values.is_meta:
-        return values
-    wave = torch.arange(values.numel(), device=values.device, dtype=torch.float32)
-    return values + 0.1 * torch.sin(wave * 1.7).reshape(values.shape).to(values.dtype)
-
-
-def _other(values: Tensor, dim: int) -> Tensor:
-    """The same with what lies in the middle of a dimension changed."""
-    values = values.clone()
-    part = values.select(dim, values.shape[dim] // 2)
-    if values.is_floating_point():
-        wave = torch.arange(part.numel(), device=values.device, dtype=torch.float32)
-        part += (0.5 + torch.cos(wave * 2.3)).reshape(part.shape).to(values.dtype)
-    elif values.dtype == torch.bool:
-        part.logical_not_()
-    else:  # a neighbouring token, which the vocabulary has
-        part += torch.where(part > 0, -1, 1).to(values.dtype)
-    return values
-
-
-def _differing(a: Tensor, b: Tensor, dim: int, noise: float = 1e-6) -> set[int]:
-    """Indices along `dim` at which two tensors differ by more than `noise` of the largest value."""
-    a, b = (t.detach().double().nan_to_num(0, 0, 0).movedim(dim, 0).flatten(1) for t in (a, b))
-    scale = float(a.abs().max()) or 1.0
-    return set(((a - b).abs().amax(dim=1) > noise * scale).nonzero().flatten().tolist())
-
-
-def _entries(size: int, count: int, index: int) -> tuple[set[int], set[int]]:
-    """Where the entries of one of `count` rows are in an axis of all: side by side, or spread."""
-    each = size // count
-    return set(range(index * each, (index + 1) * each)), set(range(index, size, count))
 
 
 def _watched(

@@ -14,9 +14,7 @@ import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import Capacity, Covariance, Spectrum, SpectrumResult, accumulators
-from polycode_plugins.runs.gathering import (
-    Statistics,
-)
+from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.runs.measure import measure
 
 AXES = ("batch", "position", "feature")
