@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polycode_plugins.metrics.processes import apart
 from polycode_plugins.metrics.spectrum.rows.correlation import Array, RowCorrelation
 from polycode_plugins.metrics.spectrum.rows.moment_model import MomentModel
 
@@ -114,6 +115,7 @@ def _errors(model: MomentModel, mode: _Mode, found: Moments) -> Array:
     return np.asarray(gain @ noise @ gain.T + inner @ prior.T @ prior @ inner)
 
 
+@apart
 def fitted(found: Moments, places: tuple[Array, Array] | None, length: float) -> RowCorrelation:
     """The correlation whose moments these are, with what is doubtful of it.
 

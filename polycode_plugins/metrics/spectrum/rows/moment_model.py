@@ -23,7 +23,7 @@ from polycode_plugins.metrics.spectrum.rows.correlation import (
 if TYPE_CHECKING:
     from polycode_plugins.metrics.spectrum.rows.dependence import Moments
 
-PLACES, SHARES = (v / 2 for v in np.polynomial.legendre.leggauss(8))
+PLACES, SHARES = (v / 2 for v in np.polynomial.legendre.leggauss(5))
 PLACES = PLACES + 0.5
 LEVEL = 0.25  # of the logarithm of a document's length
 KNOTS = 12
