@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import torch
 import transformers
@@ -82,6 +83,16 @@ def noted(work: Any) -> str:
 )
 def test_what_waits_is_noted(work: Any, what: str):
     assert what in noted(work)
+
+
+def test_a_fork_of_the_process_can_still_train():
+    def train() -> None:
+        torch.ones(3, requires_grad=True).sum().backward()
+
+    with SimulatedDevice():
+        pass
+    train()
+    assert forks.Program(train).end().returncode == 0
 
 
 def test_what_waits_for_nothing_is_not_noted():
