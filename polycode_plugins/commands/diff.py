@@ -13,14 +13,20 @@ from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
+#: Columns of `RunDifference.to_dataframe` that are printed.
+_SHOWN = (
+    "first", "second", "difference", "low", "high", "evident", "paired", "correlation",
+)  # fmt: skip
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser's."""
     parser = commands.add_parser(
         "diff",
         help="two finished runs side by side",
-        description="Differences of two runs by site, with intervals; CKA between their sites "
-        "where both read the same rows and have the metric cka.",
+        description="Differences of two runs by site, with intervals; where both read the same "
+        "rows and have the metric cka, intervals are paired (by the correlation of both numbers' "
+        "errors), and there is CKA between their sites.",
         examples=["polycode diff before after"],
     )
     parser.set_defaults(run=run)
@@ -57,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         for label in found.metrics:
             for field in found.headline(label):
                 part = frame[(frame.metric == label) & (frame.field == field)].set_index("site")
-                part = part[["first", "second", "difference", "low", "high", "evident"]]
+                part = part[list(_SHOWN)]
                 part.index.name = None
                 print(f"\n{label}: {field.replace('_', ' ')}")
                 form = lambda v: f"{v:.4g}"  # noqa: E731
