@@ -72,24 +72,25 @@ def unpaired_notes(differences: Sequence[Difference], why: str) -> list[str]:
     paired = [d for d in bounded if d.paired]
     if not bounded:
         return []
-    said = []
-    if paired:
-        said.append(
-            f"{len(paired)} of {len(bounded)} intervals of differences are paired: both numbers "
-            "are of the same rows, and how their errors go together is counted on, a standard "
-            "error below its estimate."
-        )
     if why:
         return [
             "The intervals of differences are not paired but as of independent runs, too wide "
             f"where errors go together and too narrow where they go against one another: {why}."
         ]
+    said = []
+    if paired:
+        said.append(
+            f"{len(paired)} of {len(bounded)} intervals of differences are paired: both numbers "
+            "are of the same rows, and how their errors go together was estimated from these and "
+            "is counted on with care."
+        )
     reasons: dict[str, list[Difference]] = {}
     for d in bounded:
         if d.unpaired:
             reasons.setdefault(d.unpaired, []).append(d)
     for reason, of in reasons.items():
+        fields = listed(list(dict.fromkeys(d.field.replace("_", " ") for d in of)))
         metrics = listed(list(dict.fromkeys(d.metric for d in of)))
         sites = listed(list(dict.fromkeys(d.site for d in of)))
-        said.append(f"Not paired, {metrics} at {sites}: {reason}.")
+        said.append(f"Not paired, {fields} of {metrics} at {sites}: {reason}.")
     return said

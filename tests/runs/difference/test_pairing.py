@@ -52,7 +52,7 @@ def alone(one):
     return one.interval[1] - one.interval[0]
 
 
-@pytest.mark.parametrize("exponent, kept, width", [(1.1, 1.0, 0.2), (1.0, 0.8, 0.85)])
+@pytest.mark.parametrize(("exponent", "kept", "width"), [(1.1, 1.0, 0.2), (1.0, 0.8, 0.85)])
 def test_a_planted_difference_is_held_by_a_narrower_interval(exponent, kept, width):
     held, narrower = 0, []
     for seed in range(8):
