@@ -16,6 +16,7 @@ from polycode_plugins.metrics.cka.cross import CrossCKA
 from polycode_plugins.metrics.cka.metric import CKA
 from polycode_plugins.metrics.cka.result import CKAResult
 from polycode_plugins.metrics.hook import MetricHook
+from polycode_plugins.metrics.influences import Influences
 from polycode_plugins.metrics.mine.metric import MINE
 from polycode_plugins.metrics.mine.result import MINEResult
 from polycode_plugins.metrics.pairs import PairMetric, Partner
@@ -40,6 +41,7 @@ __all__ = [
     "CrossValidatedSpectrum",
     "FeatureCapacity",
     "Grave",
+    "Influences",
     "MINEResult",
     "Metric",
     "MetricHook",
