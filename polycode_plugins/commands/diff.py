@@ -39,6 +39,11 @@ def add(commands: Any) -> None:
         metavar="FIRST=SECOND",
         help="sites that belong together, where names differ; may be repeated",
     )
+    parser.add_argument(
+        "--unpaired",
+        action="store_true",
+        help="intervals as of independent runs, which takes less time for very wide sites",
+    )
     parser.add_argument("--report", type=Path, help="file to write the page to (default: none)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
@@ -53,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         if not equals or not one or not other:
             raise DataError(f"--pair {text!r} is not FIRST=SECOND")
         pairs[one] = other
-    found = diff(options.first, options.second, sites=pairs or None)
+    found = diff(options.first, options.second, sites=pairs or None, paired=not options.unpaired)
     written = found.report(options.report) if options.report is not None else None
     if options.json:
         print_result(json.dumps(found.to_dict()))

@@ -43,6 +43,12 @@ def some(rng: np.random.Generator, kept: int) -> tuple[KeptDocuments, np.ndarray
     return KeptDocuments.of(ROWS[at], ROWS[at], len(ROWS), DOCUMENTS), at
 
 
+def first_of(rng: np.random.Generator, size: int) -> np.ndarray:
+    """So many samples: one of each row before any gives a second."""
+    draw = rng.permuted(np.tile(np.arange(TOKENS), (DOCUMENTS, 1)), axis=1).ravel()
+    return np.lexsort((rng.random(DOCUMENTS)[ROWS], draw))[:size]
+
+
 @pytest.mark.parametrize("between", [-0.8, 0.0, 0.9])
 def test_what_is_planted_is_found(between):
     """Samples go together by .5, documents otherwise: it is sums over documents that count."""
@@ -59,21 +65,57 @@ def test_what_is_planted_is_found(between):
     assert error == pytest.approx(spread, rel=0.2)
 
 
-def test_parts_of_documents_say_what_whole_ones_do():
-    """Without the weights of pairs, 5 of 20 tokens would say .19 and not .07."""
+@pytest.mark.parametrize(("size", "between"), [(300, 0.05), (90, 0.9), (450, 0.05)])
+@pytest.mark.parametrize("several", [1, 3])
+def test_parts_of_documents_say_what_whole_ones_do(size, between, several):
+    """Of all rows 5 of 20 samples, or of half of them one and two of the others, or 7 and 8."""
+    documents = ROWS // several
     found = []
     for seed in range(300):
         rng = np.random.default_rng([1, seed])
-        one, other = influences(rng, 0.5, 0.05)
-        kept, at = some(rng, 5)
+        one, other = influences(rng, 0.5, between, documents)
+        at = first_of(rng, size)
+        kept = KeptDocuments.of(ROWS[at], documents[at], len(ROWS), DOCUMENTS)
         assert kept.held == pytest.approx(len(ROWS))
         parts = kept.products(one[at], other[at], independent=False).sum()
-        found.append((parts, every().products(one, other, independent=False).sum()))
+        whole = every(documents=documents).products(one, other, independent=False).sum()
+        found.append((parts, whole))
     parts, whole = np.array(found).T
-    assert np.mean(parts - whole) == pytest.approx(0, abs=4 * np.std(parts - whole) / np.sqrt(300))
+    assert np.mean(parts - whole) == pytest.approx(0, abs=3 * np.std(parts - whole) / np.sqrt(300))
+    tokens = TOKENS * several
     assert np.mean(whole) == pytest.approx(
-        DOCUMENTS * (TOKENS * 0.5 + TOKENS**2 * 0.05), abs=4 * np.std(whole) / np.sqrt(300)
+        DOCUMENTS / several * (tokens * 0.5 + tokens**2 * between),
+        abs=4 * np.std(whole) / np.sqrt(300),
     )
+
+
+def test_a_part_of_all_rows_says_what_all_do():
+    """Rows of one sample each, 20 of a document, of which a quarter was kept."""
+    rows, found = np.arange(len(ROWS)), []
+    for seed in range(300):
+        rng = np.random.default_rng([8, seed])
+        one, other = influences(rng, 0.5, 0.9)
+        at = rng.choice(rows, 300, replace=False)
+        kept = KeptDocuments.of(at, ROWS[at], len(rows), len(rows))
+        assert kept.share == 0.25
+        found.append(
+            (
+                kept.products(one[at], other[at], independent=False).sum(),
+                every().products(one, other, independent=False).sum(),
+            )
+        )
+    parts, whole = np.array(found).T
+    assert np.mean(parts - whole) == pytest.approx(0, abs=3 * np.std(parts - whole) / np.sqrt(300))
+
+
+def test_an_origin_means_nothing():
+    one, other = influences(np.random.default_rng(7), 0.5, 0.5)
+    at = first_of(np.random.default_rng(7), 300)
+    kept = KeptDocuments.of(ROWS[at], ROWS[at], len(ROWS), DOCUMENTS)
+    found = error_correlation(kept, one[at], other[at])
+    moved = error_correlation(kept, one[at] + 30, other[at] - 20)
+    assert moved.estimate == pytest.approx(found.estimate)
+    assert moved.spreads == pytest.approx(found.spreads)
 
 
 def test_a_document_of_several_rows_and_a_row_of_several_documents():

@@ -55,12 +55,14 @@ class Pairings:
         why: why nothing can be paired; "" where something may.
     """
 
-    def __init__(self, first: Analysis, second: Analysis) -> None:
+    def __init__(self, first: Analysis, second: Analysis, *, wanted: bool = True) -> None:
         self._runs = first, second
         self._rows = 0
         self._held: list[dict[str, Reservoir]] = []
         self._known: dict[tuple[str, str], _Both | str] = {}
-        self.why = ""
+        self.why = "" if wanted else "that was asked for, by paired=False or --unpaired"
+        if self.why:
+            return
         try:
             same_rows(first, second)
             self._rows = int(first.run["rows"]["count"])

@@ -95,6 +95,8 @@ class RunDifference:
         second: Analysis,
         pairs: Sequence[tuple[str, str]],
         names: tuple[str, str],
+        *,
+        paired: bool = True,
     ) -> None:
         self.first, self.second, self.names = first, second, names
         self.pairs = list(pairs)
@@ -105,7 +107,7 @@ class RunDifference:
         self.metrics, said = common_metrics(first, second)
         self.differences: list[Difference] = []
         self.changes: list[tuple[str, str, str, Any, Any]] = []
-        pairings = Pairings(first, second)
+        pairings = Pairings(first, second, wanted=paired)
         for a, b in self.pairs:
             for label in self.metrics:
                 one, other = first[a, label], second[b, label]
@@ -249,6 +251,7 @@ def diff(
     second: Analysis | str | Path,
     *,
     sites: Mapping[str, str] | None = None,
+    paired: bool = True,
 ) -> RunDifference:
     """Two runs side by side: differences by site with intervals, and CKA where rows agree.
 
@@ -262,6 +265,8 @@ def diff(
         first: an analysis, or the folder of a run.
         second: another.
         sites: {site of the first: site of the second}, where names differ.
+        paired: whether to pair intervals where that can be done. It takes the eigenvectors of each
+            site's covariance, which for very wide sites are a matter of minutes.
 
     Raises:
         DataError: where no site or no metric is in both.
@@ -283,7 +288,7 @@ def diff(
             f"the runs have no site in common ({next(iter(one))!r}, .. and {next(iter(other))!r}, "
             "..); say which belong together, with sites={first: second} (--pair FIRST=SECOND)"
         )
-    return RunDifference(one, other, pairs, names)
+    return RunDifference(one, other, pairs, names, paired=paired)
 
 
 def _names(first: Any, second: Any, one: Analysis, other: Analysis) -> tuple[str, str]:

@@ -159,6 +159,14 @@ def test_other_rows_are_not_paired():
     assert any(cell.text == "not paired" for column in cells for cell in column.cells)
 
 
+def test_it_can_be_left_undone():
+    one, other = run(), run(1.1)
+    found = pc.diff(one, other, paired=False)
+    assert "that was asked for, by paired=False or --unpaired" in unpaired(found)
+    line = of(found, "exponent")
+    assert alone(line) > 3 * alone(of(pc.diff(one, other), "exponent"))
+
+
 def test_runs_that_kept_no_samples_or_other_ones_are_not_paired():
     found = pc.diff(run(metrics=METRICS[:1]), run())
     assert "the first run has kept no samples that could be compared" in unpaired(found)
