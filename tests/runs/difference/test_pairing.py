@@ -55,7 +55,7 @@ def alone(one):
 @pytest.mark.parametrize(("exponent", "kept", "width"), [(1.1, 1.0, 0.2), (1.0, 0.8, 0.85)])
 def test_a_planted_difference_is_held_by_a_narrower_interval(exponent, kept, width):
     held, narrower = 0, []
-    for seed in range(8):
+    for seed in range(5):
         inputs = data(seed)
         one, other = run(inputs=inputs), run(exponent, kept, inputs)
         line = of(pc.diff(one, other), "exponent")
@@ -66,7 +66,7 @@ def test_a_planted_difference_is_held_by_a_narrower_interval(exponent, kept, wid
         )
         held += line.interval[0] <= exponent - 1 <= line.interval[1]
         narrower.append((line.interval[1] - line.interval[0]) / (high - low))
-    assert held >= 7
+    assert held >= 4
     assert max(narrower) < width
     # The errors of one half of the variance's part do not go together with the other's.
     assert min(narrower) > (0.0 if kept == 1 else 0.4)
