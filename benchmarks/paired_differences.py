@@ -1,22 +1,24 @@
 """How often paired intervals of differences hold the truth, and how much narrower they are.
 
-    python benchmarks/paired_differences.py [--quick] [--seeds N] [--only ROWS] [--write FILE]
+    python benchmarks/paired_differences.py [--quick] [--seeds N] [--only KIND ..]
+                                            [--records FOLDER] [--write FILE]
 
 Run A is a Gaussian code with the power law i^-1 as spectrum. Run B, on the same rows, is the same
 code; one whose law was changed to i^-1.03; one of which a tenth or half of the variance was
-replaced by an independent code; one whose errors go against those of A; one that is independent of
-A; and one on other rows, which is not paired. Rows are independent, or depend on one another within
-documents. Every draw has another seed.
+replaced by an independent code; one whose errors go against those of A; or one that is independent
+of A, as runs on other rows are, whose intervals are those called unpaired. Rows are independent, or
+depend on one another within documents. Every draw has another seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import pickle
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +40,7 @@ Rows = Callable[[np.random.Generator, int, int, int], Array]
 
 AXES = ("batch", "position", "feature")
 CHANGED = 1.03
+LEAST = 10  # draws
 FIELDS = ("exponent", "effective_rank", "participation_ratio", "stable_rank", "spectral_entropy")
 
 
@@ -192,7 +195,7 @@ def drawn(
 ) -> Draw:
     """One number of two runs."""
     both = first, second
-    values = [float(one.result.scalars()[number] or np.nan) for one in both]  # type: ignore[arg-type]
+    values = [float(one.result.scalars()[number] or np.nan) for one in both]
     true = truths(width, 1.0)[number], truths(width, exponent)[number]
     errors = ends = None
     if all(number in one.result.intervals() for one in both):
@@ -206,65 +209,145 @@ def drawn(
     return Draw((values[0], values[1]), true, ends, errors)
 
 
-def cells(found: Sequence[Draw]) -> str:
-    """What the draws of one kind come to."""
-    held = [d for d in found if d.errors is not None and d.ends is not None]
-    if not held:
-        return "- | - | - | - | - | -"
-    off = np.array([np.subtract(d.values, d.truths) for d in held])
-    counted, alone, paired, widths = [], [], [], []
-    for d in held:
-        assert d.errors is not None
-        assert d.ends is not None
-        counted.append(d.errors.counted((standard_error(d.ends[0]), standard_error(d.ends[1]))))
-        truth = d.truths[1] - d.truths[0]
-        one, two = (
-            between(d.values[0], d.ends[0], d.values[1], d.ends[1], correlation)
-            for correlation in (0.0, counted[-1])
+@dataclass(frozen=True)
+class Quality:
+    """What the draws of one kind come to, for one number.
+
+    correlation: of both errors. estimated, counted: means over draws. alone, paired: how often
+    intervals hold the truth. width: median of paired over unpaired. draws: how many count.
+    """
+
+    correlation: float
+    estimated: float
+    counted: float
+    alone: float
+    paired: float
+    width: float
+    draws: int
+
+    @classmethod
+    def of(cls, found: Sequence[Draw]) -> Quality | None:
+        """Of those that both gave an interval; None for fewer than ten."""
+        held = [d for d in found if d.errors is not None and d.ends is not None]
+        if len(held) < LEAST:
+            return None
+        counted, alone, paired, widths = [], [], [], []
+        for d in held:
+            assert d.errors is not None
+            assert d.ends is not None
+            counted.append(d.errors.counted((standard_error(d.ends[0]), standard_error(d.ends[1]))))
+            truth = d.truths[1] - d.truths[0]
+            one, two = (
+                between(d.values[0], d.ends[0], d.values[1], d.ends[1], correlation)
+                for correlation in (0.0, counted[-1])
+            )
+            alone.append(one[0] <= truth <= one[1])
+            paired.append(two[0] <= truth <= two[1])
+            widths.append((two[1] - two[0]) / (one[1] - one[0]))
+        off = np.array([np.subtract(d.values, d.truths) for d in held])
+        return cls(
+            correlation=float(np.corrcoef(off.T)[0, 1]),
+            estimated=float(np.mean([d.errors.estimate for d in held if d.errors is not None])),
+            counted=float(np.mean(counted)),
+            alone=float(np.mean(alone)),
+            paired=float(np.mean(paired)),
+            width=float(np.median(widths)),
+            draws=len(held),
         )
-        alone.append(one[0] <= truth <= one[1])
-        paired.append(two[0] <= truth <= two[1])
-        widths.append((two[1] - two[0]) / (one[1] - one[0]))
-    return (
-        f"{np.corrcoef(off.T)[0, 1]:.3f} | {np.mean([d.errors.estimate for d in held]):.3f} | "
-        f"{np.mean(counted):.3f} | {np.mean(alone):.1%} | {np.mean(paired):.1%} | "
-        f"{np.median(widths):.3f}"
-    )
 
 
+Found = dict[str, dict[str, list[Draw]]]  # by run B, by number
 HEAD = (
-    "rows", "documents x tokens", "width", "run B", "number", "correlation", "estimated",
-    "counted on", "holds, unpaired", "holds, paired", "width, paired / unpaired", "draws",
+    "rows", "documents x tokens", "width", "run B", "draws", "correlation of exponents",
+    "estimated", "counted on", "holds, unpaired", "holds, paired", "width, paired / unpaired",
+    "measures hold, paired", "width, paired / unpaired",
+)  # fmt: skip
+POOLED = (
+    "rows", "run B", "draws", "exponent holds, unpaired", "paired", "width, paired / unpaired",
+    "measures hold, unpaired", "paired", "width, paired / unpaired",
 )  # fmt: skip
 
 
-def lines(cases: Sequence[Case], seeds: int, records: Path | None) -> Iterator[str]:
-    """The table, line by line."""
-    yield f"| {' | '.join(HEAD)} |"
-    yield "|---" * len(HEAD) + "|"
+def gathered(
+    cases: Sequence[Case], seeds: int, records: Path | None, *, recorded: bool
+) -> Iterator[tuple[Case, Found]]:
+    """All draws of each case."""
     for case in cases:
-        made: dict[tuple[str, str], list[Draw]] = {}
+        made: Found = {}
         for seed in range(seeds):
+            if recorded and records is not None and not path_of(case, seed, records).exists():
+                continue
             for partner, number, draw in known(case, seed, records):
-                made.setdefault((partner, number), []).append(draw)
-        for (partner, number), found in made.items():
-            paired = sum(d.errors is not None for d in found)
-            yield (
-                f"| {case.name} | {case.documents} x {case.tokens} | {case.width} | {partner} | "
-                f"{number.replace('_', ' ')} | {cells(found)} | {paired} |"
-            )
+                made.setdefault(partner, {}).setdefault(number, []).append(draw)
+        yield case, made
+
+
+def lines(case: Case, made: Found) -> Iterator[str]:
+    """Lines of the table of one case."""
+    for partner, numbers in made.items():
+        found = {name: Quality.of(held) for name, held in numbers.items()}
+        exponent = found.pop(FIELDS[0])
+        rest = [one for one in found.values() if one is not None]
+        if exponent is None or not rest:
+            continue
+        yield (
+            f"| {case.name} | {case.documents} x {case.tokens} | {case.width} | {partner} | "
+            f"{exponent.draws} | {exponent.correlation:.3f} | {exponent.estimated:.3f} | "
+            f"{exponent.counted:.3f} | {exponent.alone:.1%} | {exponent.paired:.1%} | "
+            f"{exponent.width:.3f} | {span([one.paired for one in rest], '.1%')} | "
+            f"{span([one.width for one in rest], '.3f')} |"
+        )
+
+
+def pooled(found: Sequence[tuple[Case, Found]]) -> Iterator[str]:
+    """The table of all cases, those of independent rows and those of documents."""
+    yield f"| {' | '.join(POOLED)} |"
+    yield "|---" * len(POOLED) + "|"
+    for name, kinds in (("independent", (alone, heavy)), ("of documents", (means, falling))):
+        held: Found = {}
+        for case, made in found:
+            for partner, numbers in made.items() if case.rows in kinds else ():
+                for number, some in numbers.items():
+                    held.setdefault(partner, {}).setdefault(number, []).extend(some)
+        for partner, numbers in held.items():
+            exponent = Quality.of(numbers[FIELDS[0]])
+            rest = Quality.of([d for n in FIELDS[1:] for d in numbers[n]])
+            if exponent is not None and rest is not None:
+                cells = (
+                    f"{one.alone:.1%} | {one.paired:.1%} | {one.width:.3f}"
+                    for one in (exponent, rest)
+                )
+                yield f"| {name} | {partner} | {exponent.draws} | {' | '.join(cells)} |"
+
+
+def span(values: Sequence[float], form: str) -> str:
+    """The least and the most of some numbers."""
+    low, high = (format(v, form) for v in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def path_of(case: Case, seed: int, records: Path) -> Path:
+    """The file that keeps the draws of one seed."""
+    return records / f"{case.slug}-{seed}.json"
 
 
 def known(case: Case, seed: int, records: Path | None) -> list[tuple[str, str, Draw]]:
     """The draws of one seed, from the folder of records where they are there."""
     if records is None:
         return list(draws(case, [seed]))
-    path = records / f"{case.slug}-{seed}.pickle"
+    path = path_of(case, seed, records)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(list(draws(case, [seed]))))
-    found: list[tuple[str, str, Draw]] = pickle.loads(path.read_bytes())
-    return found
+        made = [(name, number, asdict(draw)) for name, number, draw in draws(case, [seed])]
+        path.write_text(json.dumps(made), encoding="utf-8")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return [(name, number, restored(fields)) for name, number, fields in found]
+
+
+def restored(fields: dict[str, Any]) -> Draw:
+    """A draw that was kept."""
+    errors = fields.pop("errors")
+    return Draw(**fields, errors=None if errors is None else ErrorCorrelation(**errors))
 
 
 def main() -> None:
@@ -274,15 +357,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the kinds of rows, from 0")
     parser.add_argument("--records", type=Path, help="folder that keeps draws between runs")
+    parser.add_argument("--recorded", action="store_true", help="of the records, and no more")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     seeds = max(2, options.seeds // 10) if options.quick else options.seeds
     cases = [case for i, case in enumerate(CASES) if options.only is None or i in options.only]
-    made = [f"{seeds} draws each (`benchmarks/paired_differences.py --seeds {seeds}`).\n"]
-    for line in lines(cases, seeds, options.records):
-        print(line, flush=True)
-        made.append(line)
+    found = list(gathered(cases, seeds, options.records, recorded=options.recorded))
+    made = [
+        "The measures are participation ratio, effective rank, stable rank and spectral entropy "
+        f"(`benchmarks/paired_differences.py --seeds {seeds}`).\n",
+        *pooled(found),
+        "\nEach kind of rows; of the measures the least and the most, where ten draws gave an "
+        "interval.\n",
+        f"| {' | '.join(HEAD)} |",
+        "|---" * len(HEAD) + "|",
+        *(line for case, draws_of in found for line in lines(case, draws_of)),
+    ]
+    print("\n".join(made))
     if options.write is not None:
         options.write.write_text("\n".join([*made, ""]), encoding="utf-8")
 
