@@ -303,6 +303,9 @@ class Metric(ABC):
         Args:
             accumulators: that the result was computed from.
             result: the result. samples: float32 [samples, width], some of those of the site.
+
+        Raises:
+            DataError: where these samples say nothing of it, with what to do.
         """
         return Influences({})
 

@@ -202,12 +202,9 @@ class Capacity(Metric):
     def influences(
         self, accumulators: Mapping[str, Accumulator], result: Result, samples: Tensor
     ) -> Influences:
-        """On the redundancy and its share; see `Metric.influences`.
-
-        None where positions are features, of which no samples are kept.
-        """
+        """On the redundancy and its share; see `Metric.influences`."""
         assert isinstance(result, CapacityResult)
-        if self.positions == "features" or result.interval is None:
+        if result.interval is None:
             return Influences({})
         covariance = cast(Covariance, accumulators["covariance"])
         with covariance.reading():

@@ -2,15 +2,15 @@
 
 A number T of the eigenvalues moves with the weight of a sample x as they do. With unit eigenvectors
 u_i and the mean m of the sample covariance, d lambda_i = (u_i . (x - m))^2 - lambda_i (first-order
-perturbation; Critchley 1985, Biometrika 72, equation 2.4), so that
+perturbation; Critchley 1985, Biometrika 72), so that
 
     influence of x on T  =  sum_i dT/d log lambda_i  ((u_i . (x - m))^2 / lambda_i - 1).
 
 The derivatives of the exponent are those of its fit: of the mean log eigenvalue of each bin, and of
 the sum beyond the last rank. Those of the other numbers are of the sample's own: what the
-correction for few samples does to them is common to all samples. With a width not far below the
-number of samples influences are too small alike, since x is among those that u_i comes of, which
-their correlation between two runs does not feel (`benchmarks/paired_differences.py`).
+correction for few samples does to them is common to all samples. Since x is among the samples that
+u_i comes of, influences are too small where the width is not far below their number; as they are so
+for all samples, the correlation of two runs' hardly feels it (`benchmarks/paired_differences.py`).
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ def influences_of(
     """On the exponent and the measures that have an interval; see `Metric.influences`.
 
     covariance, groups: of all samples of the site. samples: [samples, width], some of them.
+
+    Raises:
+        DataError: for samples of another width.
     """
     known = result.intervals()
     with covariance.reading():
@@ -83,7 +86,15 @@ def influences(
 
     Returns:
         [samples] of each function, up to a constant.
+
+    Raises:
+        DataError: for samples of another width.
     """
+    if covariance.width != samples.shape[1]:
+        raise DataError(
+            f"the samples that were kept have {samples.shape[1]} values and the covariance is of "
+            f"{covariance.width}, as with positions='features'; pairing takes positions='samples'"
+        )
     if not gains:
         return {}
     values, vectors = covariance.eigenvectors(max(len(gain) for gain in gains.values()))

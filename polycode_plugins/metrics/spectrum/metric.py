@@ -377,13 +377,8 @@ class Spectrum(Metric):
     def influences(
         self, accumulators: Mapping[str, Accumulator], result: Result, samples: Tensor
     ) -> Influences:
-        """On the exponent and the measures that have an interval; see `Metric.influences`.
-
-        None where positions are features, of which no samples are kept.
-        """
+        """On the exponent and the measures that have an interval; see `Metric.influences`."""
         assert isinstance(result, SpectrumResult)
-        if self.positions == "features":
-            return Influences({})
         covariance = cast(Covariance, accumulators["covariance"])
         groups = cast(RowGroups, accumulators["groups"])
         return influences_of(result, covariance, groups, samples)

@@ -23,7 +23,7 @@ def between(
     a part of each number's error is independent, and the rest common to both: for a correlation r
     above 0 both are then off to the same side, and of the two sides the one counts that leads
     further; below 0 to opposite ones. With ends at equal distances this is Zou 2007 (Psychol.
-    Methods 12, equation 13).
+    Methods 12).
 
     Args:
         first, second: the numbers.

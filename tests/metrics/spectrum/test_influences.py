@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.metrics import Capacity, Spectrum
 from polycode_plugins.metrics.spectrum.influences import (
@@ -127,7 +128,8 @@ def test_numbers_without_an_interval_have_none():
         for accumulator in accumulators.values():
             accumulator.update(Activations(rows, axes, rows=torch.arange(400)))
         result = metric.compute(accumulators, Site("a", axes=axes))
-        assert not metric.influences(accumulators, result, torch.zeros(4, 20)).values
+        with pytest.raises(pc.DataError, match=r"have 20 values and .* 60, as with positions"):
+            metric.influences(accumulators, result, torch.zeros(4, 20))
 
 
 def test_eigenvalues_of_rounding_are_left_out():
