@@ -33,7 +33,7 @@ from polycode_plugins.metrics.error_correlation import (
     error_correlation,
 )
 from polycode_plugins.metrics.influences import Influences
-from polycode_plugins.runs.difference.interval import Ends, between, standard_error
+from polycode_plugins.runs.difference.interval import Ends, between, paired
 
 Array = NDArray[np.float64]
 Rows = Callable[[np.random.Generator, int, int, int], Array]
@@ -231,26 +231,25 @@ class Quality:
         held = [d for d in found if d.errors is not None and d.ends is not None]
         if len(held) < LEAST:
             return None
-        counted, alone, paired, widths = [], [], [], []
+        counted, apart, together, widths = [], [], [], []
         for d in held:
             assert d.errors is not None
             assert d.ends is not None
-            counted.append(d.errors.counted((standard_error(d.ends[0]), standard_error(d.ends[1]))))
             truth = d.truths[1] - d.truths[0]
-            one, two = (
-                between(d.values[0], d.ends[0], d.values[1], d.ends[1], correlation)
-                for correlation in (0.0, counted[-1])
-            )
-            alone.append(one[0] <= truth <= one[1])
-            paired.append(two[0] <= truth <= two[1])
+            numbers = d.values[0], d.ends[0], d.values[1], d.ends[1]
+            one = between(*numbers)
+            two, correlation = paired(*numbers, d.errors)
+            counted.append(correlation)
+            apart.append(one[0] <= truth <= one[1])
+            together.append(two[0] <= truth <= two[1])
             widths.append((two[1] - two[0]) / (one[1] - one[0]))
         off = np.array([np.subtract(d.values, d.truths) for d in held])
         return cls(
             correlation=float(np.corrcoef(off.T)[0, 1]),
             estimated=float(np.mean([d.errors.estimate for d in held if d.errors is not None])),
             counted=float(np.mean(counted)),
-            alone=float(np.mean(alone)),
-            paired=float(np.mean(paired)),
+            alone=float(np.mean(apart)),
+            paired=float(np.mean(together)),
             width=float(np.median(widths)),
             draws=len(held),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from polycode_plugins.metrics.error_correlation import ErrorCorrelation
+
 #: Of the normal distribution, for 95%.
 QUANTILE = 1.959964
 
@@ -44,6 +46,35 @@ def between(
         gap - math.hypot(alone * other_below, alone * above, math.sqrt(share) * down),
         gap + math.hypot(alone * other_above, alone * below, math.sqrt(share) * up),
     )
+
+
+def paired(
+    first: float, ends: Ends, second: float, other_ends: Ends, errors: ErrorCorrelation
+) -> tuple[Ends, float]:
+    """95% interval of second less first, of the same rows, and the correlation that it counts on.
+
+    Where documents spread a number evidently more than its own interval says, that is taken for as
+    much wider.
+
+    errors: how those of both go together; else see `between`.
+    """
+    one, other = (
+        _stretched(value, own, spread, errors.documents)
+        for value, own, spread in (
+            (first, ends, errors.spreads[0]),
+            (second, other_ends, errors.spreads[1]),
+        )
+    )
+    counted = errors.counted((standard_error(one), standard_error(other)))
+    return between(first, one, second, other, counted), counted
+
+
+def _stretched(value: float, ends: Ends, spread: float, documents: float) -> Ends:
+    """The ends as far apart as a standard error is at least, from so many documents."""
+    least = spread * (1 - 1 / math.sqrt(2 * documents))  # less its own standard error
+    own = standard_error(ends)
+    more = least / own if least > own > 0 else 1.0
+    return value - more * (value - ends[0]), value + more * (ends[1] - value)
 
 
 def standard_error(ends: Ends) -> float:

@@ -14,7 +14,7 @@ from polycode_plugins.metrics.base import Grave, Result
 from polycode_plugins.metrics.error_correlation import ErrorCorrelation
 from polycode_plugins.runs.analysis import Analysis
 from polycode_plugins.runs.cross_cka import cross_cka
-from polycode_plugins.runs.difference.interval import between, standard_error
+from polycode_plugins.runs.difference.interval import between, paired
 from polycode_plugins.runs.difference.notes import common_metrics, run_notes, unpaired_notes
 from polycode_plugins.runs.difference.pairing import Pairing, Pairings
 
@@ -143,9 +143,10 @@ class RunDifference:
                 if field in ends and field in other_ends:
                     pair = ends[field], other_ends[field]
                     errors, why = pairing.correlations.get(field), pairing.reason(field)
-                    if errors is not None:
-                        counted = errors.counted((standard_error(pair[0]), standard_error(pair[1])))
-                    interval = between(value, pair[0], second, pair[1], counted)
+                    if errors is None:
+                        interval = between(value, pair[0], second, pair[1])
+                    else:
+                        interval, counted = paired(value, pair[0], second, pair[1], errors)
                 doubt = care or (grave and field == main)
                 self.differences.append(
                     Difference(

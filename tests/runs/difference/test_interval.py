@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from polycode_plugins.runs.difference.interval import between, standard_error
+from polycode_plugins.metrics.error_correlation import ErrorCorrelation
+from polycode_plugins.runs.difference.interval import between, paired, standard_error
 
 
 def ends(value: float, error: float) -> tuple[float, float]:
@@ -47,6 +48,26 @@ def test_the_other_way_round_it_is_the_same():
     for correlation in (-0.4, 0.0, 0.6, 1.0):
         low, high = between(*one, *other, correlation)
         assert between(*other, *one, correlation) == pytest.approx((-high, -low))
+
+
+def test_it_counts_on_the_correlation_of_errors():
+    errors = ErrorCorrelation(0.9, 0.1, 50, (1.0, 0.5))
+    one, other = (3.0, ends(3.0, 1.0)), (5.0, ends(5.0, 0.5))
+    found, counted = paired(*one, *other, errors)
+    assert counted == pytest.approx(0.8, rel=1e-4)
+    assert found == pytest.approx(between(*one, *other, counted))
+
+
+def test_an_interval_that_documents_deny_is_taken_for_wider():
+    """Documents spread the first number twice as much as it says, the second by a tenth more, which
+    may be chance: 50 documents know a spread to a tenth."""
+    one, other = (3.0, (2.0, 5.0)), (5.0, ends(5.0, 0.5))
+    own = standard_error(one[1])
+    errors = ErrorCorrelation(0.0, 0.1, 50, (2 * own, 0.55))
+    found, counted = paired(*one, *other, errors)
+    assert counted == 0
+    wider = 3.0 - 2 * 0.9 * 1.0, 3.0 + 2 * 0.9 * 2.0
+    assert found == pytest.approx(between(3.0, wider, *other), rel=0.01)
 
 
 def test_standard_error():
