@@ -13,14 +13,20 @@ from polycode_plugins.commands.output import print_result
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.guards import shown
 
+#: Columns of `RunDifference.to_dataframe` that are printed.
+_SHOWN = (
+    "first", "second", "difference", "low", "high", "evident", "paired", "correlation",
+)  # fmt: skip
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser's."""
     parser = commands.add_parser(
         "diff",
         help="two finished runs side by side",
-        description="Differences of two runs by site, with intervals; CKA between their sites "
-        "where both read the same rows and have the metric cka.",
+        description="Differences of two runs by site, with intervals; where both read the same "
+        "rows and have the metric cka, intervals are paired (by the correlation of both numbers' "
+        "errors), and there is CKA between their sites.",
         examples=["polycode diff before after"],
     )
     parser.set_defaults(run=run)
@@ -32,6 +38,11 @@ def add(commands: Any) -> None:
         default=[],
         metavar="FIRST=SECOND",
         help="sites that belong together, where names differ; may be repeated",
+    )
+    parser.add_argument(
+        "--unpaired",
+        action="store_true",
+        help="intervals as of independent runs, which takes less time for very wide sites",
     )
     parser.add_argument("--report", type=Path, help="file to write the page to (default: none)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -47,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         if not equals or not one or not other:
             raise DataError(f"--pair {text!r} is not FIRST=SECOND")
         pairs[one] = other
-    found = diff(options.first, options.second, sites=pairs or None)
+    found = diff(options.first, options.second, sites=pairs or None, paired=not options.unpaired)
     written = found.report(options.report) if options.report is not None else None
     if options.json:
         print_result(json.dumps(found.to_dict()))
@@ -57,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         for label in found.metrics:
             for field in found.headline(label):
                 part = frame[(frame.metric == label) & (frame.field == field)].set_index("site")
-                part = part[["first", "second", "difference", "low", "high", "evident"]]
+                part = part[list(_SHOWN)]
                 part.index.name = None
                 print(f"\n{label}: {field.replace('_', ' ')}")
                 form = lambda v: f"{v:.4g}"  # noqa: E731

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from polycode_plugins.metrics.cka.metric import CKA
     from polycode_plugins.metrics.cka.result import CKAResult
     from polycode_plugins.metrics.hook import MetricHook
+    from polycode_plugins.metrics.influences import Influences
     from polycode_plugins.metrics.mine.metric import MINE
     from polycode_plugins.metrics.mine.result import MINEResult
     from polycode_plugins.metrics.pairs import PairMetric, Partner
@@ -50,6 +51,7 @@ _HOMES = {
     "CrossValidatedSpectrum": "spectrum.law.cross_validated",
     "FeatureCapacity": "capacity.feature_capacity",
     "Grave": "base",
+    "Influences": "influences",
     "MINE": "mine.metric",
     "MINEResult": "mine.result",
     "Metric": "base",
@@ -85,6 +87,7 @@ __all__ = [
     "CrossValidatedSpectrum",
     "FeatureCapacity",
     "Grave",
+    "Influences",
     "MINEResult",
     "Metric",
     "MetricHook",

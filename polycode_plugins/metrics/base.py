@@ -18,6 +18,7 @@ from torch import Tensor
 from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.errors import DataError, SiteError, StateError
 from polycode_plugins.files import guards
+from polycode_plugins.metrics.influences import Influences
 from polycode_plugins.metrics.inputs import as_activations, check_finite
 from polycode_plugins.precision import full_precision
 
@@ -290,6 +291,23 @@ class Metric(ABC):
         Raises:
             DataError: where the quantity is undefined (too few samples, a constant layer).
         """
+
+    def influences(
+        self, accumulators: Mapping[str, Accumulator], result: Result, samples: Tensor
+    ) -> Influences:
+        """What each of some samples adds to the errors of the result's numbers, to first order.
+
+        `polycode diff` pairs the intervals of two runs on the same rows by it. By default none:
+        differences of the result's numbers then have intervals as of independent runs.
+
+        Args:
+            accumulators: that the result was computed from.
+            result: the result. samples: float32 [samples, width], some of those of the site.
+
+        Raises:
+            DataError: where these samples say nothing of it, with what to do.
+        """
+        return Influences({})
 
     def admit(self, model: Any, *, train_mode: bool) -> None:
         """Refuse, before any data is read, a model about which the question has no answer.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: Fields of a metric that are drawn.
 DRAWN = 3
+NOT_PAIRED = "not paired"
 
 
 def page_of(found: RunDifference) -> Page:
@@ -272,10 +273,28 @@ def _table(id: str, kind: type[Result], found: RunDifference, shown: Sequence[Di
                 "interval",
                 spans,
                 numeric=True,
-                help="95%, of both numbers' intervals as if they were independent",
+                help="95%, of both numbers' intervals; paired where a correlation stands beside it",
+            ),
+            Column(
+                "correlation",
+                [_pairing(d) for d in shown],
+                numeric=True,
+                help="of both numbers' errors, estimated from rows that both runs read; the "
+                f"interval counts on less of it, as much as is sure ({NOT_PAIRED}: as of "
+                "independent runs; the reason stands above)",
             ),
         ],
     )
+
+
+def _pairing(one: Difference) -> Cell:
+    """The correlation of both numbers' errors, and what of it the interval counts on."""
+    if one.interval is None:
+        return Cell("none")
+    if one.errors is None:
+        return Cell(NOT_PAIRED)
+    said = f"{one.errors.estimate:.3f} ({one.counted:.3f} counted)".replace("-", "\u2212")
+    return Cell(said, repr(one.errors.estimate))
 
 
 def _likeness(found: RunDifference) -> Section:

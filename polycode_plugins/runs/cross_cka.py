@@ -81,7 +81,7 @@ def cross_cka(first: Analysis, second: Analysis) -> CrossCKA:
         StateError: where nothing proves that both read the same rows, or one keeps none of them.
     """
     same_rows(first, second)
-    one, other = _reservoirs(first, "first"), _reservoirs(second, "second")
+    one, other = reservoirs(first, "first"), reservoirs(second, "second")
     seeds = [next(iter(held.values())).seed for held in (one, other)]
     if seeds[0] != seeds[1]:
         raise StateError(
@@ -122,8 +122,12 @@ def _run_of(one: Any) -> Analysis | None:
     return None
 
 
-def _reservoirs(analysis: Analysis, which: str) -> dict[str, Reservoir]:
-    """The reservoir of each site: of those that metrics keep, the largest."""
+def reservoirs(analysis: Analysis, which: str) -> dict[str, Reservoir]:
+    """The reservoir of each site: of those that metrics keep, the largest.
+
+    Raises:
+        StateError: where there is none; `which` run it is, is said.
+    """
     held: list[dict[str, Reservoir]] = []
     for metric in analysis.metric_objects:
         for name, accumulator in metric.accumulators().items():

@@ -26,6 +26,7 @@ from polycode_plugins.testing.cases import MetricCase
 from polycode_plugins.testing.outcome import fail, require, skip
 
 FIRST, SECOND = "first", "second"
+_LEFT_OUT = 12  # times that a tenth of the samples is left out
 _CHUNKS = (1, 7, 64, 0, 100, 3)  # rows of the first batches; the rest comes in one
 
 
@@ -215,6 +216,33 @@ def results_are_json(case: MetricCase) -> None:
     fail("a result can be changed; use @dataclass(frozen=True, eq=False)")
 
 
+def influences_are_what_samples_do(case: MetricCase) -> None:
+    """The numbers move with samples that are left out as `Metric.influences` says, by its sign and
+    size."""
+    whole, metric = _whole(case), case.make()
+    samples = _second(case.data).float()
+    said = metric.influences(
+        whole.accumulators(SECOND, metric.label), whole.compute(SECOND, metric), samples
+    ).values
+    if not said:
+        skip("it says of no number what a sample adds to its error")
+    kept = np.random.default_rng(0).random((_LEFT_OUT, len(samples))) > 0.1
+    moved: dict[str, list[float]] = {name: [] for name in said}
+    for lines in map(torch.from_numpy, kept):
+        part = _fed(case, [(case.data[lines], torch.arange(len(case.data))[lines])])
+        numbers = part.compute(SECOND, metric).scalars()
+        for name, found in moved.items():
+            found.append(float(numbers.get(name) or 0.0))
+    for name, influence in said.items():
+        require(influence.shape == (len(samples),), f"influences on {name!r} are not [samples]")
+        expected = np.array([influence[lines].mean() for lines in kept])
+        slope = np.cov(expected, moved[name])[0, 1] / max(expected.var(ddof=1), 1e-300)
+        require(
+            0.5 < slope < 2.0,
+            f"{name} moves by {slope:.2g} of what influences say of samples that are left out",
+        )
+
+
 CHECKS: tuple[Callable[[MetricCase], None], ...] = (
     settings_round_trip,
     known_answers,
@@ -232,6 +260,7 @@ CHECKS: tuple[Callable[[MetricCase], None], ...] = (
     few_samples_are_honest,
     nan_input_is_an_error,
     results_are_json,
+    influences_are_what_samples_do,
 )
 
 Piece = tuple[Tensor, Tensor]  # values [rows, features] and the rows' indices

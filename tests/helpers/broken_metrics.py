@@ -10,6 +10,7 @@ import torch
 
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
+from polycode_plugins.metrics.influences import Influences
 
 
 class Sums(Accumulator):
@@ -66,6 +67,9 @@ class Power(Metric):
 
     def compute(self, accumulators, site):
         return PowerResult(accumulators["sums"].mean())
+
+    def influences(self, accumulators, result, samples):
+        return Influences({"power": samples.double().square().sum(1).numpy()})
 
 
 def with_sums(kind):
@@ -227,6 +231,14 @@ class Lossy(Power):
         return LossyResult(accumulators["sums"].mean())
 
 
+@dataclass(frozen=True)
+class Against(Power):
+    """Says that a sample lowers what it raises."""
+
+    def influences(self, accumulators, result, samples):
+        return Influences({"power": -samples.double().square().sum(1).numpy()})
+
+
 BROKEN = [
     ("settings_round_trip", Unsettled),
     ("known_answers", Doubled),
@@ -244,5 +256,6 @@ BROKEN = [
     ("few_samples_are_honest", with_sums(Moments)),
     ("nan_input_is_an_error", Hopeful),
     ("results_are_json", Lossy),
+    ("influences_are_what_samples_do", Against),
 ]
 assert dataclasses.is_dataclass(Power)

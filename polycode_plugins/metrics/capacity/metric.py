@@ -15,17 +15,21 @@ from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from polycode_plugins.activations import Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
 from polycode_plugins.metrics.capacity.code_entropy import Code
+from polycode_plugins.metrics.capacity.influences import redundancy_gain
 from polycode_plugins.metrics.capacity.result import (
     CapacityResult,
     DropoutCapacity,
     PowerLawBound,
 )
+from polycode_plugins.metrics.influences import Influences
+from polycode_plugins.metrics.spectrum.influences import influences
 from polycode_plugins.metrics.spectrum.law.power_law import FitName, checked_ranks, fit_power_law
 from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
 from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
@@ -194,6 +198,21 @@ class Capacity(Metric):
                 for said in (*doubts, *tails, *self._doubts(code, n, step, noise, uncorrected))
             ),
         )
+
+    def influences(
+        self, accumulators: Mapping[str, Accumulator], result: Result, samples: Tensor
+    ) -> Influences:
+        """On the redundancy and its share; see `Metric.influences`."""
+        assert isinstance(result, CapacityResult)
+        if result.interval is None:
+            return Influences({})
+        covariance = cast(Covariance, accumulators["covariance"])
+        with covariance.reading():
+            rows = cast(RowGroups, accumulators["groups"]).dependence(covariance)
+            found = influences(covariance, {"redundancy": redundancy_gain(result)}, samples)
+        if result.redundancy_fraction is not None:
+            found["redundancy_fraction"] = found["redundancy"] / result.flat_entropy
+        return Influences(found, rows.measured and rows.correlation.independent)
 
     def _doubts(
         self, code: Code, n: int, step: float, noise: float, uncorrected: Sequence[str]

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from polycode_plugins.activations import Activations, Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
+from polycode_plugins.metrics.influences import Influences
 from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
     effective_dimensions,
 )
 from polycode_plugins.metrics.spectrum.first_direction import FirstDirection, first_direction
+from polycode_plugins.metrics.spectrum.influences import influences_of
 from polycode_plugins.metrics.spectrum.law.power_law import (
     DEFAULT_RANKS,
     MIN_RANKS,
@@ -115,6 +118,15 @@ class Spectrum(Metric):
                 cast(RowGroups, accumulators["groups"]),
                 cast(PrioritySample, accumulators["rows"]),
             )
+
+    def influences(
+        self, accumulators: Mapping[str, Accumulator], result: Result, samples: Tensor
+    ) -> Influences:
+        """On the exponent and the measures that have an interval; see `Metric.influences`."""
+        assert isinstance(result, SpectrumResult)
+        covariance = cast(Covariance, accumulators["covariance"])
+        groups = cast(RowGroups, accumulators["groups"])
+        return influences_of(result, covariance, groups, samples)
 
     def _read(
         self, covariance: Covariance, groups: RowGroups, kept: PrioritySample

@@ -12,7 +12,7 @@ import numpy as np
 
 from polycode_plugins.metrics.spectrum.law.bins import Binned
 from polycode_plugins.metrics.spectrum.law.matching import Matched
-from polycode_plugins.metrics.spectrum.law.sample_spectrum import Array
+from polycode_plugins.metrics.spectrum.law.levels import Array
 
 MIN_SIDE = 3  # bins on either side of a break
 MIN_TESTED = 8  # bins below which no break is looked for

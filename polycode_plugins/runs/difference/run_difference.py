@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from polycode_plugins.errors import DataError, PolycodeError, SiteError, near
 from polycode_plugins.metrics.base import Grave, Result
+from polycode_plugins.metrics.error_correlation import ErrorCorrelation
 from polycode_plugins.runs.analysis import Analysis
-from polycode_plugins.runs.cross_cka import cross_cka, same_rows
+from polycode_plugins.runs.cross_cka import cross_cka
+from polycode_plugins.runs.difference.interval import between, paired
+from polycode_plugins.runs.difference.notes import common_metrics, run_notes, unpaired_notes
+from polycode_plugins.runs.difference.pairing import Pairing, Pairings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +39,11 @@ class Difference:
         interval: 95% (low, high) of the second less the first; None where one of them has none.
         doubtful: whether one of the results warns of it: `Grave` warnings are of the first number
             of the headline, others of all.
+        errors: how the errors of both go together, from the rows that both runs read; None where
+            the interval is that of independent runs.
+        counted: the correlation that the interval counts on, careful: nearer 0 than estimated where
+            errors go together. 0 is an interval of independent runs.
+        unpaired: why it is; "" where there is no interval, or one that is paired.
     """
 
     site: str
@@ -45,6 +54,14 @@ class Difference:
     second: float
     interval: tuple[float, float] | None
     doubtful: bool
+    errors: ErrorCorrelation | None = None
+    counted: float = 0.0
+    unpaired: str = ""
+
+    @property
+    def paired(self) -> bool:
+        """Whether the interval takes into account that both runs read the same rows."""
+        return self.errors is not None
 
     @property
     def difference(self) -> float:
@@ -78,6 +95,8 @@ class RunDifference:
         second: Analysis,
         pairs: Sequence[tuple[str, str]],
         names: tuple[str, str],
+        *,
+        paired: bool = True,
     ) -> None:
         self.first, self.second, self.names = first, second, names
         self.pairs = list(pairs)
@@ -85,21 +104,30 @@ class RunDifference:
             [s for s in first if s not in {a for a, _ in pairs}],
             [s for s in second if s not in {b for _, b in pairs}],
         )
-        self.metrics, said = _common(first, second)
+        self.metrics, said = common_metrics(first, second)
         self.differences: list[Difference] = []
         self.changes: list[tuple[str, str, str, Any, Any]] = []
+        pairings = Pairings(first, second, wanted=paired)
         for a, b in self.pairs:
             for label in self.metrics:
-                self._enter(a, b, label, first[a, label], second[b, label])
+                one, other = first[a, label], second[b, label]
+                shared = [n for n in one.intervals() if n in other.intervals()]
+                self._enter(a, b, label, one, other, pairings.of(a, b, label, shared))
         self.likeness: CrossCKA | None = None
         self.why = ""
         try:
             self.likeness = cross_cka(first, second)
         except PolycodeError as error:
             self.why = str(error)
-        self.notes = [*said, *_notes(first, second)]
+        self.notes = [
+            *said,
+            *run_notes(first, second),
+            *unpaired_notes(self.differences, pairings.why),
+        ]
 
-    def _enter(self, a: str, b: str, label: str, one: Result, other: Result) -> None:
+    def _enter(
+        self, a: str, b: str, label: str, one: Result, other: Result, pairing: Pairing
+    ) -> None:
         values, others = one.scalars(), other.scalars()
         ends, other_ends = one.intervals(), other.intervals()
         warnings = (*one.warnings, *other.warnings)
@@ -111,12 +139,29 @@ class RunDifference:
             if _number(value) and _number(second):
                 if field.endswith(_ASIDE):
                     continue
-                interval = None
+                interval, errors, counted, why = None, None, 0.0, ""
                 if field in ends and field in other_ends:
-                    interval = between(value, ends[field], second, other_ends[field])
+                    pair = ends[field], other_ends[field]
+                    errors, why = pairing.correlations.get(field), pairing.reason(field)
+                    if errors is None:
+                        interval = between(value, pair[0], second, pair[1])
+                    else:
+                        interval, counted = paired(value, pair[0], second, pair[1], errors)
                 doubt = care or (grave and field == main)
                 self.differences.append(
-                    Difference(a, b, label, field, float(value), float(second), interval, doubt)
+                    Difference(
+                        site=a,
+                        other=b,
+                        metric=label,
+                        field=field,
+                        first=float(value),
+                        second=float(second),
+                        interval=interval,
+                        doubtful=doubt,
+                        errors=errors,
+                        counted=counted,
+                        unpaired=why,
+                    )
                 )
             elif value != second and isinstance(value, str | bool) and second is not None:
                 self.changes.append((a, label, field, value, second))
@@ -146,7 +191,12 @@ class RunDifference:
         return [held.get((a, label, field)) for a, _ in self.pairs]
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per site, metric and field, with both numbers, the difference, its interval."""
+        """One row per site, metric and field: both numbers, the difference and its interval.
+
+        `paired` says whether the interval takes into account that both runs read the same rows,
+        `unpaired` why it does not; `correlation` is that of both numbers' errors, with its standard
+        error, and `correlation_counted` what the interval counts on.
+        """
         import pandas as pd
 
         rows = [
@@ -162,6 +212,11 @@ class RunDifference:
                 "high": math.nan if d.interval is None else d.interval[1],
                 "evident": d.evident,
                 "doubtful": d.doubtful,
+                "paired": d.paired,
+                "correlation": math.nan if d.errors is None else d.errors.estimate,
+                "correlation_error": math.nan if d.errors is None else d.errors.error,
+                "correlation_counted": math.nan if d.errors is None else d.counted,
+                "unpaired": d.unpaired,
             }
             for d in self.differences
         ]
@@ -197,17 +252,22 @@ def diff(
     second: Analysis | str | Path,
     *,
     sites: Mapping[str, str] | None = None,
+    paired: bool = True,
 ) -> RunDifference:
     """Two runs side by side: differences by site with intervals, and CKA where rows agree.
 
     Sites of one name are compared. Metrics are those with one label in both. The interval of a
-    difference is made of both results' intervals as if they were independent (Zou & Donner 2008,
-    MOVER); of the same rows they mostly go together, and it is then too wide.
+    difference is made of both results' intervals (Zou & Donner 2008, MOVER). Where both runs are
+    proven to have read the same rows and kept samples of them (the metric `cka`), it is paired: how
+    the errors of both go together is estimated from these samples, summed by documents, and
+    counted on with care. Otherwise it is that of independent runs, and a sentence says why.
 
     Args:
         first: an analysis, or the folder of a run.
         second: another.
         sites: {site of the first: site of the second}, where names differ.
+        paired: whether to pair intervals where that can be done. It takes the eigenvectors of each
+            site's covariance, which for very wide sites are a matter of minutes.
 
     Raises:
         DataError: where no site or no metric is in both.
@@ -229,73 +289,7 @@ def diff(
             f"the runs have no site in common ({next(iter(one))!r}, .. and {next(iter(other))!r}, "
             "..); say which belong together, with sites={first: second} (--pair FIRST=SECOND)"
         )
-    return RunDifference(one, other, pairs, names)
-
-
-def between(
-    first: float, ends: tuple[float, float], second: float, other_ends: tuple[float, float]
-) -> tuple[float, float]:
-    """95% interval of second less first from those of both, were these independent.
-
-    The distance of each end is the root of the sum of squares of the distances that lead there.
-    """
-    gap = second - first
-    down = math.hypot(second - other_ends[0], ends[1] - first)
-    up = math.hypot(other_ends[1] - second, first - ends[0])
-    return gap - down, gap + up
-
-
-def _common(first: Analysis, second: Analysis) -> tuple[list[str], list[str]]:
-    """Labels of metrics that both have, and what is to be said of their settings."""
-    one, other = ({m.label: m for m in a.metric_objects} for a in (first, second))
-    labels = [label for label in one if label in other and type(one[label]) is type(other[label])]
-    if not labels:
-        raise DataError(
-            f"the runs have no metric in common: {', '.join(one)} and {', '.join(other)}; make "
-            "both with the same metrics"
-        )
-    said = [
-        f"{label} had other settings: {name} is {value!r} in the first run and "
-        f"{other[label].options().get(name)!r} in the second, which may be all that differs."
-        for label in labels
-        for name, value in one[label].options().items()
-        if value != other[label].options().get(name)
-    ]
-    left = [label for label in {**one, **other} if label not in labels]
-    if left:
-        said.append(f"Only one of the runs has {', '.join(left)}.")
-    return labels, said
-
-
-def _notes(first: Analysis, second: Analysis) -> list[str]:
-    """What else than the model may differ, and what the intervals hold."""
-    said = []
-    prints = [(a.run.get("model") or {}).get("fingerprint") for a in (first, second)]
-    if None not in prints and prints[0] == prints[1]:
-        said.append("Both runs are of the same weights.")
-    try:
-        same_rows(first, second)
-    except PolycodeError as error:
-        said.append(
-            "Nothing proves that both runs read the same rows, so differences may be those of the "
-            f"data: {error}."
-        )
-    else:
-        said.append(
-            "Both runs read the same rows. The intervals of differences take the two numbers for "
-            "independent; on the same rows they mostly go up and down together, and the intervals "
-            "are too wide rather than too narrow."
-        )
-    for name in ("dtype", "adapter"):
-        values = [(a.run.get("model") or {}).get(name) for a in (first, second)]
-        if values[0] != values[1]:
-            said.append(
-                f"The {name} was {values[0]} in the first run and {values[1]} in the second."
-            )
-    versions = [a.run.get("polycode-plugins") for a in (first, second)]
-    if versions[0] != versions[1]:
-        said.append(f"The runs were made by versions {versions[0]} and {versions[1]}.")
-    return said
+    return RunDifference(one, other, pairs, names, paired=paired)
 
 
 def _names(first: Any, second: Any, one: Analysis, other: Analysis) -> tuple[str, str]:
