@@ -328,3 +328,13 @@ def test_threads_of_a_fork_find_torch_begun(monkeypatch):
         blas = [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
     assert order == ["begun", "thread"]
     assert set(blas) == {1}
+
+
+def test_processes_beside_this_one_have_room_or_are_none(monkeypatch):
+    monkeypatch.setattr(memory, "_rooms", lambda: [10 * 2**27, 2**40])
+    assert memory.Room().helpers(4) == 4
+    assert memory.Room().helpers(16) == 9  # a tenth of what is free is for other things
+    assert memory.Room(2**36).helpers(4) == 0  # a limit is of one process
+    assert memory.Room(processes=2).helpers(4) == 0  # others of this run have theirs
+    monkeypatch.setattr(memory, "_rooms", lambda: [])
+    assert memory.Room().helpers(4) == 0
