@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polycode_plugins.adapters.undisturbed import seed_torch
 from polycode_plugins.errors import ModelError, StateError
 from polycode_plugins.files import storage
 
@@ -76,7 +77,7 @@ def train(
     with torch.random.fork_rng(devices=[]):
         bar = tqdm(range(done, steps), label, steps, initial=done, disable=not sys.stderr.isatty())
         for step in bar:
-            torch.manual_seed(_mixed(seed, step))
+            seed_torch(_mixed(seed, step))
             if rate is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = rate(step)
