@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,11 +11,20 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Processes that tests start inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from polycode_plugins.adapters.undisturbed import seed_torch
+
+# What is imported and collected stays: it is no garbage, and need not be looked through for some.
+gc.disable()
+
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # or every step of an optimizer looks for one
 
 pytest_plugins = ["booted", "gaussian_pairs", "hostile_files", "slow_tests"]
 
@@ -25,6 +35,16 @@ settings.register_profile(
 settings.load_profile("seeded")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)
+    # Not `torch.manual_seed`, which keeps the whole stack for a CUDA that is initialised later.
+    seed_torch(0)
