@@ -164,6 +164,7 @@ def test_seeds_decide_and_global_random_states_are_left_alone() -> None:
     assert estimate(x, y, estimators=["mine"], seed=4).unclipped != one.unclipped
 
 
+@pytest.mark.usefixtures("brief")
 def test_dependent_samples_are_held_out_together() -> None:
     """Planted: every sample occurs 6 times. Apart, critics know the held-out ones by heart."""
     rng = np.random.default_rng(0)
