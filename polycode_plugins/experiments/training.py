@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polycode_plugins.adapters.undisturbed import seed_torch
 from polycode_plugins.errors import ModelError, StateError
 from polycode_plugins.files import storage
 
@@ -74,10 +73,13 @@ def train(
     done, losses = _load(path, model, optimizer) if path is not None else (0, [])
     saved_at = time.monotonic()
     model.train()
+    # For devices that may be initialised yet `torch.manual_seed` keeps the stack of every call.
+    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    reseed = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
     with torch.random.fork_rng(devices=[]):
         bar = tqdm(range(done, steps), label, steps, initial=done, disable=not sys.stderr.isatty())
         for step in bar:
-            seed_torch(_mixed(seed, step))
+            reseed(_mixed(seed, step))
             if rate is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = rate(step)

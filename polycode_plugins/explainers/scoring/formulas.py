@@ -71,7 +71,8 @@ def auprc_score(fires: ArrayLike, simulated: ArrayLike) -> float | None:
         return None
     # As scikit-learn's average_precision_score, which checks its arguments for 1.5 ms a unit.
     order = np.argsort(-x, kind="stable")
-    (last,) = np.nonzero(np.diff(x[order], append=-np.inf))  # tokens of one value: all or none
+    values = x[order]
+    (last,) = np.nonzero(np.append(values[1:] != values[:-1], True))  # of one value: all or none
     found = np.cumsum(fires[order])[last]
     return float((np.diff(found, prepend=0) * (found / (last + 1))).sum() / found[-1])
 
