@@ -16,8 +16,10 @@ demo: $(DEMO)
 	$(BIN)/polycode compare --sites 'blocks.*.mlp.hook_post' --explainer ngram --limit 1000 --n-units 12 --out $(OUT) --fresh
 	@echo "open $(OUT)/report.html"
 
-# A worker for each processor, up to as many as memory is sure to hold.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+# A worker for each processor, up to as many as memory is sure to hold. Compiled files are kept even
+# where the environment says not to: each worker, and each program that tests start, would compile
+# all of the package and of the tests anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # COVERAGE=1 adds the coverage of lines and branches, and fails under 90 %.
 test: $(STAMP)
@@ -105,3 +107,4 @@ $(VENV)/.installed-demo: pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) .venv-newer out build dist site .coverage .pytest_cache .mypy_cache .ruff_cache
+	find polycode_plugins tests benchmarks scripts examples -name __pycache__ -prune -exec rm -rf {} +

@@ -1,8 +1,9 @@
 """A virtual environment with the core dependencies of a wheel and nothing else, in seconds.
 
 What the wheel requires without extras, and what that requires in turn, is linked from the
-environment that runs this script; the wheels are installed by pip, which then checks that nothing
-is missing. So what only an extra brings is truly absent, and no second torch is downloaded.
+environment that runs this script; the wheels are installed by the pip of that environment, which
+then checks that nothing is missing. So what only an extra brings is truly absent, and neither a
+second torch is downloaded nor a second pip unpacked.
 
     python scripts/bare_venv.py FOLDER WHEEL [WHEEL ...]
 """
@@ -23,14 +24,15 @@ from packaging.requirements import Requirement
 
 def make(folder: Path, *wheels: Path) -> Path:
     """Make the environment; returns its Python."""
-    venv.create(folder, with_pip=True, symlinks=True)
+    venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     (site,) = folder.glob("lib/python*/site-packages")
     named = {_name(wheel.name.split("-")[0]) for wheel in wheels}
     for found in _closure([r for wheel in wheels for r in _requires(wheel)], named):
         _link(found, site)
-    install = [python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *wheels]
-    for command in (install, [python, "-m", "pip", "check"]):
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
+    install = [*pip, "install", "--quiet", "--no-index", "--no-deps", *wheels]
+    for command in (install, [*pip, "check"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -10,21 +14,44 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Processes that tests start inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import pytest
-import torch
-from hypothesis import HealthCheck, settings
+# What is imported and collected stays: it is no garbage, and need not be looked through for some.
+gc.disable()
 
-torch.set_num_threads(1)
+pytest_plugins = ["slow_tests"]
+_FIXTURES = ("booted", "gaussian_pairs", "hostile_files")
 
-pytest_plugins = ["booted", "gaussian_pairs", "hostile_files", "slow_tests"]
 
-# The same examples every time, and none fails because the machine is slow.
-settings.register_profile(
-    "seeded", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("seeded")
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        return  # it hands the tests to its workers, which wait for it: it needs no torch
+    import torch
+    from hypothesis import HealthCheck, settings
+
+    torch.set_num_threads(1)
+    if not torch.cuda.is_available():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # or every step of an optimizer looks for one
+    # The same examples every time, and none fails because the machine is slow.
+    settings.register_profile(
+        "seeded", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("seeded")
+    for name in _FIXTURES:
+        config.pluginmanager.import_plugin(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(10_000, 10, 10)  # 700 times a test's few objects are looked through else
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)
+    from polycode_plugins.adapters.undisturbed import seed_torch
+
+    # Not `torch.manual_seed`, which keeps the whole stack for a CUDA that is initialised later.
+    seed_torch(0)

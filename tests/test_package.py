@@ -195,7 +195,8 @@ def done(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tupl
     script = PROGRAM.format(absent=ABSENT, commands=COMMANDS)
     made = subprocess.run(
         [bare, "-c", script], capture_output=True, text=True, check=False, cwd=home,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(home), "HF_HUB_OFFLINE": "1"},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home), "HF_HUB_OFFLINE": "1",
+             "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     return json.loads(made.stdout)

@@ -12,6 +12,7 @@ was lost, differed or ended in a traceback. Figures of a run of it are in docs/r
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=20, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(kinds), help="kinds, comma-separated")
+    parser.add_argument("--limit", type=int, default=250, help="texts of a comparison")
     options = parser.parse_args()
     torch.set_num_threads(1)  # threads do not survive a fork
     passes.CHECKPOINT_SECONDS = training.SAVE_SECONDS = 0.0  # after every batch, every step
@@ -81,10 +83,11 @@ def main() -> int:
             show([killed("analyze", analyze, *given, room("analyze"))])
             show([killed("analyze --fresh", fresh(analyze), *given, room("fresh"), over=True)])
         if "compare" in only:
-            first(compare, "first-compare")
+            work = functools.partial(compare, limit=options.limit)
+            first(work, "first-compare")
             given = (compared, whole_comparison, n, seed)
-            show([killed("compare", compare, *given, room("compare"))])
-            show([killed("compare --fresh", fresh(compare), *given, room("again"), over=True)])
+            show([killed("compare", work, *given, room("compare"))])
+            show([killed("compare --fresh", fresh(work), *given, room("again"), over=True)])
         if "reproduce" in only:
             first(reproduce, "first-reproduce")
             whole: Work = lambda folder: None  # noqa: E731 - the end shows what was lost

@@ -66,9 +66,9 @@ def whole_run(folder: Path) -> None:
                 storage.load(home)
 
 
-def compare(folder: Path, **options: object) -> None:
+def compare(folder: Path, limit: int = 250, **options: object) -> None:
     pc.explainers.compare(
-        None, None, ["blocks.1.mlp.hook_post"], n_units=3, limit=250, judge=False,
+        None, None, ["blocks.1.mlp.hook_post"], n_units=3, limit=limit, judge=False,
         floors=("constant",), out=folder, progress=False, **options,  # type: ignore[arg-type]
     )  # fmt: skip
 

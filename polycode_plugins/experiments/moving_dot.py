@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import polycode_plugins as pc
+from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.data import MovingDot, moving_dot
 from polycode_plugins.experiments.autoencoder import (
     PUBLISHED,
@@ -36,7 +37,7 @@ from polycode_plugins.experiments.claims import (
     at_most,
     mean_effect,
 )
-from polycode_plugins.experiments.resnet_vae import HIDDEN, ResNetVAE
+from polycode_plugins.experiments.resnet_vae import HIDDEN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,16 +78,18 @@ def run(settings: Settings, seed: int, folder: Path) -> Numbers:
         model, spectra = made(settings, 0.0, int(number), seed), None
         if weights == "trained":
             model, _ = trained(settings, training, 0.0, int(number), seed, folder)
+        network = pc.load(model, adapter="module")  # one, which proves its axes once
+        if weights == "trained":
             metric = pc.metrics.Spectrum(positions="features", ranks=settings.ranks, seed=seed)
             pixels = Inputs(shown, settings.size)
-            spectra = pc.analyze(model, pixels, metric, HIDDEN, adapter="module", progress=False)
-        rows = _layers(model, spectra, dot, settings, seed)
+            spectra = pc.analyze(network, pixels, metric, HIDDEN, progress=False)
+        rows = _layers(network, spectra, dot, settings, seed)
         return pd.DataFrame(rows).assign(weights=weights, network=int(number))
 
     keys = [f"{w}-{i}" for i in range(settings.networks) for w in ("trained", "untrained")]
     layers = parts(folder, "layers", keys, measured).drop(columns="part")
     model, _ = trained(settings, training, 0.0, 0, seed, folder)
-    seen = _actions(model, dot, settings, seed)
+    seen = _actions(pc.load(model, adapter="module"), dot, settings, seed)
     for site in DRAWN:
         for number, path in enumerate(seen[site, "action"].trajectories[:EACH]):
             for time, point in enumerate(path):
@@ -97,7 +100,7 @@ def run(settings: Settings, seed: int, folder: Path) -> Numbers:
     return {"layers": layers, "projections": pd.DataFrame(drawn), "stimulus": stimulus}
 
 
-def _actions(model: ResNetVAE, dot: MovingDot, settings: Settings, seed: int) -> pc.Analysis:
+def _actions(network: Adapter, dot: MovingDot, settings: Settings, seed: int) -> pc.Analysis:
     action = pc.metrics.Action(
         projections=settings.projections,
         dimensions=settings.dimensions,
@@ -105,16 +108,15 @@ def _actions(model: ResNetVAE, dot: MovingDot, settings: Settings, seed: int) ->
         positions="features",
         seed=seed,
     )
-    return pc.analyze(model, dot.frames, action, HIDDEN, adapter="module", progress=False)
+    return pc.analyze(network, dot.frames, action, HIDDEN, progress=False)
 
 
 def _correlations(
-    model: ResNetVAE, dot: MovingDot, settings: Settings, seed: int
+    network: Adapter, dot: MovingDot, settings: Settings, seed: int
 ) -> dict[str, float]:
     """Mean |r| of the dot's coordinates with those of random projections, at each site."""
-    adapter = pc.load(model, adapter="module")
     frames = pc.DataOptions(batch_size=len(dot.frames))
-    (paths,) = adapter.stream(dot.frames, HIDDEN, options=frames)
+    (paths,) = network.stream(dot.frames, HIDDEN, options=frames)
     return {
         site: pc.metrics.stimulus_correlation(
             paths[site].matrix("features"),
@@ -138,15 +140,15 @@ _OF_PICTURES = (
 
 
 def _layers(
-    model: ResNetVAE,
+    network: Adapter,
     spectra: pc.Analysis | None,
     dot: MovingDot,
     settings: Settings,
     seed: int,
 ) -> list[dict[str, Any]]:
     """One row for each layer; NaN for what needs the spectra of pictures, without them."""
-    moving = _actions(model, dot, settings, seed)
-    correlation = _correlations(model, dot, settings, seed)
+    moving = _actions(network, dot, settings, seed)
+    correlation = _correlations(network, dot, settings, seed)
     k = settings.dimensions
     rows = []
     for depth, site in enumerate(HIDDEN):

@@ -73,10 +73,13 @@ def train(
     done, losses = _load(path, model, optimizer) if path is not None else (0, [])
     saved_at = time.monotonic()
     model.train()
+    # For devices that may be initialised yet `torch.manual_seed` keeps the stack of every call.
+    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    reseed = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
     with torch.random.fork_rng(devices=[]):
         bar = tqdm(range(done, steps), label, steps, initial=done, disable=not sys.stderr.isatty())
         for step in bar:
-            torch.manual_seed(_mixed(seed, step))
+            reseed(_mixed(seed, step))
             if rate is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = rate(step)

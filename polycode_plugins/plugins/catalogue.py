@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -75,7 +76,36 @@ def find(kind: Kind) -> list[Plugin]:
 
     A distribution whose metadata cannot be read takes no other one down: it is named in a warning
     and passed over, see `unreadable`.
+
+    What was found is held until something is installed or removed: all metadata of an environment
+    is hundreds of files, and the results of a run ask for their metric one by one.
     """
+    installed = _installed()
+    if kind not in _held or _held[kind][0] != installed:
+        found = _find(kind)
+        if unreadable():  # which every look has to say
+            return found
+        _held[kind] = installed, found
+    return list(_held[kind][1])
+
+
+_held: dict[Kind, tuple[object, list[Plugin]]] = {}
+
+
+def _installed() -> object:
+    """What differs once pip has been here: the places of metadata and when they changed."""
+    places: list[object] = [*sys.meta_path]
+    for place in sys.path:
+        try:
+            state = os.stat(place or ".")
+        except OSError:  # it may be made yet
+            places.append(place)
+        else:
+            places.append((place, state.st_dev, state.st_ino, state.st_mtime_ns))
+    return places
+
+
+def _find(kind: Kind) -> list[Plugin]:
     found = arrange(kind, points(f"polycode_plugins.{kind}"))
     if kind != "adapters" or all(p.distribution == DISTRIBUTION for p in found):
         return found

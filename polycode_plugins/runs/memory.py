@@ -14,10 +14,11 @@ import resource
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.adapters.base import Sink
@@ -46,12 +47,16 @@ def side_by_side(workers: int, helpers: int = 0) -> Iterator[ThreadPoolExecutor]
     # A fork has no threads of its parent's; torch begins anew where it is first used, and twice at
     # once it fails ("Invalid thread pool").
     torch.set_num_threads(torch.get_num_threads())
-    with (
-        threadpool_limits(1, user_api="blas"),
-        processes(helpers),
-        ThreadPoolExecutor(workers) as pool,
-    ):
+    with _blas().limit(limits=1), processes(helpers), ThreadPoolExecutor(workers) as pool:
         yield pool
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS of numpy, scipy and torch; to look for them takes longer than a small result."""
+    import scipy.linalg  # noqa: F401 - has one of its own
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 class TooLarge(DataError):

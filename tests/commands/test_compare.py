@@ -62,7 +62,7 @@ def test_more_units_than_neurons_are_a_warning(capsys, monkeypatch):
     drawn = ["--units", "projection:rademacher", "--n-units", "2", "--json"]
     assert main(["explain", *SITE, *drawn]) == 0
     assert capsys.readouterr().err == ""
-    narrow = ["--sites", "blocks.2.hook_resid_post", "--limit", "100", "--quiet"]
+    narrow = ["--sites", "blocks.2.hook_resid_post", "--limit", "80", "--floors", "none", "--quiet"]
     assert main(["compare", *narrow, "--n-units", "100000", "--no-judge", "--dry-run"]) == 0
     printed, said = capsys.readouterr()
     assert (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import polycode_plugins
@@ -31,7 +32,7 @@ def test_a_device_that_is_not_there_is_one_sentence(tmp_path, capsys):
 
 def test_figures_of_language_models_take_a_folder_and_texts(tmp_path, capsys):
     texts = tmp_path / "texts.jsonl"
-    documents = list(text_documents("embedded:validation"))[:40]
+    documents = islice(text_documents("embedded:validation"), 40)
     texts.write_text("".join(json.dumps({"text": d.text}) + "\n" for d in documents))
     page = tmp_path / "page.md"
     out = str(tmp_path / "out")

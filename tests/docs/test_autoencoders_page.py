@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from page_python import TEXTS, run
+from page_python import run, texts
 from places import ROOT
 
 from polycode_plugins.commands.main import parser_of_all
@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "autoencoders.md").read_text(encoding="utf-8")
 
 def test_the_python_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    names = run("docs/autoencoders.md", {"texts": TEXTS})
+    names = run("docs/autoencoders.md", {"texts": texts()})
     made = names["comparison"]
     assert made.kinds == ["neuron", "projection", "feature"]
     assert len(made) == 15

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_python import TEXTS, run
+from page_python import run, texts
 from places import ROOT
 
 import polycode_plugins as pc
@@ -17,7 +17,7 @@ def test_the_page_on_the_metrics_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    names = run("docs/metrics.md", {"texts": TEXTS[:24]})
+    names = run("docs/metrics.md", {"texts": texts()[:24]})
     said = capsys.readouterr().out
     assert names["result"].verdict in said
     assert "27735.3" in said

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 import pytest
-from page_python import TEXTS, run
+from page_python import run, texts
 
 import polycode_plugins as pc
 
@@ -54,7 +54,7 @@ def test_the_ways_from_elsewhere_run():
 
 
 def test_the_tour_runs_in_order(elsewhere: Path):
-    names = run("docs/index.md", {"texts": TEXTS[:24]})
+    names = run("docs/index.md", {"texts": texts()[:24]})
     assert (elsewhere / "report.html").is_file()
     assert (elsewhere / "my-run" / "run.json").is_file()
     assert len(names["again"]) == 6

@@ -93,7 +93,7 @@ def test_the_bound_of_an_error_is_shannons():
 def test_training_keeps_information_and_repeats_itself(tmp_path):
     def made(name, **changed):
         (tmp_path / name).mkdir()
-        settings = dataclasses.replace(SETTINGS, layers=(6, 12), samples=1000, **changed)
+        settings = dataclasses.replace(SETTINGS, layers=(6, 12), samples=400, **changed)
         return module.run(settings, 0, tmp_path / name)
 
     one, other = (made(name, steps=20) for name in ("one", "other"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,11 @@ from places import ROOT
 from polycode_plugins.data.text import text_documents
 from polycode_plugins.loading import embedded_model
 
-TEXTS = [document.text[:600] for document in islice(text_documents(None), 60)]
+
+@cache
+def texts() -> list[str]:
+    """The first of the embedded texts."""
+    return [document.text[:600] for document in islice(text_documents(None), 60)]
 
 
 def run(page: str, names: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,7 +31,6 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 import polycode_plugins
 
@@ -176,7 +176,7 @@ class SimulatedDevice(TorchDispatchMode):
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        given = [*_tensors(args), *_tensors(kwargs)]
         held = {id(t.held): t for t in given if isinstance(t, OnDevice)}
         name = op.overloadpacket.__name__
         asked = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
@@ -195,7 +195,7 @@ class SimulatedDevice(TorchDispatchMode):
             args, lands = args[:2], isinstance(args[0], OnDevice)
         for unlike in ("pin_memory", "non_blocking"):
             kwargs.pop(unlike, None)
-        found = op(*tree_map(_inside, args), **tree_map(_inside, kwargs))
+        found = op(*_each(_inside, args), **_each(_inside, kwargs))
         if name == "_to_copy" and asked and found is _inside(args[0]):
             found = found.clone()
 
@@ -204,7 +204,7 @@ class SimulatedDevice(TorchDispatchMode):
                 return value
             return held[id(value)] if id(value) in held else OnDevice(value)
 
-        return tree_map(outside, found)
+        return _each(outside, found)
 
     def _pinned(self, name: str, tensor: Tensor) -> Any:
         if name == "is_pinned":
@@ -294,6 +294,28 @@ def _asked_by() -> str:
             return ""
         frame = frame.f_back
     return ""
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """Those among the arguments of an operation, which are lists of lists at most.
+
+    torch.utils._pytree knows all containers, and takes longer than the operations.
+    """
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple | dict):
+            yield from _tensors(value)
+
+
+def _each(function: Callable[[Any], Any], values: Any) -> Any:
+    """What a function makes of all that is in arguments, or in what came of them."""
+    if isinstance(values, dict):
+        return {name: _each(function, value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        kind = list if isinstance(values, list) else tuple
+        return kind(_each(function, value) for value in values)
+    return function(values)
 
 
 def _inside(value: Any) -> Any:

@@ -18,6 +18,7 @@ from polycode_plugins.information import (
     MutualInformation,
     Quantisation,
     estimate,
+    mine,
     panel,
 )
 from polycode_plugins.information import channels as closed
@@ -151,8 +152,11 @@ def test_independent_and_shuffled_give_nothing(seed: int) -> None:
     assert any(v < 0 for v in found.unclipped.values()) or found.nats == 0
 
 
-@pytest.mark.usefixtures("brief")
-def test_seeds_decide_and_global_random_states_are_left_alone() -> None:
+def test_seeds_decide_and_global_random_states_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mine, "TRAINING", mine.Training(steps=30))
+    monkeypatch.setattr(mine, "REFINEMENT", mine.Training(steps=10, rate=1e-3))
     x, y, _ = gaussian_pair([0.6], 500, 1)
     torch.manual_seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -164,6 +168,7 @@ def test_seeds_decide_and_global_random_states_are_left_alone() -> None:
     assert estimate(x, y, estimators=["mine"], seed=4).unclipped != one.unclipped
 
 
+@pytest.mark.usefixtures("brief")
 def test_dependent_samples_are_held_out_together() -> None:
     """Planted: every sample occurs 6 times. Apart, critics know the held-out ones by heart."""
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -41,6 +42,21 @@ def test_listing_imports_nothing(install, tmp_path):
     assert not (tmp_path / "imported").exists()
     assert plugins.load("metrics", "noisy").__name__ == "Thing"
     assert (tmp_path / "imported").exists()
+
+
+def test_what_is_installed_and_removed_meanwhile_is_seen(install, tmp_path):
+    def known():
+        return {p.name: p.version for p in plugins.find("metrics") if p.distribution == "later"}
+
+    assert known() == {}
+    install("later", {"metrics/one": "os:path"})
+    assert known() == {"one": "1.2"}
+    plugins.find("metrics").clear()
+    assert known() == {"one": "1.2"}
+    shutil.rmtree(tmp_path / "later-1.2.dist-info")
+    assert known() == {}
+    install("later", {"metrics/other": "os:path"})
+    assert known() == {"other": "1.2"}
 
 
 def test_listing_does_not_import_torch():

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import forks
 import joining_processes
 import pytest
 import torch
+from torch.distributed import run
 
 import polycode_plugins as pc
 from polycode_plugins.commands import main
@@ -32,19 +31,21 @@ COMMON = [
 ]
 
 
-def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+def torchrun(processes: int, *arguments: str) -> forks.Ended:
+    """`torchrun`, itself a fork of this process; what it starts are programs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
-            "--master-addr", "127.0.0.1", "--master-port", str(port),
-            "-m", "polycode_plugins", *arguments,
-        ],
-        capture_output=True, text=True, env=environment, timeout=300, check=False,
-    )  # fmt: skip
+    given = [
+        "--nproc-per-node", str(processes), "--master-addr", "127.0.0.1",
+        "--master-port", str(port), "-m", "polycode_plugins", *arguments,
+    ]  # fmt: skip
+
+    def work() -> None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        run.main(given)
+
+    return forks.Program(work).end()
 
 
 def run_together(processes: int, *arguments: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -43,12 +44,18 @@ def test_what_is_said_goes_by_the_interval_and_by_what_is_negligible(low, high, 
     assert belongs(dataclasses.replace(made, interval=None), "rotated") == "undecided"
 
 
+@cache
+def planted(strength, rotated):
+    """A comparison of neurons with what decides their basis, or with the other two controls."""
+    controls = ("rotated",) if rotated else ("matched", "covariance")
+    sort = {"nonlinear": rotated, "own": FEW if rotated else MANY}
+    return Case(controls, strength, **sort).compared(3, 40)
+
+
 @pytest.mark.parametrize("control", ["rotated", "matched", "covariance"])
 def test_a_basis_that_matters_is_told_from_one_that_does_not(control):
-    sort = {"nonlinear": True, "own": FEW} if control == "rotated" else {
-        "nonlinear": False, "own": MANY}  # fmt: skip
-    said = {s: Case((control,), s, **sort).compared(3, 40) for s in (0.0, 0.6)}
-    (*_, none), (*_, real) = (said[s].decisions() for s in (0.0, 0.6))
+    said = {s: planted(s, control == "rotated") for s in (0.0, 0.6)}
+    none, real = ([d for d in said[s].decisions() if d.control == control][-1] for s in (0.0, 0.6))
     assert none.belongs in ("undecided", "distribution")
     assert real.belongs == "basis"
     assert real.contrast.pairs == (None if control == "covariance" else 40)

@@ -53,7 +53,7 @@ def bootstrap_weights(strata: NDArray[np.int64], n: int, rng: np.random.Generato
 def strata_of(present: NDArray[np.bool_]) -> NDArray[np.int64]:
     """For each unit [units, sites] the sites that it and its like tie together, as one number."""
     label = np.arange(present.shape[1])
-    for row in present:
+    for row in np.unique(present, axis=0):
         tied = np.isin(label, label[row])
         label[tied] = label[tied].min() if tied.any() else 0
     return np.asarray(label[present.argmax(axis=1)])

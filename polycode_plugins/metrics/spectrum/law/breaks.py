@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from polycode_plugins.metrics.spectrum.law.bins import Binned
-from polycode_plugins.metrics.spectrum.law.matching import Matched
 from polycode_plugins.metrics.spectrum.law.levels import Array
+from polycode_plugins.metrics.spectrum.law.matching import Matched
 
 MIN_SIDE = 3  # bins on either side of a break
 MIN_TESTED = 8  # bins below which no break is looked for
