@@ -2,16 +2,21 @@
 
 What a sample says about the population comes from `sample_information`. Where the step or the noise
 is itself taken from the sample's total variance, the error of that variance is carried along: to
-first order into the interval and to second order into the value.
+first order into the interval and to second order into the value. Rows that are correlated make
+samples worth less, and in some directions more so than in others; how much less is itself measured,
+and its doubts are part of the interval.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import log, sqrt
+from math import hypot, log, sqrt
+
+import numpy as np
 
 from polycode_plugins.metrics.mine.sample_information import Floats, LogDeterminant, log_determinant
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.summaries import participation_ratio
 from polycode_plugins.theory import gaussian_entropy, gaussian_information
 
@@ -44,12 +49,24 @@ class Code:
     Attributes:
         eigenvalues: of the centred sample covariance, rounding set to zero.
         width: features per sample.
-        n_samples: independent samples that the sample is worth.
+        n_samples: independent samples that the sample is worth, where it is read.
+        squares: [k] by how much less than `n_samples` it is worth in the direction of each
+            eigenvalue, as a factor; None where it is worth the same in all.
     """
 
     eigenvalues: Floats
     width: int
     n_samples: float
+    squares: Floats | None = None
+
+    @classmethod
+    def of_rows(
+        cls, eigenvalues: Floats, width: int, n_samples: int, rows: RowCorrelation, noise: float
+    ) -> Code:
+        """A code known from samples that are correlated so, read down to a noise [variance]."""
+        square = rows.mean_square(eigenvalues / (eigenvalues + noise))
+        squares = None if rows.independent else rows.squares(width)[: len(eigenvalues)] / square
+        return cls(eigenvalues, width, max(2.0, n_samples / square), squares)
 
     @cached_property
     def total(self) -> float:
@@ -101,8 +118,19 @@ class Code:
             pull = self.width * signal
             flat += pull * signal * error / 4 / NATS
         variance = found.variance + pull**2 * error - 2 * pull * found.trace_covariance
-        half = 1.96 * sqrt(max(variance, 0.0)) / 2 / NATS
+        half = 1.96 * sqrt(max(variance, 0.0)) / 2 / NATS * self._more(noise, pull)
         return Entropy(bits, naive, flat, units, (flat - bits - half, flat - bits + half))
+
+    def _more(self, noise: float, pull: float) -> float:
+        """By how much a standard error exceeds that of samples worth the same in all directions.
+
+        pull: derivative of the redundancy by the log of the total variance.
+        """
+        if self.squares is None:
+            return 1.0
+        values = self.eigenvalues
+        gain = np.square(pull * values / values.sum() - values / (values + noise))
+        return sqrt(float(gain @ self.squares) / float(gain.sum())) if gain.any() else 1.0
 
     def information(self, noise: float, *, relative: bool) -> float | None:
         """Information [bits per sample] at a noise [variance]; None where it cannot be corrected.
@@ -122,3 +150,31 @@ class Code:
         if self.n_samples < 3:
             return None
         return log_determinant(self.eigenvalues, noise, self.n_samples - 1)
+
+
+def entropy_of_rows(
+    eigenvalues: Floats,
+    width: int,
+    n_samples: int,
+    rows: RowCorrelation,
+    step: float,
+    unit_variances: Floats,
+    *,
+    relative: bool,
+) -> Entropy:
+    """`Code.entropy` of correlated samples, its interval with what is doubtful of the correlation.
+
+    relative: whether the step was taken from the total variance.
+    """
+
+    def of(one: RowCorrelation) -> Entropy:
+        code = Code.of_rows(eigenvalues, width, n_samples, one, step**2 / 12)
+        return code.entropy(step, unit_variances, relative=relative)
+
+    found = of(rows)
+    if found.interval is None or not rows.doubted:
+        return found
+    moved = [other.bits - found.bits for one in rows.doubted for other in [of(one)]]
+    low, high = found.interval
+    half = hypot((high - low) / 2, 1.96 * float(np.linalg.norm(moved)))
+    return replace(found, interval=((low + high) / 2 - half, (low + high) / 2 + half))

@@ -21,7 +21,7 @@ from polycode_plugins.activations import Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
-from polycode_plugins.metrics.capacity.code_entropy import Code
+from polycode_plugins.metrics.capacity.code_entropy import Code, Entropy, entropy_of_rows
 from polycode_plugins.metrics.capacity.influences import redundancy_gain
 from polycode_plugins.metrics.capacity.result import (
     CapacityResult,
@@ -31,6 +31,7 @@ from polycode_plugins.metrics.capacity.result import (
 from polycode_plugins.metrics.influences import Influences
 from polycode_plugins.metrics.spectrum.influences import influences
 from polycode_plugins.metrics.spectrum.law.power_law import FitName, checked_ranks, fit_power_law
+from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
 from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
 from polycode_plugins.theory import (
@@ -142,18 +143,20 @@ class Capacity(Metric):
         unit = float(values.sum()) / width
         relative_step = RELATIVE_STEP if self.relative_step is None else self.relative_step
         step = relative_step * unit**0.5 if self.step is None else self.step
-        # What samples are worth in the directions that are read, in proportion.
-        read = values / (values + step**2 / 12)
-        code = Code(values, width, max(2.0, n / dependence.correlation.mean_square(read)))
+        code = Code.of_rows(values, width, n, dependence.correlation, step**2 / 12)
         noise = step**2 / 12 if self.snr is None else unit / self.snr
         noise = noise if self.noise is None else self.noise
 
-        entropy = code.entropy(step, variances, relative=self.step is None)
+        def entropy_with(rows: RowCorrelation) -> Entropy:
+            return entropy_of_rows(
+                values, width, n, rows, step, variances, relative=self.step is None
+            )
+
+        entropy = entropy_with(dependence.correlation)
         interval, tails = entropy.interval, []
         if interval is not None and dependence.widest != dependence.correlation:
             # Heavy-tailed or mostly silent rows: which of both is not known, so it covers both.
-            fewest = Code(values, width, max(2.0, n / dependence.widest.mean_square(read)))
-            other = fewest.entropy(step, variances, relative=self.step is None).interval
+            other = entropy_with(dependence.widest).interval
             if other is None:
                 interval = None
                 tails = ["the rows are too heavy-tailed, or too sparse, for an interval"]
