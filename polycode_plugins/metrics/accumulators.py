@@ -8,6 +8,7 @@ product is worth its call). Merges follow Chan, Golub & LeVeque 1983.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -459,7 +460,7 @@ class Covariance(Accumulator):
             return None
         total = self._count + count
         delta = mean.to(self._mean.device) - self._mean
-        scale = (self._count * count / total) ** 0.5
+        scale = math.sqrt(self._count * count / total)
         self._mean.add_(delta, alpha=count / total)
         self._count = total
         return delta * scale

@@ -18,6 +18,7 @@ from torch import Tensor
 
 _CACHED = 2**19  # values that stay in the cache from one operation on them to the next
 _LEAST = 256  # rows that are worth a product of their own
+_WIDEST = 2048  # above it the whole matrix takes too much room for the little that it saves
 _limiting = threading.Lock()
 
 
@@ -49,7 +50,8 @@ class Products:
     On the CPU and with one thread they come of the symmetric product of BLAS, which makes one
     triangle and no more: a fifth to a third less time than products of panels in float64, and a
     tenth less in float32. Torch has none. With several threads those of BLAS would be of another
-    pool than torch's, and the threads of either spin while they wait for work.
+    pool than torch's, and the threads of either spin while they wait for work. It takes a matrix
+    [width, width] meanwhile.
 
     Args:
         panels: float64, on the device of the rows.
@@ -65,7 +67,7 @@ class Products:
         self._double = dtype == torch.float64
         self._width = width = panels[-1].shape[1]
         ours = type(panels[-1]) is Tensor and panels[-1].device.type == "cpu"
-        self._blas = ours and torch.get_num_threads() == 1
+        self._blas = ours and width <= _WIDEST and torch.get_num_threads() == 1
         self.rows = min(most, max(_LEAST, _CACHED // width)) if self._blas else most
         self._sums: Any = None  # [width, width], the upper triangle, in Fortran's order
         self._held = 0  # rows in it

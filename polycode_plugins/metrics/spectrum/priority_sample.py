@@ -36,7 +36,6 @@ VALUES = 4_000_000  # in the rows that are kept of wide layers, so that these ar
 LEAST = 16
 TEXT = 48  # bytes of a token's text that are kept
 WAITING = 64  # batches of which rows wait on a GPU before they are fetched
-ROUNDING = 1e-2  # of a length: more than what float32 makes of it, whatever the width
 UNKNOWN = -1  # row, document or token
 
 
@@ -119,47 +118,24 @@ class PrioritySample(Accumulator):
             self._mean = moved(self._mean, rows.device)
         self._shift(rows.shape[0], wide.mean(dim=0).double())  # a reference
         assert self._mean is not None
+        apart = wide - self._mean.to(wide)
+        weights = torch.linalg.vector_norm(apart, dim=1).double().square()
         places = self._places(activations, rows.shape[0])
         uniform = self._drawn(activations, wide, places)
+        priority = weights / uniform
         held = _kept_of(rows.shape[1]) * 3 // 2
         if rows.device.type != "cpu":
-            priority = self._weights(wide) / uniform
             self._waiting.offer(rows, uniform, priority, places, self._mean, held)
             names = activations.once("names", partial(_names_alone, activations))
             self._waiting.origins.append((names, before))
             if len(self._waiting.origins) >= WAITING:
                 self._collect()
             return
-        among = self._high(wide, uniform)
-        some = wide if among is None else wide[among]
-        priority = self._weights(some) / (uniform if among is None else uniform[among])
         chosen = (priority >= self._floor).nonzero().flatten()  # of the first row it is 0
         if len(chosen) > held:
             chosen = chosen[priority[chosen].topk(held).indices.sort().values]
         if len(chosen):
-            chosen = chosen if among is None else among[chosen]
             self._take(rows[chosen], uniform[chosen], places[chosen], activations, before)
-
-    def _weights(self, rows: Tensor) -> Tensor:
-        """float64 [rows]: squared distances from the mean so far."""
-        assert self._mean is not None
-        apart = rows - self._mean.to(rows)
-        return torch.linalg.vector_norm(apart, dim=1).double().square()
-
-    def _high(self, rows: Tensor, uniform: Tensor) -> Tensor | None:
-        """int64 [some]: all rows whose priority may be high enough, and few others; None for all.
-
-        No row is farther from the mean than their lengths together, which takes one pass over the
-        rows and no copy of them.
-        """
-        if not self._floor > 0:
-            return None
-        assert self._mean is not None
-        farthest = torch.linalg.vector_norm(rows, dim=1).double()
-        farthest += torch.linalg.vector_norm(self._mean)
-        bound = farthest.mul_(1 + ROUNDING).square_() / uniform
-        among = (~(bound < self._floor)).nonzero().flatten()  # an overflow is for the weights to tell
-        return among if 2 * len(among) < len(rows) else None
 
     def _take(
         self, rows: Tensor, uniform: Tensor, places: Tensor, of: Activations, before: int
