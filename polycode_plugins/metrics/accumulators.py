@@ -50,7 +50,7 @@ class Covariance(Accumulator):
     merge tree gives the same covariance to about 1e-12 of its scale. With `precision="float32"` the
     products of one block are float32 on block-centred values and only their sum is float64: each
     entry S_ij errs by at most 2 (b + 2) u sqrt(S_ii S_jj), where b <= 4096 rows is the block and
-    u = 2^-24 (worst case 5e-4; about 1e-6 seen), at half the cost.
+    u = 2^-24 (worst case 5e-4; about 1e-6 seen), in two thirds of the time.
     TensorFloat-32 and autocast, which would not keep it, are off while a metric gathers; around an
     accumulator used by itself they are not (`precision.full_precision`).
 
