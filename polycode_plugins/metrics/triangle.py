@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.linalg.blas import dsyrk, ssyrk
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
@@ -88,6 +87,8 @@ class Products:
             self._beside.append(beside)
 
     def _add(self, rows: Tensor) -> None:
+        from scipy.linalg.blas import dsyrk, ssyrk  # takes a while to import
+
         if self._sums is None:
             dtype = np.float64 if self._double else np.float32
             self._sums = np.zeros((self._width, self._width), dtype, order="F")

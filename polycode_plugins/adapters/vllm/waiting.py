@@ -29,7 +29,7 @@ class Waiting:
     def __init__(self, room: int) -> None:
         self.room = room
         self._size = 0
-        self._free: list[tuple[int, int]] = []  # first and last of each run, ascending
+        self._free: list[tuple[int, int]] = []  # first of each run and where it ends, ascending
         self._n_free = 0
         self._pools: dict[str, Tensor] = {}
 
