@@ -3,7 +3,10 @@
 The same prompts are run bare and with the statistics of a spectrum at the residual stream of every
 block, in rounds that alternate: for prompts alone (prefill) and for generating from short ones
 (decoding). Ratios are medians over the rounds, of processor time, which other work on the machine
-disturbs less, and of the time on the clock; tokens a second are of processor time. What is paid
+disturbs less, and of the time on the clock; tokens a second are of processor time. Before a pass is
+measured the statistics have seen so many tokens (`--fill`) that samples no longer are kept as they
+came and few rows are new among those that rule, and a pass has as many as a covariance collects
+before it multiplies (`--tokens`): shorter ones would leave out what a stream costs. What is paid
 once however long the stream is, is told apart: opening (what a first pass takes beyond a bare one:
 proving the axes, allocations) and fetching the state out of the engine at the end.
 
@@ -18,6 +21,7 @@ vocabulary of 4096, so that the head hides nothing; else a folder in Hugging Fac
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import tempfile
@@ -44,8 +48,9 @@ def main() -> None:
     parser.add_argument("model", help="a folder in Hugging Face format, or 'random'")
     parser.add_argument("--lengths", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16])
-    parser.add_argument("--tokens", type=int, default=512, help="of a pass")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=4096, help="of a pass")
+    parser.add_argument("--fill", type=int, default=8192, help="tokens before what is measured")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -66,7 +71,15 @@ def main() -> None:
         for batch in options.batches:
             for length in options.lengths:
                 run, attached = made(mode, batch, length)
-                print(row(mode, batch, length, options.rounds, run, attached), flush=True)
+                largest = max(options.batches), max(options.lengths)
+                once, _ = made("prefill", *largest)
+                size = repeats(options, largest[1], largest[0]) * math.prod(largest)
+
+                def fill(times: int = -(-options.fill // size), once: Run = once) -> None:
+                    for _ in range(times):
+                        once()
+
+                print(row(mode, batch, length, options.rounds, run, attached, fill), flush=True)
     print(f"load {os.getloadavg()[0]:.1f} at the end")
 
 
@@ -81,6 +94,7 @@ def row(
     rounds: int,
     run: Run,
     attached: Callable[[Any], AbstractContextManager[Any]],
+    fill: Callable[[], None],
 ) -> str:
     """One line of the table: each way once a round, another one first each time."""
     ratios: dict[Any, list[tuple[float, float]]] = {way: [] for way in PRECISIONS}
@@ -97,10 +111,12 @@ def row(
                 if probe is not None:
                     run()
                     firsts.append(time.process_time() - before)
+                    fill()
+                    _ = probe.left_out  # what has ended is handed to the statistics
                 began = time.perf_counter(), time.process_time()
                 tokens = run()
                 if probe is not None:
-                    _ = probe.left_out  # what has ended is handed to the statistics
+                    _ = probe.left_out
                 took[way] = time.perf_counter() - began[0], time.process_time() - began[1]
                 if probe is not None:
                     began_fetch = time.process_time()

@@ -8,6 +8,7 @@ product is worth its call). Merges follow Chan, Golub & LeVeque 1983.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Covariance(Accumulator):
     merge tree gives the same covariance to about 1e-12 of its scale. With `precision="float32"` the
     products of one block are float32 on block-centred values and only their sum is float64: each
     entry S_ij errs by at most 2 (b + 2) u sqrt(S_ii S_jj), where b <= 4096 rows is the block and
-    u = 2^-24 (worst case 5e-4; about 1e-6 seen), at half the cost.
+    u = 2^-24 (worst case 5e-4; about 1e-6 seen), in two thirds of the time.
     TensorFloat-32 and autocast, which would not keep it, are off while a metric gathers; around an
     accumulator used by itself they are not (`precision.full_precision`).
 
@@ -366,8 +367,7 @@ class Covariance(Accumulator):
         self._forget()
         width = rows.shape[1]
         if self._mean is not None and not self._pending and len(rows) >= _direct_rows(width):
-            for block in torch.split(rows, 2 * _block_rows(width)):
-                self._fold_block(block)
+            self._fold_rows([rows])
             return
         limit = _block_rows(width) if self._mean is not None else max(_block_rows(width), width)
         for part in torch.split(rows, limit):
@@ -387,19 +387,30 @@ class Covariance(Accumulator):
             )
 
     def _fold(self) -> None:
-        """Move the pending rows into the moments, one block at a time."""
+        """Move the pending rows into the moments."""
         pending, self._pending, self._n_pending = self._pending, [], 0
-        for block in _blocks(pending):
-            self._fold_block(block)
+        if pending:
+            self._fold_rows(pending)
 
-    def _fold_block(self, block: Tensor) -> None:
-        rows = block.double()
-        mean = rows.mean(dim=0)
-        rows = rows - mean if rows is block else rows.sub_(mean)
-        if self.precision == "float32" and block.dtype != torch.float64:
+    def _fold_rows(self, parts: list[Tensor]) -> None:
+        """Move rows into the moments, one block at a time."""
+        width, device = parts[0].shape[1], parts[0].device
+        narrow = self.precision == "float32" and all(p.dtype != torch.float64 for p in parts)
+        if self._panels is None:
+            self._panels = triangle.empty(width, device)
+        dtype = torch.float32 if narrow else torch.float64
+        products = triangle.Products(self._panels, dtype, _block_rows(width))
+        for block in _blocks(parts, products.rows):
+            mean, centred = self._fold_block(block)
             # Centred in float64 and rounded once: a far mean costs no digits of the variance.
-            rows = rows.float()
-        self._merge_products(rows.shape[0], mean, rows)
+            products.add(centred.float() if narrow else centred, self._shift(len(block), mean))
+        products.finish()
+
+    @staticmethod
+    def _fold_block(rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of float64 rows, and the rows less it, in their place."""
+        mean = rows.mean(dim=0)
+        return mean, rows.sub_(mean)
 
     def _centred_rows(self) -> Tensor:
         rows = torch.cat([r.double() for r in self._pending])
@@ -431,39 +442,28 @@ class Covariance(Accumulator):
 
     # -- moments ---------------------------------------------------------------------------------
 
-    def _merge_products(self, count: int, mean: Tensor, centred: Tensor) -> None:
-        """Add a block given by its own mean and its centred rows [count, width]."""
-        start = 0
-        for panel in self._shift(count, mean, centred.shape[1]):
-            stop = panel.shape[1]
-            left, start = centred[:, start:stop].T, stop
-            if centred.dtype == torch.float64:
-                panel.addmm_(left, centred[:, :stop])
-            else:
-                panel.add_(left @ centred[:, :stop])
-
     def _merge_moments(self, count: int, mean: Tensor, panels: list[Tensor]) -> None:
         """Add moments gathered elsewhere."""
-        for own, other in zip(self._shift(count, mean, mean.shape[0]), panels, strict=True):
+        if self._panels is None:
+            self._panels = triangle.empty(len(mean), mean.device)
+        beside = self._shift(count, mean)
+        if beside is not None:
+            triangle.add_products(self._panels, beside[None])
+        for own, other in zip(self._panels, panels, strict=True):
             own.add_(other.to(own.device))
 
-    def _shift(self, count: int, mean: Tensor, width: int) -> list[Tensor]:
-        """Count in `count` more samples around `mean`; return the panels, shifted to match."""
-        if self._mean is None or self._panels is None:
+    def _shift(self, count: int, mean: Tensor) -> Tensor | None:
+        """Count in `count` more samples around `mean`; returns the vector whose products with
+        itself their distance from the mean so far adds, None for the first ones."""
+        if self._mean is None:
             self._count, self._mean = count, mean.clone()
-            self._panels = [
-                torch.zeros(stop - start, stop, dtype=torch.float64, device=mean.device)
-                for start, stop in triangle.spans(width)
-            ]
-            return self._panels
+            return None
         total = self._count + count
         delta = mean.to(self._mean.device) - self._mean
-        for panel in self._panels:
-            rows, stop = panel.shape
-            panel.addr_(delta[stop - rows : stop], delta[:stop], alpha=self._count * count / total)
+        scale = math.sqrt(self._count * count / total)
         self._mean.add_(delta, alpha=count / total)
         self._count = total
-        return self._panels
+        return delta * scale
 
     def _moments(self) -> Covariance:
         """Self with everything folded, without folding self: reading must not change the state."""
@@ -505,14 +505,28 @@ def _direct_rows(width: int) -> int:
     return 2 * width
 
 
-def _blocks(pending: list[Tensor]) -> Iterator[Tensor]:
-    """The pending rows, copied, in blocks of bounded size.
+def _blocks(parts: list[Tensor], most: int) -> Iterator[Tensor]:
+    """Rows, one part after the other, as float64 in blocks of equal size, at most `most`; each in
+    the memory of the one before.
 
     Where blocks begin depends on the rows alone, not on the batches they came in: a state that was
     saved and loaded goes on bit by bit as it would have.
     """
-    if pending:
-        yield from torch.split(torch.cat(pending), 2 * _block_rows(pending[0].shape[1]))
+    count = sum(map(len, parts))
+    size = -(-count // -(-count // most))
+    width, device = parts[0].shape[1], parts[0].device
+    held = torch.empty(size, width, dtype=torch.float64, device=device)
+    filled = 0
+    for part in parts:
+        while len(part):
+            some, part = part[: size - filled], part[size - filled :]
+            held[filled : filled + len(some)].copy_(some)
+            filled += len(some)
+            if filled == size:
+                yield held
+                filled = 0
+    if filled:
+        yield held[:filled]
 
 
 def _eigen(matrix: Tensor, *, vectors: bool) -> tuple[Tensor, Tensor | None]:

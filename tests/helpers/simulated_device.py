@@ -43,10 +43,10 @@ _PASSED_OVER = ("torch", "einops", "jaxtyping", "numpy", "contextlib", "functool
 _NAMES = """
 __rshift__ _to_copy _unsafe_view abs add add_ addmm_ addr_ alias all amax aminmax any arange argmax
 baddbmm_ bitwise_and bitwise_not bitwise_or bitwise_xor bmm cat clamp_min clone cumprod cumsum
-detach diagonal div div_ eq expand floor_divide gather ge gt index index_add_ index_select isfinite
-le linalg_vector_norm logical_and lt masked_fill maximum mean mm mul mul_ ne neg new_zeros permute
-pow remainder scalar_tensor scatter select sign slice split stack sub sub_ sum topk transpose tril
-triu unsqueeze view where zeros
+detach diagonal div div_ empty eq expand floor_divide gather ge gt index index_add_ index_select
+isfinite le linalg_vector_norm logical_and lt masked_fill maximum mean mm mul mul_ ne neg new_zeros
+permute pow remainder scalar_tensor scatter select sign slice split stack sub sub_ sum topk
+transpose tril triu unsqueeze view where zeros
 """
 QUIET = frozenset(_NAMES.split())
 _LOOKED_AT = ("linalg_", "_linalg", "cholesky", "lu_", "geqrf", "multinomial", "histc", "bincount")

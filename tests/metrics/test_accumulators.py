@@ -415,3 +415,63 @@ def test_a_reading_works_out_once_what_it_says_and_sees_what_comes(n, monkeypatc
         assert covariance.mean() == pytest.approx(plain.mean())
         assert covariance.eigenvalues().numpy() == pytest.approx(plain.eigenvalues().numpy())
     assert covariance._read is None
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("mean", [0.0, 1e3])
+def test_one_thread_and_several_give_the_same(precision, mean, monkeypatch):
+    """Products by the symmetric product of BLAS, and by panels."""
+    values = rows(3000, 200, mean=mean).float()
+    values += torch.linspace(0, 3, 3000)[:, None]  # the means of the blocks differ
+    exact = np.cov(values.double().numpy().T)
+    found = []
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        sizes = [700, 300, 900, 1000, 100]
+        found.append(gathered(values, sizes, precision=precision).covariance())
+        assert relative_error(found[-1], exact) < (1e-13 if precision == "float64" else 1e-6)
+    assert not torch.equal(*found)  # both ways were gone
+
+
+def test_products_are_summed_in_float32_over_one_block_at_most(small_blocks, monkeypatch):
+    """Which the stated bound of their error is for; both ways."""
+    most = []
+    add, panels = triangle.Products._add, triangle.add_products
+
+    def added(self, rows):
+        add(self, rows)
+        most.append(self._held)
+
+    def by_panels(held, rows):
+        panels(held, rows)
+        most.append(len(rows))
+
+    monkeypatch.setattr(triangle.Products, "_add", added)
+    monkeypatch.setattr(triangle, "add_products", by_panels)
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        most.clear()
+        gathered(rows(500, 4).float(), [1, 30, 9, 60, 400], precision="float32")
+        assert max(most) == accumulators.BLOCK_ROWS[1]
+
+
+def test_blocks_depend_on_the_rows_alone():
+    values = rows(100, 3)
+    whole = [block.clone() for block in accumulators._blocks([values], 16)]
+    parts = list(values.float().split([1, 2, 50, 17, 30]))
+    split = [block.clone() for block in accumulators._blocks(parts, 16)]
+    assert [len(block) for block in whole] == [15] * 6 + [10]
+    assert torch.equal(torch.cat(whole), values)
+    assert [len(block) for block in split] == [len(block) for block in whole]
+    assert torch.equal(torch.cat(split), values.float().double())
+
+
+def test_the_threads_of_blas_are_as_before():
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    before = threads()
+    gathered(rows(2000, 20))
+    assert threads() == before

@@ -17,7 +17,7 @@ import polycode_plugins as pc
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics import CKA, Action, Spectrum
-from polycode_plugins.metrics.inputs import FiniteCheck
+from polycode_plugins.metrics.inputs import FiniteCheck, as_activations, check_finite
 from polycode_plugins.runs import passes
 
 NAN, INF = float("nan"), float("inf")
@@ -188,3 +188,13 @@ def test_a_workflow_of_others_goes_on_and_hears_of_it_at_the_end():
                 model(OnDevice(data))
             with pytest.raises(DataError, match="site '0' are NaN or infinite"):
                 probe.compute()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_large_values_are_finite_and_those_that_cancel_are_not(dtype):
+    largest = torch.finfo(dtype).max / 4
+    values = torch.full((64, 3), largest, dtype=dtype)  # whose sum in float32 is not finite
+    check_finite(as_activations(values), "a")
+    values[0], values[1] = float("inf"), -float("inf")
+    with pytest.raises(DataError, match="6 of 192 activations in site 'a' are NaN or infinite"):
+        check_finite(as_activations(values), "a")

@@ -38,6 +38,7 @@ class _Step:
     slots: Tensor
     whole: bool  # whether these are all rows, in order
     count: int
+    first: int | None  # slot of rows that are whole and wait one after the other
 
 
 class Reader:
@@ -193,14 +194,31 @@ class Reader:
         rows = [i for part in new for i in range(part.start, part.start + part.count)]
         device = tokens.device
         whole = rows == list(range(count))
+        first = slots[0] if whole and slots == list(range(slots[0], slots[0] + count)) else None
         self._step = _Step(
-            torch.tensor(rows, device=device), torch.tensor(slots, device=device), whole, count
+            torch.tensor(rows, device=device),
+            torch.tensor(slots, device=device),
+            whole,
+            count,
+            first,
         )
         self._store(TOKENS, tokens.to(torch.int64))
 
-    def _store(self, key: str, values: Tensor) -> None:
+    def _store(self, key: str, values: Tensor, more: Tensor | None = None) -> None:
+        """Copy the new rows of `values`, or of their sum with `more`."""
         step = self._step
         assert step is not None
+        if step.first is not None and (more is None or more.dtype == values.dtype):
+            rows = values[: step.count]
+            run = self.waiting.run(key, step.first, rows)
+            if run.dtype == rows.dtype:  # else `store` says what is wrong
+                if more is None:
+                    run.copy_(rows)
+                else:
+                    torch.add(rows, more[: step.count], out=run)
+                self._stored.add(key)
+                return
+        values = values if more is None else values + more
         rows = values[: step.count] if step.whole else values.index_select(0, step.rows)
         self.waiting.store(key, rows, step.slots)
         self._stored.add(key)
@@ -212,7 +230,7 @@ class Reader:
         place = same[0]
         if self._step is None or place.name in self.problems:
             return
-        values = self._read(place, module, args, kwargs, output)
+        values, more = self._read(place, module, args, kwargs, output)
         if not isinstance(values, Tensor) or values.dim() != 2 or not values.is_floating_point():
             what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise SiteError(
@@ -225,32 +243,34 @@ class Reader:
                 f"{place.name!r} has {values.shape[1]} features where {place.width} were expected; "
                 "this version of vLLM is not one that this adapter reads"
             )
-        self._store(place.source, values.detach())
+        if more is not None and more.shape != values.shape:
+            values, more = values + more, None
+        self._store(place.source, values.detach(), None if more is None else more.detach())
 
     def _read(
         self, place: Place, module: nn.Module, args: Any, kwargs: Any, output: Any
-    ) -> Tensor | Any:
+    ) -> tuple[Tensor | Any, Tensor | None]:
+        """What is at a place; the stream as two parts whose sum it is, where it comes so."""
         if place.side == "out":
             if not place.stream:
-                return output[0] if isinstance(output, tuple) else output
+                return output[0] if isinstance(output, tuple) else output, None
             if isinstance(output, Tensor):
-                return output
+                return output, None
             hidden, residual = _two(place, output)
             if place.module not in self._proven:
                 self._unproven[place.module] = hidden, residual
-            return hidden + residual
+            return hidden, residual
         given = (*args, *kwargs.values())
         if not place.stream:
-            return given[0]
+            return given[0], None
         if type(module).__name__ in ADDING:  # the norm between attention and MLP
             if len(given) != 2:
                 raise SiteError(f"{place.name!r} is not where this model adds up its stream")
-            return given[0] + given[1]
+            return given[0], given[1]
         if module.__class__.__name__.endswith("Norm"):
-            return given[0]
+            return given[0], None
         hidden = _argument(module, args, kwargs, "hidden_states")
-        residual = _argument(module, args, kwargs, "residual")
-        return hidden if residual is None else hidden + residual
+        return hidden, _argument(module, args, kwargs, "residual")
 
     def _prove(self, path: str, adds: nn.Module, args: Any, kwargs: Any) -> None:
         """See that what a block returned in two parts is added by the norm that comes next."""

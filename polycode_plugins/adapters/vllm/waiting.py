@@ -16,6 +16,7 @@ from torch import Tensor
 from polycode_plugins.errors import DataError
 
 _FIRST = 1024  # slots
+_TRIED = 16  # runs of free slots, from the last, of which one may be long enough
 
 
 class Waiting:
@@ -28,13 +29,14 @@ class Waiting:
     def __init__(self, room: int) -> None:
         self.room = room
         self._size = 0
-        self._free: list[int] = []
+        self._free: list[tuple[int, int]] = []  # first of each run and where it ends, ascending
+        self._n_free = 0
         self._pools: dict[str, Tensor] = {}
 
     @property
     def held(self) -> int:
         """Slots in use."""
-        return self._size - len(self._free)
+        return self._size - self._n_free
 
     def nbytes(self) -> int:
         """Bytes of all pools."""
@@ -45,17 +47,42 @@ class Waiting:
 
     def crowded(self, count: int) -> bool:
         """Whether `count` rows more would take all of the room, or more than it."""
-        return count > len(self._free) and 2 * self.nbytes() > self.room
+        return count > self._n_free and 2 * self.nbytes() > self.room
 
     def slots(self, count: int) -> list[int]:
-        """Slots for `count` rows more."""
-        if count > len(self._free):
+        """Slots for `count` rows more: one after the other where there are so many, else any."""
+        if count > self._n_free:
             size = max(_FIRST, 2 * self._size, self._size + count)
-            self._free = [*range(size - 1, self._size - 1, -1), *self._free]
+            self._let_go([(self._size, size)])
+            self._n_free += size - self._size
             self._size = size
-        taken = self._free[len(self._free) - count :]
-        del self._free[len(self._free) - count :]
-        return taken[::-1]
+        self._n_free -= count
+        for index in range(len(self._free) - 1, max(-1, len(self._free) - 1 - _TRIED), -1):
+            start, stop = self._free[index]
+            if stop - start >= count:
+                self._free[index : index + 1] = [(start + count, stop)] * (stop - start > count)
+                return list(range(start, start + count))
+        taken: list[int] = []
+        while len(taken) < count:
+            start, stop = self._free.pop()
+            middle = min(stop, start + count - len(taken))
+            taken += range(start, middle)
+            if middle < stop:
+                self._free.append((middle, stop))
+        return taken
+
+    def run(self, key: str, first: int, rows: Tensor) -> Tensor:
+        """Where as many rows as `rows` has wait, from slot `first` on: to be written to.
+
+        Args:
+            key: of the pool.
+            first: of slots that are one after the other.
+            rows: [count, ..], of the kind that are to wait; their values are not read.
+
+        Raises:
+            DataError: where the pools would take more than their room.
+        """
+        return self._pool(key, rows)[first : first + len(rows)]
 
     def store(self, key: str, rows: Tensor, slots: Tensor) -> None:
         """Copy rows [count, ..] to slots, int64 [count] on the device of the rows.
@@ -63,10 +90,7 @@ class Waiting:
         Raises:
             DataError: where the pools would take more than their room.
         """
-        pool = self._pools.get(key)
-        if pool is None or len(pool) < self._size:
-            pool = self._grown(key, rows, pool)
-        pool.index_copy_(0, slots, rows)
+        self._pool(key, rows).index_copy_(0, slots, rows)
 
     def rows(self, key: str, slots: Tensor) -> Tensor:
         """The rows [.., width] at slots of any shape, a copy."""
@@ -76,7 +100,29 @@ class Waiting:
 
     def release(self, slots: list[int]) -> None:
         """Let slots be used again."""
-        self._free += slots
+        runs: list[tuple[int, int]] = []
+        for slot in sorted(slots):
+            if runs and runs[-1][1] == slot:
+                runs[-1] = runs[-1][0], slot + 1
+            else:
+                runs.append((slot, slot + 1))
+        self._n_free += len(slots)
+        self._let_go(runs)
+
+    def _let_go(self, runs: list[tuple[int, int]]) -> None:
+        joined: list[tuple[int, int]] = []
+        for start, stop in sorted(self._free + runs):
+            if joined and joined[-1][1] == start:
+                joined[-1] = joined[-1][0], stop
+            else:
+                joined.append((start, stop))
+        self._free = joined
+
+    def _pool(self, key: str, rows: Tensor) -> Tensor:
+        pool = self._pools.get(key)
+        if pool is None or len(pool) < self._size:
+            pool = self._grown(key, rows, pool)
+        return pool
 
     def _grown(self, key: str, rows: Tensor, pool: Tensor | None) -> Tensor:
         shape = (self._size, *rows.shape[1:])

@@ -61,11 +61,14 @@ def test_every_site_of_chunks_and_decoding_is_that_of_the_whole_text():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in engine.model.modules())
 
 
-def test_any_schedule_gives_the_same_texts():
+@pytest.mark.parametrize("scattered", [False, True])
+def test_any_schedule_gives_the_same_texts(scattered):
     for seed in range(30):
         draw = random.Random(seed)
         engine, seen = PackedEngine(TEXTS), Seen()
         reader = reader_of(engine, seen)
+        if scattered:  # no two free slots are side by side
+            reader.waiting.release(reader.waiting.slots(1024)[::2])
         computed = dict.fromkeys(TEXTS, 0)
         while any(computed[r] < len(t) for r, t in TEXTS.items()):
             parts = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 
@@ -60,3 +62,25 @@ def test_texts_lie_side_by_side_with_little_padding():
     (whole,) = padded(pieces, float("inf"))
     assert whole[0] == [1, 2, 5, 7, 9]
     assert whole[1].shape == (5, 100)
+
+
+def test_slots_are_one_after_the_other_where_there_is_room_and_never_given_twice():
+    draw = random.Random(0)
+    waiting, given = Waiting(2**24), []
+    for _ in range(400):
+        if given and draw.random() < 0.5:
+            waiting.release(given.pop(draw.randrange(len(given))))
+        else:
+            given.append(waiting.slots(draw.randint(1, 300)))
+        held = [slot for slots in given for slot in slots]
+        assert len(set(held)) == len(held) == waiting.held
+    for slots in given:
+        draw.shuffle(slots)
+        waiting.release(slots)
+    assert waiting.held == 0
+    everything = waiting.slots(waiting._size)  # of what was let go in pieces
+    assert everything == list(range(waiting._size))
+    waiting.release(everything[::2])
+    pieces = waiting.slots(100)
+    assert len(set(pieces)) == 100
+    assert set(pieces) <= set(everything[::2])
