@@ -35,18 +35,18 @@ _pool: _Pool | None = None
 
 
 @contextmanager
-def processes(count: int, patience: float = PATIENCE) -> Iterator[None]:
+def processes(count: int, patience: float | None = None) -> Iterator[None]:
     """So many processes for functions marked with `apart`, once the work has taken a while.
 
     None for fewer than two, and no more where another thread has some already.
 
-    patience: seconds before they begin.
+    patience: seconds before they begin; PATIENCE unless given.
     """
     global _pool
     own = None
     with _lock:
         if count > 1 and _pool is None:
-            own = _pool = _Pool(count, patience)
+            own = _pool = _Pool(count, PATIENCE if patience is None else patience)
     try:
         yield
     finally:
@@ -88,7 +88,7 @@ class _Pool:
                 initargs=(os.getpid(),),
                 env=ONE_THREAD,
             )
-        except OSError:  # no semaphores, as in some sandboxes
+        except (ImportError, OSError):  # no semaphores, as in some sandboxes
             self._from = math.inf
             return None
 

@@ -116,11 +116,12 @@ def test_short_work_begins_none(alone):
         assert processes._pool is None
 
 
-def test_a_system_without_semaphores_has_none(alone, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(38, "Function not implemented"), ImportError("_multi")])
+def test_a_system_without_semaphores_has_none(alone, monkeypatch, error):
     import loky
 
     def refused(*_, **__):
-        raise OSError(38, "Function not implemented")
+        raise error
 
     monkeypatch.setattr(loky, "ProcessPoolExecutor", refused)
     with processes.processes(2, patience=0):

@@ -22,6 +22,9 @@ from torch import nn
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.files import storage
+from polycode_plugins.metrics import processes
+from polycode_plugins.metrics.spectrum.law import power_law
+from polycode_plugins.runs import memory
 from polycode_plugins.runs.analysis import finish
 from polycode_plugins.runs.gathering import Statistics
 
@@ -259,7 +262,13 @@ def test_the_results_of_a_run(saved_run, tmp_path_factory, data):
         found.to_dataframe()
 
 
-def test_sites_side_by_side_give_what_each_gives_alone():
+@pytest.mark.parametrize("patience", [0.0, float("inf")])
+def test_sites_side_by_side_give_what_each_gives_alone(patience, monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", patience)
+    monkeypatch.setattr(memory.Room, "helpers", lambda *_: 2)
+    begun = []
+    make = processes._Pool._begun
+    monkeypatch.setattr(processes._Pool, "_begun", lambda pool: begun.append(pool) or make(pool))
     sites = [Site(f"layer{k}", axes=("batch", "feature")) for k in range(5)]
     metrics = [pc.metrics.Spectrum(), pc.metrics.Capacity()]
     statistics = Statistics(metrics, sites)
@@ -274,6 +283,8 @@ def test_sites_side_by_side_give_what_each_gives_alone():
             seen.append(threading.get_ident())
 
     found = finish(statistics, {}, Progress())
+    assert len(begun) == (patience == 0)
+    power_law._fitted.cache_clear()
     assert list(found.results) == [s.name for s in sites]
     assert seen == [threading.get_ident()] * 10  # told from the caller's thread alone
     for site in sites:
