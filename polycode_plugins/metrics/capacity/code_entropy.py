@@ -128,8 +128,7 @@ class Code:
         """
         if self.squares is None:
             return 1.0
-        values = self.eigenvalues
-        gain = np.square(pull * values / values.sum() - values / (values + noise))
+        gain = np.square(redundancy_gain(self.eigenvalues, noise, pull))
         return sqrt(float(gain @ self.squares) / float(gain.sum())) if gain.any() else 1.0
 
     def information(self, noise: float, *, relative: bool) -> float | None:
@@ -150,6 +149,16 @@ class Code:
         if self.n_samples < 3:
             return None
         return log_determinant(self.eigenvalues, noise, self.n_samples - 1)
+
+
+def redundancy_gain(eigenvalues: Floats, noise: float, pull: float) -> Floats:
+    """[k] derivatives of the redundancy [bits] by the logs of the eigenvalues.
+
+    noise: variance in every direction, to which components are read. pull: derivative [twice nats]
+    of the redundancy by the log of the total variance, by the flat code or by the step.
+    """
+    shares, read = eigenvalues / eigenvalues.sum(), eigenvalues / (eigenvalues + noise)
+    return np.asarray((pull * shares - read) / 2 / NATS)
 
 
 def entropy_of_rows(

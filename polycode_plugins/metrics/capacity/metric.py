@@ -21,8 +21,12 @@ from polycode_plugins.activations import Positions, Site
 from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.base import Accumulator, Metric, Result
-from polycode_plugins.metrics.capacity.code_entropy import Code, Entropy, entropy_of_rows
-from polycode_plugins.metrics.capacity.influences import redundancy_gain
+from polycode_plugins.metrics.capacity.code_entropy import (
+    Code,
+    Entropy,
+    entropy_of_rows,
+    redundancy_gain,
+)
 from polycode_plugins.metrics.capacity.result import (
     CapacityResult,
     DropoutCapacity,
@@ -209,10 +213,16 @@ class Capacity(Metric):
         assert isinstance(result, CapacityResult)
         if result.interval is None:
             return Influences({})
+        values, noise = result.eigenvalues[result.eigenvalues > 0], result.step**2 / 12
+        if result.step_from == "relative_step":  # it goes with the total, and the flat code stays
+            pull = float((values / (values + noise)).sum())
+        else:
+            pull = result.width * values.sum() / (values.sum() + result.width * noise)
+        gain = redundancy_gain(values, noise, pull)
         covariance = cast(Covariance, accumulators["covariance"])
         with covariance.reading():
             rows = cast(RowGroups, accumulators["groups"]).dependence(covariance)
-            found = influences(covariance, {"redundancy": redundancy_gain(result)}, samples)
+            found = influences(covariance, {"redundancy": gain}, samples)
         if result.redundancy_fraction is not None:
             found["redundancy_fraction"] = found["redundancy"] / result.flat_entropy
         return Influences(found, rows.measured and rows.correlation.independent)
