@@ -15,10 +15,11 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import wraps
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     from loky import ProcessPoolExecutor
@@ -109,15 +110,18 @@ def apart(function: Callable[P, R]) -> Callable[P, R]:
         pool = None if _pool is None else _pool.executor()
         if pool is None:
             return function(*given, **named)
+        from loky.process_executor import ShutdownExecutorError
+
         try:
             value, error, said = pool.submit(_answer, sent, given, named).result()
-        except Exception:  # of the pool: a process was killed, memory or semaphores ran out
+        # A process was killed, memory ran out, or another thread has ended those that it shared.
+        except (BrokenExecutor, ShutdownExecutorError, OSError):
             return function(*given, **named)
         for one in said:
             warnings.warn_explicit(*one)
         if error is not None:
             raise error
-        return value  # type: ignore[no-any-return]
+        return cast(R, value)
 
     return sent
 

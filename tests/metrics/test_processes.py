@@ -1,6 +1,7 @@
 """Functions that run in processes beside this one, where there are some."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -61,6 +62,11 @@ def test_the_answer_is_that_of_this_process(beside):
     finally:
         processes._pool = held
     assert fit == here
+
+
+def test_what_cannot_be_sent_is_no_reason_to_work_it_out_here(beside):
+    with pytest.raises(pickle.PicklingError):
+        effective_dimensions((value for value in VALUES), 900)
 
 
 def test_what_is_raised_there_is_raised_here(beside):
