@@ -94,7 +94,7 @@ class Products:
             self._sums = np.zeros((self._width, self._width), dtype, order="F")
         product = dsyrk if self._double else ssyrk
         columns = rows.contiguous().numpy().T
-        with _limiting, _blas_threads().limit(limits=1):
+        with _limiting, blas_threads().limit(limits=1):
             product(1.0, columns, 1.0, self._sums, overwrite_c=1)
 
     def finish(self) -> None:
@@ -115,8 +115,10 @@ class Products:
 
 
 @cache
-def _blas_threads() -> ThreadpoolController:
-    """The libraries of BLAS that numpy and scipy have loaded; to find them takes 10 ms."""
+def blas_threads() -> ThreadpoolController:
+    """The BLAS of numpy, scipy and torch; to look for them takes longer than a small result."""
+    import scipy.linalg.blas  # noqa: F401 - has one of its own, which loads with it
+
     return ThreadpoolController().select(user_api="blas")
 
 

@@ -14,11 +14,9 @@ import resource
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.adapters.base import Sink
@@ -26,6 +24,7 @@ from polycode_plugins.errors import DataError
 from polycode_plugins.metrics.base import Memory, Metric
 from polycode_plugins.metrics.pairs import PairMetric
 from polycode_plugins.metrics.processes import processes
+from polycode_plugins.metrics.triangle import blas_threads
 from polycode_plugins.runs.gathering import Statistics, listed
 
 GIB = 2**30
@@ -47,16 +46,8 @@ def side_by_side(workers: int, helpers: int = 0) -> Iterator[ThreadPoolExecutor]
     # A fork has no threads of its parent's; torch begins anew where it is first used, and twice at
     # once it fails ("Invalid thread pool").
     torch.set_num_threads(torch.get_num_threads())
-    with _blas().limit(limits=1), processes(helpers), ThreadPoolExecutor(workers) as pool:
+    with blas_threads().limit(limits=1), processes(helpers), ThreadPoolExecutor(workers) as pool:
         yield pool
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """The BLAS of numpy, scipy and torch; to look for them takes longer than a small result."""
-    import scipy.linalg  # noqa: F401 - has one of its own
-
-    return ThreadpoolController().select(user_api="blas")
 
 
 class TooLarge(DataError):
