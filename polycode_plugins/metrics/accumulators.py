@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import triangle
+from polycode_plugins.metrics import decomposition, triangle
 from polycode_plugins.metrics.base import Accumulator, Memory
 
 Precision = Literal["float64", "float32"]
@@ -235,28 +234,16 @@ class Covariance(Accumulator):
         Its sign makes the entry of largest magnitude positive. Costs a few products with a vector,
         far less than all eigenvectors.
         """
-        from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
-
         self._require(2)
         width = self.width
         assert width is not None
-        if (self._read or _Read()).vectors is not None or width <= 3:  # too few for Lanczos
+        if (self._read or _Read()).vectors is not None:
             return self.eigenvectors(1)[1][0].cpu()
         if self._mean is None and self.n_samples <= width:
-            rows = self._centred_rows().cpu().numpy()
-            matrix = LinearOperator(
-                (width, width), matvec=lambda x: rows.T @ (rows @ x), dtype=rows.dtype
-            )
+            found = decomposition.leading(self._centred_rows().cpu().numpy(), of_rows=True)
         else:
-            matrix = self.covariance().cpu().numpy()
-        start = np.random.default_rng(width).standard_normal(width)
-        try:
-            _, found = eigsh(matrix, k=1, which="LA", v0=start, tol=1e-10)
-        except ArpackError:  # eigenvalues that are next to equal
-            return self.eigenvectors(1)[1][0].cpu()
-        # The last digits depend on where in memory the iteration works.
-        vector = torch.from_numpy(found[:, 0].round(12))
-        return vector * torch.sign(vector[vector.abs().argmax()])
+            found = decomposition.leading(self.covariance().cpu().numpy())
+        return self.eigenvectors(1)[1][0].cpu() if found is None else found
 
     def without(self, rows: Tensor) -> Covariance:
         """What the samples without some of them give.
@@ -307,15 +294,17 @@ class Covariance(Accumulator):
         if self._mean is None and self.n_samples <= width:
             rows = self._centred_rows()
             gram = rows @ rows.T / (self.n_samples - 1)
-            values, basis = _eigen(gram, vectors=vectors)
+            values, basis = decomposition.eigen(gram, vectors=vectors)
             if basis is None:
-                return _descending(values, rank), None
+                return decomposition.descending(values, rank), None
             found = (rows.T @ basis).T.flip(0)[:rank]
-            return _descending(values, rank), found / found.norm(dim=1, keepdim=True).clamp_min(
-                torch.finfo(torch.float64).tiny
-            )
-        values, basis = _eigen(self.covariance(), vectors=vectors)
-        return _descending(values, rank), None if basis is None else basis.T.flip(0)[:rank]
+            return decomposition.descending(values, rank), found / found.norm(
+                dim=1, keepdim=True
+            ).clamp_min(torch.finfo(torch.float64).tiny)
+        values, basis = decomposition.eigen(self.covariance(), vectors=vectors)
+        return decomposition.descending(values, rank), None if basis is None else basis.T.flip(0)[
+            :rank
+        ]
 
     def state(self) -> dict[str, Tensor]:
         """count, mean, packed lower triangle of the scatter, and the rows not yet folded."""
@@ -527,21 +516,3 @@ def _blocks(parts: list[Tensor], most: int) -> Iterator[Tensor]:
                 filled = 0
     if filled:
         yield held[:filled]
-
-
-def _eigen(matrix: Tensor, *, vectors: bool) -> tuple[Tensor, Tensor | None]:
-    """Eigenvalues, ascending, and eigenvectors in columns of a symmetric matrix.
-
-    On the CPU by numpy's LAPACK, which takes two thirds as long as torch's.
-    """
-    if matrix.device.type != "cpu":
-        return torch.linalg.eigh(matrix) if vectors else (torch.linalg.eigvalsh(matrix), None)
-    if not vectors:
-        return torch.from_numpy(np.linalg.eigvalsh(matrix.numpy())), None
-    values, basis = np.linalg.eigh(matrix.numpy())
-    return torch.from_numpy(values), torch.from_numpy(basis)
-
-
-def _descending(values: Tensor, rank: int) -> Tensor:
-    # Rounding leaves zero eigenvalues at +-1e-16 of the largest; a variance is not negative.
-    return values.flip(0)[:rank].clamp_min(0.0)

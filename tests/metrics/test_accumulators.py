@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import Spectrum, accumulators, triangle
+from polycode_plugins.metrics import Spectrum, accumulators, decomposition, triangle
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.runs.gathering import Statistics
 
@@ -305,8 +305,8 @@ def test_moments_and_pending_rows_give_one_mean_and_variance(small_blocks):
 
 def test_eigenvalues_are_worked_out_once_and_anew_after_more_data(monkeypatch):
     calls = []
-    real = accumulators._eigen
-    monkeypatch.setattr(accumulators, "_eigen", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = decomposition.eigen
+    monkeypatch.setattr(decomposition, "eigen", lambda *a, **k: calls.append(1) or real(*a, **k))
     values = rows(300, 20)
     covariance = gathered(values[:100])
     first = covariance.eigenvalues()
@@ -397,10 +397,10 @@ def test_a_reading_works_out_once_what_it_says_and_sees_what_comes(n, monkeypatc
     covariance, plain = gathered(values[:-9]), gathered(values)
     before = covariance.state()
     folds, decompositions = [], []
-    fold, eigen = Covariance._fold, accumulators._eigen
+    fold, eigen = Covariance._fold, decomposition.eigen
     monkeypatch.setattr(Covariance, "_fold", lambda self: folds.append(1) or fold(self))
     monkeypatch.setattr(
-        accumulators, "_eigen", lambda *a, **k: decompositions.append(1) or eigen(*a, **k)
+        decomposition, "eigen", lambda *a, **k: decompositions.append(1) or eigen(*a, **k)
     )
     with covariance.reading():
         _, vectors = covariance.eigenvectors()

@@ -23,6 +23,7 @@ from polycode_plugins.metrics.accumulators import Covariance, Precision
 from polycode_plugins.metrics.action.runs import Runs
 from polycode_plugins.metrics.action.spread import Spread
 from polycode_plugins.metrics.base import Accumulator, Memory
+from polycode_plugins.metrics.decomposition import descending, eigen
 
 Along = Literal["position", "rows"]
 
@@ -294,12 +295,12 @@ class Increments(Accumulator):
         """
         n, width = self._require_steps()
         if n > width:
-            return _descending(self.second_moment())
+            return _eigenvalues(self.second_moment())
         gram = torch.zeros(n, n, dtype=torch.float64)
         for part in torch.split(self._kept_steps(), max(1, BLOCK_VALUES // n), dim=1):
             panel = part.double()
             gram.addmm_(panel, panel.T)
-        return _descending(gram)
+        return _eigenvalues(gram)
 
     def _kept_steps(self) -> Tensor:
         return self._steps.state()["rows"]  # Covariance keeps rows up to its width at least
@@ -414,9 +415,9 @@ def _positions_on(path: Along | None) -> Positions:
     return "features" if path == "rows" else "samples"
 
 
-def _descending(symmetric: Tensor) -> Tensor:
-    values: Tensor = torch.linalg.eigvalsh(symmetric)
-    return values.flip(0).clamp_min(0.0)  # rounding leaves zeros a little below
+def _eigenvalues(symmetric: Tensor) -> Tensor:
+    values, _ = eigen(symmetric, vectors=False)
+    return descending(values, len(values))
 
 
 def _parts(

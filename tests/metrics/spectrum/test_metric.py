@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 import polycode_plugins as pc
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics import Capacity, Covariance, Spectrum, SpectrumResult, accumulators
+from polycode_plugins.metrics import Capacity, Covariance, Spectrum, SpectrumResult, decomposition
 from polycode_plugins.runs.gathering import Statistics
 from polycode_plugins.runs.measure import measure
 
@@ -175,8 +175,8 @@ def test_a_wide_layer_needs_no_matrix_of_its_width(monkeypatch):
 
 def test_spectrum_and_capacity_decompose_once(monkeypatch):
     calls = []
-    real = accumulators._eigen
-    monkeypatch.setattr(accumulators, "_eigen", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = decomposition.eigen
+    monkeypatch.setattr(decomposition, "eigen", lambda *a, **k: calls.append(1) or real(*a, **k))
     metrics = [Spectrum(), Capacity()]
     statistics = Statistics(metrics, [Site("x")])
     statistics.receive("x", Activations(torch.from_numpy(rows(300)), ("batch", "feature")))
