@@ -432,14 +432,3 @@ def test_one_thread_and_several_give_the_same(precision, mean, monkeypatch):
         found.append(gathered(values, sizes, precision=precision).covariance())
         assert relative_error(found[-1], exact) < (1e-13 if precision == "float64" else 1e-6)
     assert not torch.equal(*found)  # both ways were gone
-
-
-def test_the_threads_of_blas_are_as_before():
-    from threadpoolctl import threadpool_info
-
-    def threads():
-        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
-
-    before = threads()
-    gathered(rows(2000, 20))
-    assert threads() == before
