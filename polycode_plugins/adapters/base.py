@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site, Tokens
+from polycode_plugins.adapters.hooks import own_pass
 from polycode_plugins.adapters.patterns import Sites, choose, unknown
 from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
 from polycode_plugins.data_options import DataOptions
@@ -204,7 +205,7 @@ class Adapter(ABC):
         Raises:
             SiteError: for a site that did not fire.
         """
-        with self.capture(sites, sink) as live:
+        with own_pass(), self.capture(sites, sink) as live:
             live.batch = batch
             seed_batch(seed, int(batch.rows[0]))
             self.forward(batch, stop_after=sites[-1])

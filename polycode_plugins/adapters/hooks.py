@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -21,6 +22,57 @@ class StopForward(BaseException):
 
     Not an Exception, so that a model's own error handling does not swallow it.
     """
+
+
+_passes = threading.local()  # .own: what marks the pass of ours that this thread is in
+
+
+@contextmanager
+def own_pass() -> Iterator[None]:
+    """Around forward passes of ours: see `passes_of_others`."""
+    before = getattr(_passes, "own", None)
+    _passes.own = object()
+    try:
+        yield
+    finally:
+        _passes.own = before
+
+
+def passes_of_others() -> Callable[[], bool]:
+    """Tells hooks that are made now whether a call is none of theirs.
+
+    Those made within `own_pass` look at the passes that this thread makes in there: the model may
+    be run in other threads meanwhile. All others look at everybody's passes but ours, so that a
+    probe that is open does not count the rows of an analysis.
+    """
+    mine = getattr(_passes, "own", None)
+    return lambda: getattr(_passes, "own", None) is not mine
+
+
+class Turns:
+    """Threads that run one model one after the other; at once, their calls cannot be told apart."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Note that a pass begins in this thread.
+
+        Raises:
+            SiteError: while one of another thread is under way.
+        """
+        me, other = threading.current_thread(), self._thread
+        self._thread = me
+        if other is not None and other is not me and other.is_alive():
+            raise SiteError(
+                "two threads run the model at once, and which activations are whose cannot be told "
+                "apart; run one pass after the other (a lock around the call), or give each thread "
+                "a copy of the model and a probe of its own"
+            )
+
+    def end(self) -> None:
+        """Note that the pass has ended."""
+        self._thread = None
 
 
 @contextmanager
@@ -75,15 +127,18 @@ def observe(
     we saw would not be what the model went on with: so before each call our hook moves to the end.
 
     What activation checkpointing computes again during the backward pass is passed over: the same
-    values have been seen in the forward pass.
+    values have been seen in the forward pass. So are passes of others, see `passes_of_others`.
     """
+    of_others = passes_of_others()
 
     def look(_module: nn.Module, _args: Any, output: Any) -> None:
-        if not in_backward() and not without_values():
+        if not in_backward() and not without_values() and not of_others():
             hook(output)
 
     def look_before(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        if inputs is not None and not in_backward() and not without_values():
+        if inputs is None or of_others():
+            return
+        if not in_backward() and not without_values():
             inputs(first_tensor(args, kwargs))
 
     handle = module.register_forward_hook(uncompiled(look))

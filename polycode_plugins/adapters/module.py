@@ -35,6 +35,7 @@ from polycode_plugins.adapters.hooks import (
     StopForward,
     eager,
     observe,
+    own_pass,
     removed_after,
     tensor_of,
 )
@@ -143,7 +144,7 @@ class ModuleAdapter(Adapter):
                 values = error
             fired.append((path, call, where, values))
 
-        with removed_after(handles), undisturbed(self._model, train_mode=True), eager():
+        with removed_after(handles), undisturbed(self._model, train_mode=True), eager(), own_pass():
             calls = Calls([self._model], handles)
             for path, *_ in aliases.values():
                 if isinstance(self._modules[path], torch.jit.ScriptModule):

@@ -25,7 +25,7 @@ from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink
 from polycode_plugins.adapters.evidence.documents import of_rows
 from polycode_plugins.adapters.evidence.masks import Mask, asked
 from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
-from polycode_plugins.adapters.hooks import StopForward, eager, observe, removed_after
+from polycode_plugins.adapters.hooks import StopForward, eager, observe, own_pass, removed_after
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
 from polycode_plugins.adapters.patterns import match
 from polycode_plugins.adapters.text import check_tokens, language_batches, usual_frame
@@ -158,6 +158,12 @@ class TransformerLensAdapter(Adapter):
     def _trace(self, example: Batch) -> list[Site]:
         points = self._model.hook_dict
         aliases = by_source(points)
+        with own_pass():
+            return self._traced(example, points, aliases)
+
+    def _traced(
+        self, example: Batch, points: Mapping[str, Any], aliases: Mapping[str, list[str]]
+    ) -> list[Site]:
         passes = Passes(self._model, self.tokenizer, include_special=False)
         fired: dict[str, tuple[tuple[str, ...], int]] = {}
         self._silent = {}
