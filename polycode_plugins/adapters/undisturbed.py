@@ -52,9 +52,9 @@ def undisturbed(model: Any = None, *, train_mode: bool = False) -> Iterator[None
         train_mode: leave every module in the mode it is in (dropout as trained) instead of
             switching to evaluation mode.
     """
-    with _my_turn() if model is not None else nullcontext():
-        with _undisturbed(model, train_mode=train_mode):
-            yield
+    turn = _my_turn() if model is not None else nullcontext()
+    with turn, _undisturbed(model, train_mode=train_mode):
+        yield
 
 
 @contextmanager

@@ -35,6 +35,8 @@ from polycode_plugins.metrics.capacity.result import (
 from polycode_plugins.metrics.influences import Influences
 from polycode_plugins.metrics.spectrum.influences import influences
 from polycode_plugins.metrics.spectrum.law.power_law import FitName, checked_ranks, fit_power_law
+from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
+from polycode_plugins.metrics.spectrum.row_spread import spread_of_kept
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
 from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
@@ -115,10 +117,12 @@ class Capacity(Metric):
             checked_ranks(self.ranks)
 
     def accumulators(self) -> Mapping[str, Accumulator]:
-        """A covariance, and what tells how dependent the samples are; `Spectrum` has the same."""
+        """What `Spectrum` has: a covariance, what tells how dependent the samples are, and those
+        of most weight."""
         return {
             "covariance": Covariance(self.positions, self.precision),
             "groups": RowGroups(self.positions),
+            "rows": PrioritySample(self.positions),
         }
 
     def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> CapacityResult:
@@ -132,6 +136,8 @@ class Capacity(Metric):
             # Before the eigenvalues, which come with its eigenvectors.
             dependence = cast(RowGroups, accumulators["groups"]).dependence(covariance)
             values = covariance.eigenvalues().cpu().numpy()
+            kept = cast(PrioritySample, accumulators["rows"])
+            spread = spread_of_kept(covariance, kept, dependence.correlation)
         width, n = covariance.width, covariance.n_samples
         assert width is not None
         means, variances = (m.cpu().numpy() for m in (covariance.mean(), covariance.variances()))
@@ -157,7 +163,7 @@ class Capacity(Metric):
             )
 
         entropy = entropy_with(dependence.correlation)
-        interval, tails = entropy.interval, []
+        interval, tails = _widened(entropy.interval, spread**0.5), []
         if interval is not None and dependence.widest != dependence.correlation:
             # Heavy-tailed or mostly silent rows: which of both is not known, so it covers both.
             other = entropy_with(dependence.widest).interval
@@ -310,6 +316,14 @@ class Capacity(Metric):
             additive=width * dropout_capacity(bits, self.dropout, "additive"),
             upper=width * dropout_capacity(bits, self.dropout, "upper"),
         )
+
+
+def _widened(interval: tuple[float, float] | None, times: float) -> tuple[float, float] | None:
+    """An interval so many times as wide around its middle."""
+    if interval is None or times == 1:
+        return interval
+    middle, half = (interval[0] + interval[1]) / 2, (interval[1] - interval[0]) / 2
+    return middle - times * half, middle + times * half
 
 
 def _check(name: str, value: float | None, *, positive: bool = False, most: float = np.inf) -> None:

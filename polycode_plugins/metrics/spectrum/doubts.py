@@ -36,6 +36,13 @@ def spectrum_doubts(result: SpectrumResult) -> tuple[str, ...]:
             "would: the spectrum goes in steps or waves, or the activations are far from Gaussian. "
             "The interval is widened for it; look at the curve."
         )
+    if result.row_spread > 1:
+        said.append(
+            f"single rows add {result.row_spread:.1f} times as much to the error of these measures "
+            "as Gaussian rows would, as those of sparse or heavy-tailed features do. The intervals "
+            "of the measures of dimension are widened for it; that of the exponent is not, and "
+            "such rows may be taken for a broken law."
+        )
     if result.n_samples <= result.width:
         said.append(
             "there are no more samples than units, so the smallest eigenvalues are exactly zero "
