@@ -153,7 +153,7 @@ def metrics_of(names: str, settings: Sequence[str]) -> list[Any]:
         if metric not in given:
             raise PluginError(
                 f"--set {setting!r} is for {metric!r}, which is none of the metrics of this run"
-                f"{near(metric, wanted)}; add it with --metrics {','.join([*wanted, metric])}"
+                f"{near(metric, wanted) or f'; add it with --metrics {",".join([*wanted, metric])}'}"
             )
         given[metric][field] = value_of(value)
     return [make_metric(name, fields) for name, fields in given.items()]

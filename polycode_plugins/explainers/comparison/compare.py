@@ -28,6 +28,7 @@ from polycode_plugins.explainers.scoring.judging import SimulatingJudge
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.random_weights import random_weights
 from polycode_plugins.files import guards, storage
+from polycode_plugins.files.paths import given
 from polycode_plugins.files.provenance import environment
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
@@ -229,7 +230,7 @@ def asking(
         StateError: for a folder that holds a finished comparison, unless `fresh`.
         PluginError: see `make_explainer`.
     """
-    folder = None if out is None else Path(out)
+    folder = None if out is None else given(out)
     if folder is not None and not fresh:
         refuse_finished(folder)
     made = make_explainer(explainer, options, folder=folder, progress=progress)

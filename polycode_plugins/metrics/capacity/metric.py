@@ -157,13 +157,14 @@ class Capacity(Metric):
         noise = step**2 / 12 if self.snr is None else unit / self.snr
         noise = noise if self.noise is None else self.noise
 
-        def entropy_with(rows: RowCorrelation) -> Entropy:
+        def entropy_with(rows: RowCorrelation, spread: float = 1.0) -> Entropy:
+            relative = self.step is None
             return entropy_of_rows(
-                values, width, n, rows, step, variances, relative=self.step is None
+                values, width, n, rows, step, variances, relative=relative, spread=spread
             )
 
-        entropy = entropy_with(dependence.correlation)
-        interval, tails = _widened(entropy.interval, spread**0.5), []
+        entropy = entropy_with(dependence.correlation, spread)
+        interval, tails = entropy.interval, []
         if interval is not None and dependence.widest != dependence.correlation:
             # Heavy-tailed or mostly silent rows: which of both is not known, so it covers both.
             other = entropy_with(dependence.widest).interval
@@ -316,14 +317,6 @@ class Capacity(Metric):
             additive=width * dropout_capacity(bits, self.dropout, "additive"),
             upper=width * dropout_capacity(bits, self.dropout, "upper"),
         )
-
-
-def _widened(interval: tuple[float, float] | None, times: float) -> tuple[float, float] | None:
-    """An interval so many times as wide around its middle."""
-    if interval is None or times == 1:
-        return interval
-    middle, half = (interval[0] + interval[1]) / 2, (interval[1] - interval[0]) / 2
-    return middle - times * half, middle + times * half
 
 
 def _check(name: str, value: float | None, *, positive: bool = False, most: float = np.inf) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from polycode_plugins.errors import DataError, PolycodeError, SiteError, near
+from polycode_plugins.files.paths import given
 from polycode_plugins.metrics.base import Grave, Result
 from polycode_plugins.metrics.error_correlation import ErrorCorrelation
 from polycode_plugins.runs.analysis import Analysis
@@ -244,7 +245,7 @@ class RunDifference:
         """
         from polycode_plugins.report import write_difference
 
-        return write_difference(self, Path(path))
+        return write_difference(self, given(path))
 
 
 def diff(
