@@ -443,6 +443,8 @@ def check_seen(model: nn.Module, wanted: Wanted) -> None:
         ModelError: saying why, and what to do.
     """
     name = wanted.site.name
+    if isinstance(model, torch.jit.ScriptModule):  # of which torch.jit.script shows no parts
+        raise ModelError(_SCRIPT.format(name=repr(name), what="is in"))
     for module in around(model, [wanted.module]):
         if isinstance(module, torch.jit.ScriptModule):
             raise ModelError(_SCRIPT.format(name=repr(name), what="is in"))
