@@ -21,6 +21,7 @@ from polycode_plugins.adapters.hooks import own_pass
 from polycode_plugins.adapters.patterns import Sites, choose, unknown
 from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import as_found
 from polycode_plugins.errors import SiteError
 from polycode_plugins.files.weights import parameter_count
 
@@ -208,7 +209,8 @@ class Adapter(ABC):
         with own_pass(), self.capture(sites, sink) as live:
             live.batch = batch
             seed_batch(seed, int(batch.rows[0]))
-            self.forward(batch, stop_after=sites[-1])
+            with as_found():
+                self.forward(batch, stop_after=sites[-1])
             live.require_fired()
         return live
 

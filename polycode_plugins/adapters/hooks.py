@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.utils.hooks import RemovableHandle
 
+from polycode_plugins.devices import modes, on_host
 from polycode_plugins.errors import SiteError
 
 
@@ -94,7 +95,11 @@ def uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*args: Any, **kwargs: Any) -> Any:
         # Calling what is disabled imports dynamo, which nobody needs who compiles nothing.
-        return (apart if torch.compiler.is_compiling() else hook)(*args, **kwargs)
+        called = apart if torch.compiler.is_compiling() else hook
+        if not modes():
+            return called(*args, **kwargs)
+        with on_host():
+            return called(*args, **kwargs)
 
     return run
 

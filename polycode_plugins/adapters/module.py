@@ -49,6 +49,7 @@ from polycode_plugins.adapters.inputs import (
 from polycode_plugins.adapters.patterns import Sites, check_patterns, choose
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import as_found
 from polycode_plugins.errors import DataError, ModelError, PolycodeError, SiteError
 
 IN = ":in"  # ends the path in the name of a site that is the input of a module
@@ -155,7 +156,8 @@ class ModuleAdapter(Adapter):
                     handles,
                     inputs=partial(note, path, "in"),
                 )
-            self._call(example)
+            with as_found():
+                self._call(example)
         self._silent = {
             p: str(t) for p, _, w, t in fired if w == "out" and isinstance(t, SiteError)
         }

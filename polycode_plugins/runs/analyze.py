@@ -13,6 +13,7 @@ from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.adapters.patterns import Sites, check_patterns
 from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError
 from polycode_plugins.files.paths import given
 from polycode_plugins.files.storage import admit
@@ -29,6 +30,7 @@ from polycode_plugins.runs.stopping import Stopping, check_target
 _LOG = logging.getLogger(__name__)
 
 
+@on_host()
 def analyze(
     model: Any = None,
     data: Any = None,

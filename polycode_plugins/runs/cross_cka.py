@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.files import storage
 from polycode_plugins.files.paths import given
@@ -18,6 +19,7 @@ from polycode_plugins.runs.analysis import Analysis
 from polycode_plugins.runs.analyze import analyze
 
 
+@on_host()
 def cka(
     first: Any,
     second: Any,

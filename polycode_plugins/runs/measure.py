@@ -15,6 +15,7 @@ from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
 from polycode_plugins.adapters.evidence.special import counted_special, says_special
 from polycode_plugins.adapters.patterns import Sites, by_default, choose
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PolycodeError
 from polycode_plugins.files.provenance import Rows, environment
 from polycode_plugins.metrics.base import Metric
@@ -27,6 +28,7 @@ _TOKENS = ("embed.hook_in", "hook_tokens")  # hook points of token numbers
 _STREAM = ("hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out")
 
 
+@on_host()
 def measure(
     activations: Mapping[str, Any] | Any,
     metrics: Iterable[str | Metric] | str | Metric = ("spectrum",),

@@ -53,8 +53,8 @@ def test_a_model_that_was_compiled_and_ran_before(caplog):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_torchscript_is_refused_where_nothing_is_under_way():
     model = network()
-    script = torch.jit.trace(model, X)
-    for whole, site in ((script, "0"), (nn.Sequential(script, nn.Linear(6, 4)), "0")):
+    script, written = torch.jit.trace(model, X), torch.jit.script(model)
+    for whole, site in ((script, "0"), (written, "0"), (nn.Sequential(script, written), "0")):
         with pytest.raises(pc.ModelError, match="TorchScript"):
             seen(whole, site, lambda: None)
     around = nn.Sequential(script, nn.Linear(6, 4))

@@ -39,6 +39,7 @@ from polycode_plugins.adapters.transformer_lens.sites import (
 )
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import as_found
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
 _TRACED_POSITIONS = 8
@@ -185,7 +186,7 @@ class TransformerLensAdapter(Adapter):
             for source in aliases:
                 if why_no_site(source, source, self._config) is None:
                     passes.taps.append(Tap(points[source], partial(note, source)))
-            with undisturbed(self._model, train_mode=True):
+            with undisturbed(self._model, train_mode=True), as_found():
                 self._call(_corner(example))
         finally:
             passes.remove()

@@ -13,6 +13,7 @@ from typing import Any
 from polycode_plugins import plugins
 from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.explainers.base import Explainer, UnitRecords
 from polycode_plugins.explainers.comparison.files import locked, refuse_finished, write
@@ -42,6 +43,7 @@ _SIGNS: dict[str, Signs] = {"marshall-kirchner": "positive"}
 _OURS = frozenset(field.name for kind in (Scoring, DataOptions) for field in fields(kind))
 
 
+@on_host()
 def compare(
     model: Any = None,
     texts: Any = None,

@@ -22,6 +22,11 @@ def spectrum_doubts(result: SpectrumResult) -> tuple[str, ...]:
         said += _ruling(result, direction)
     if law.untested is not None:
         said.append(f"whether the spectrum is one power law was not tested: {law.untested}.")
+        if result.effective_from == "not measured":
+            said.append(
+                "how far samples depend on one another was not measured, so all intervals take "
+                "them for independent and are too narrow where they are not, as tokens of a text."
+            )
     if law.broken:
         said.append(
             Grave(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PolycodeError, SiteError, near
 from polycode_plugins.files.paths import given
 from polycode_plugins.metrics.base import Grave, Result
@@ -248,6 +249,7 @@ class RunDifference:
         return write_difference(self, given(path))
 
 
+@on_host()
 def diff(
     first: Analysis | str | Path,
     second: Analysis | str | Path,
