@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from importlib.resources import files
 from inspect import Parameter, signature
@@ -12,7 +13,6 @@ from polycode_plugins import plugins
 from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.errors import ModelError, PluginError, PolycodeError, PolycodeWarning, near
 from polycode_plugins.files import guards
-from polycode_plugins.files.paths import given
 
 # Names that no adapter claims are looked for on the Hugging Face hub, by this one.
 HUB_ADAPTER = "transformer-lens"
@@ -38,8 +38,8 @@ def load(model: Any = None, adapter: str | type[Adapter] | None = None, **option
         return model
     if model is None or model == EMBEDDED:
         model = embedded_model()
-    if isinstance(model, str | Path):
-        model = type(model)(given(model))
+    if isinstance(model, str | Path):  # "./name" stays a folder's name
+        model = type(model)(os.path.expanduser(model))
     if adapter is None:
         adapter = _natural_adapter(model)
     factory: Any = plugins.load("adapters", adapter) if isinstance(adapter, str) else adapter

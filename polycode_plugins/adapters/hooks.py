@@ -210,6 +210,11 @@ def tensor_of(output: Any, path: str, *, what: str = "output") -> Tensor:
         kind = f"a mapping with the keys {', '.join(map(repr, output))}"
     else:
         kind = f"a {type(value).__name__}"
+    if isinstance(value, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value):
+        raise SiteError(
+            f"the {what} of {path!r} is {kind}; run the model on the same inputs outside of it, "
+            "too, and read that pass in a probe of its own"
+        )
     raise SiteError(
         f"the {what} of {path!r} is {kind}, not a dense floating-point tensor; choose a module "
         "inside or beside it"
@@ -227,5 +232,5 @@ def _unusable(value: Tensor) -> str | None:
     if not value.is_floating_point():
         return f"a tensor of {value.dtype}"
     if torch._C._functorch.is_functorch_wrapped_tensor(value):
-        return "a tensor under a transform of torch.func, whose batch axis is hidden"
+        return "a tensor under a transform of torch.func (vmap, grad), which hides what is in it"
     return None

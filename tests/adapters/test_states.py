@@ -113,7 +113,10 @@ def test_what_cannot_be_read_is_said_after_the_users_call():
     refused("a sparse tensor", sparse, "hold", lambda: sparse(X))
     assert seen(sparse, "linear", lambda: sparse(X)) == 40
     model = network()
-    refused("a transform of torch.func", model, "0", lambda: torch.vmap(model)(X))
+    outside = "a transform of torch.func.*outside of it"
+    refused(outside, model, "0", lambda: torch.vmap(model)(X))
+    loss = torch.func.grad(lambda x: model(x).sum())
+    refused(outside, model, "0", lambda: loss(X))
     broken = X.clone()
     broken[0, 0] = float("nan")
     refused("NaN or infinite", model, "0", lambda: model(broken))
