@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 import polycode_plugins as pc
 from polycode_plugins.devices import as_found, on_host
@@ -40,6 +41,9 @@ def network() -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Network().eval()
+
+
+MODEL = network()
 
 
 @contextmanager
@@ -79,6 +83,35 @@ def test_the_numbers_are_the_same(way: Callable[[nn.Module], pc.Analysis], defau
     assert found.to_dataframe().equals(expected)
     if way is not measured:
         assert "meta" in model.places  # as it runs without us
+
+
+class Rows(Dataset[Tensor]):
+    """Rows that are made where tensors are made by default."""
+
+    def __len__(self) -> int:
+        return len(DATA)
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index >= len(DATA):
+            raise IndexError
+        assert torch.zeros(()).device.type == "meta"
+        return DATA[index]
+
+
+class Loader:
+    def __iter__(self) -> Iterator[Tensor]:
+        for part in DATA.split(40):
+            assert torch.zeros(()).device.type == "meta"
+            yield part
+
+
+@pytest.mark.parametrize("make", [Rows, Loader, lambda: iter(Loader())])
+def test_data_are_made_with_the_default_that_was_set(make):
+    with set_as_default():
+        data = make()
+        found = pc.analyze(MODEL, data, [SPECTRUM], "layers.1", batch_size=40)
+    expected = pc.analyze(MODEL, DATA, [SPECTRUM], "layers.1", batch_size=40)
+    assert found.to_dataframe().equals(expected.to_dataframe())
 
 
 def test_a_model_of_text_is_read_as_without():
@@ -127,3 +160,11 @@ def test_one_within_the_other():
         assert torch.zeros(()).device.type == "cpu"
     with as_found(), on_host():
         assert torch.zeros(()).device.type == "cpu"
+
+
+def test_warnings_are_still_of_the_line_that_asked():
+    model = pc.load(None).model
+    _, cache = model.run_with_cache(TOKENS.where(torch.arange(8) > 0, 0))
+    with pytest.warns(UserWarning, match="special tokens|left out") as caught:
+        pc.measure(cache, ["spectrum"], "blocks.1.hook_resid_post")
+    assert {warning.filename for warning in caught} == {__file__}
