@@ -51,7 +51,8 @@ def row_spread(
     one, two, three, four = trace_powers(values, effective, width)
     if two <= 0:
         return 1.0
-    gaussian = 8 * two / one**2 + 8 * four / two**2 - 16 * three / (one * two) + 4 / effective
+    gaussian = 8 * two / one**2 + 8 * four / two**2 - 16 * three / (one * two)
+    gaussian += 8 / effective  # what the others' covariance is wrong by, which each row sees
     scaled = rows.double().cpu() / float(eigenvalues[0]) ** 0.5
     image = covariance.multiplier()(scaled.T).T / float(eigenvalues[0])
     norms = scaled.square().sum(dim=1)

@@ -58,6 +58,16 @@ def test_gaussian_rows_add_what_they_are_taken_to_add(n):
     assert found == [1.0] * 10
 
 
+@pytest.mark.parametrize(
+    ("n", "width", "exponent"), [(80, 300, 0.0), (40, 600, 1.0), (900, 300, 0)]
+)
+def test_wide_and_white_layers_too(n, width, exponent):
+    generator = torch.Generator().manual_seed(9)
+    scale = torch.arange(1, width + 1, dtype=torch.float64) ** (-exponent / 2)
+    rows = torch.randn(6, n, width, generator=generator, dtype=torch.float64) * scale
+    assert [spread(one) for one in rows] == [1.0] * 6
+
+
 @pytest.mark.parametrize(("kind", "batches"), [("laplace", 1), ("silent", 1), ("silent", 13)])
 def test_what_independent_features_add_follows_from_their_kurtosis(kind, batches):
     generator = torch.Generator().manual_seed(1)
