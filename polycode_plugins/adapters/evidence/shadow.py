@@ -9,14 +9,14 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from polycode_plugins.adapters.evidence.shapes import Shapes
 from polycode_plugins.errors import ModelError
 
 # What a module keeps hooks in; a copy of it starts with empty ones.
@@ -48,7 +48,7 @@ class Shadow:
 
     def __init__(self, model: nn.Module, device: str | None = None) -> None:
         model = proper(model)
-        self._mode = Shapes() if device == "meta" else nullcontext()
+        self._by_shape = device == "meta"
         self._memo: dict[int, Any] = {}
         for module in model.modules():
             self._share(module, device)
@@ -66,8 +66,12 @@ class Shadow:
 
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """What the copy returns, or raises."""
-        with self._mode:
+        with Shapes() if self._by_shape else nullcontext():
             return self.model(*args, **kwargs)
+
+    def aside(self) -> AbstractContextManager[Any]:
+        """While open a hook may look at tensors: `Shapes` is for what the model itself calls."""
+        return torch._C.DisableTorchFunction() if self._by_shape else nullcontext()
 
     def rewind(self) -> None:
         """Give all buffers the values that they had, where a run has changed them."""
@@ -108,59 +112,6 @@ class Shadow:
         """What stands for a module of the model; None for one that is no part of it."""
         found = self._memo.get(id(proper(module)))
         return found if isinstance(found, nn.Module) else None
-
-
-class Shapes(TorchFunctionMode):
-    """What torch says without values, in less time: a normalisation takes it 5 ms, in Python.
-
-    Where sizes do not fit torch itself is asked, and refuses them.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        named = kwargs or {}
-        fits = _LIKE_THE_FIRST.get(func)
-        if fits is not None and args and isinstance(values := args[0], Tensor):
-            known = values.is_meta and values.is_floating_point()
-            if known and fits(values, args[1:], named):
-                dense = func is nn.functional.layer_norm  # the others keep the order of axes
-                order = torch.contiguous_format if dense else torch.preserve_format
-                changed = bool(named.get("inplace"))
-                return values if changed else torch.empty_like(values, memory_format=order)
-        return func(*args, **named)
-
-
-def _any(values: Tensor, args: Sequence[Any], named: Mapping[str, Any]) -> bool:
-    return True
-
-
-def _channels(values: Tensor, args: Sequence[Any], named: Mapping[str, Any]) -> bool:
-    """Of a batch normalisation by what was gathered in training."""
-    mean = args[0] if args else named.get("running_mean")
-    fits = values.dim() > 1 and isinstance(mean, Tensor) and values.shape[1] == mean.numel()
-    return fits and named.get("training") is False
-
-
-def _trailing(values: Tensor, args: Sequence[Any], named: Mapping[str, Any]) -> bool:
-    shape = args[0] if args else named["normalized_shape"]
-    return tuple(values.shape[-len(shape) :]) == tuple(shape)
-
-
-#: Functions that return a tensor like their first argument, and where they take it.
-_LIKE_THE_FIRST: dict[Any, Callable[[Tensor, Sequence[Any], Mapping[str, Any]], bool]] = {
-    nn.functional.batch_norm: _channels,
-    nn.functional.layer_norm: _trailing,
-    nn.functional.gelu: _any,
-    nn.functional.silu: _any,
-    nn.functional.hardswish: _any,
-    nn.functional.hardsigmoid: _any,
-    nn.functional.hardtanh: _any,
-}
 
 
 def proper(model: nn.Module) -> nn.Module:

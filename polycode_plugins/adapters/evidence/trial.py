@@ -53,7 +53,10 @@ class _Group:
 
 @dataclass
 class _Seen:
-    """What one run showed: the tensors asked for, and the outputs of all modules in order."""
+    """What one run showed: the tensors asked for, and the outputs of all modules in order.
+
+    The values of outputs are kept where they are to be compared.
+    """
 
     asked: dict[Place, Tensor | str] = field(default_factory=dict)
     outputs: list[Tensor] = field(default_factory=list)
@@ -194,7 +197,7 @@ class Trial:
         seed_torch(0)
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002
-        return _watched(self._shadow, self._places, args, kwargs)
+        return _watched(self._shadow, self._places, args, kwargs, compared=not self._contract)
 
     # -- the input -------------------------------------------------------------------------------
 
@@ -388,7 +391,12 @@ def _stream(name: str) -> str:
 
 
 def _watched(
-    shadow: Shadow, places: Sequence[Place], args: Sequence[Any], kwargs: Mapping[str, Any]
+    shadow: Shadow,
+    places: Sequence[Place],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    compared: bool,
 ) -> _Seen:
     """Run the shadow and note the tensors at `places`, and what its modules return."""
     seen = _Seen()
@@ -400,20 +408,25 @@ def _watched(
             asked[id(found)] = module
 
     def look(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        with shadow.aside():
+            note(module, given, named, output)
+
+    def note(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         original = asked.get(id(module))
         if original is not None:
             call = counts[id(module)] = counts.get(id(module), -1) + 1
             for where, value in (("out", output), ("in", first_tensor(given, named))):
                 try:
-                    tensor: Tensor | str = tensor_of(value, "it").detach().clone()
+                    tensor: Tensor | str = _kept(tensor_of(value, "it"))
                 except SiteError as error:
                     tensor = str(error)
                 seen.asked[original, call, where] = tensor
         value = output[0] if isinstance(output, tuple | list) and output else output
-        if isinstance(value, Tensor):
-            seen.shapes.append((module, tuple(value.shape)))
-        if isinstance(value, Tensor) and value.is_floating_point() and value.numel() <= _LARGE:
-            seen.outputs.append(value.detach().clone())
+        if not isinstance(value, Tensor):
+            return
+        seen.shapes.append((module, tuple(value.shape)))
+        if compared and value.is_floating_point() and value.numel() <= _LARGE:
+            seen.outputs.append(_kept(value))
 
     handles = [m.register_forward_hook(look, with_kwargs=True) for m in shadow.model.modules()]
     try:
@@ -422,3 +435,9 @@ def _watched(
         for handle in handles:
             handle.remove()
     return seen
+
+
+def _kept(values: Tensor) -> Tensor:
+    """As they are now, whatever is written to them later."""
+    values = values.detach()
+    return values if values.is_meta else values.clone()
