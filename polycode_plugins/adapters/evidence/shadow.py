@@ -9,15 +9,20 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, is_dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from polycode_plugins.adapters.evidence.shapes import Shapes
-from polycode_plugins.errors import ModelError
+from polycode_plugins.adapters.hooks import first_tensor, tensor_of
+from polycode_plugins.errors import ModelError, SiteError
+
+#: A module, the index of its call, and "out" or "in".
+Place = tuple[nn.Module, int, str]
+LARGE = 2_000_000  # values of a tensor that are still compared
 
 # What a module keeps hooks in; a copy of it starts with empty ones.
 _HOOKS = (
@@ -48,7 +53,7 @@ class Shadow:
 
     def __init__(self, model: nn.Module, device: str | None = None) -> None:
         model = proper(model)
-        self._by_shape = device == "meta"
+        self.by_shape = device == "meta"
         self._memo: dict[int, Any] = {}
         for module in model.modules():
             self._share(module, device)
@@ -66,12 +71,8 @@ class Shadow:
 
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """What the copy returns, or raises."""
-        with Shapes() if self._by_shape else nullcontext():
+        with Shapes() if self.by_shape else nullcontext():
             return self.model(*args, **kwargs)
-
-    def aside(self) -> AbstractContextManager[Any]:
-        """While open a hook may look at tensors: `Shapes` is for what the model itself calls."""
-        return torch._C.DisableTorchFunction() if self._by_shape else nullcontext()
 
     def rewind(self) -> None:
         """Give all buffers the values that they had, where a run has changed them."""
@@ -112,6 +113,84 @@ class Shadow:
         """What stands for a module of the model; None for one that is no part of it."""
         found = self._memo.get(id(proper(module)))
         return found if isinstance(found, nn.Module) else None
+
+
+@dataclass
+class Seen:
+    """What one run showed: the tensors asked for, and the outputs of all modules in order.
+
+    The values of outputs are kept where they are to be compared.
+    """
+
+    asked: dict[Place, Tensor | str] = field(default_factory=dict)
+    outputs: list[Tensor] = field(default_factory=list)
+    shapes: list[tuple[nn.Module, tuple[int, ...]]] = field(default_factory=list)
+
+
+class Watch:
+    """Hooks on all modules of a shadow: what a run of it shows.
+
+    They hang there for all runs: to hang them takes as long as a run without values. The shadow
+    holds them, and they do not hold it, so that it goes when nobody needs it.
+
+    Args:
+        shadow: the copy.
+        places: the tensors of the model to note.
+        compared: whether the values of all outputs are kept.
+    """
+
+    def __init__(self, shadow: Shadow, places: Sequence[Place], *, compared: bool) -> None:
+        self._compared = compared
+        # `Shapes` is for what the model itself calls.
+        self._aside = torch._C.DisableTorchFunction if shadow.by_shape else nullcontext
+        self._seen = Seen()
+        self._counts: dict[int, int] = {}
+        self._asked: dict[int, nn.Module] = {}
+        for module, _, _ in places:
+            found = shadow.copy_of(module)
+            if found is not None:
+                self._asked[id(found)] = module
+        for module in shadow.model.modules():
+            module.register_forward_hook(self._look, with_kwargs=True)
+
+    def run(self, shadow: Shadow, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Seen:
+        """What the shadow shows on these arguments; raises what it raises."""
+        try:
+            shadow.run(args, kwargs)
+            return self._seen
+        finally:
+            self._seen, self._counts = Seen(), {}
+
+    def _look(
+        self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any
+    ) -> None:
+        with self._aside():
+            self._note(module, given, named, output)
+
+    def _note(
+        self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any
+    ) -> None:
+        seen, original = self._seen, self._asked.get(id(module))
+        if original is not None:
+            call = self._counts[id(module)] = self._counts.get(id(module), -1) + 1
+            for where, value in (("out", output), ("in", first_tensor(given, named))):
+                try:
+                    tensor: Tensor | str = _kept(tensor_of(value, "it"))
+                except SiteError as error:
+                    tensor = str(error)
+                seen.asked[original, call, where] = tensor
+        value = output[0] if isinstance(output, tuple | list) and output else output
+        if not isinstance(value, Tensor):
+            return
+        seen.shapes.append((module, tuple(value.shape)))
+        if self._compared and value.is_floating_point() and value.numel() <= LARGE:
+            seen.outputs.append(_kept(value))
+
+
+def _kept(values: Tensor) -> Tensor:
+    """As they are now, whatever is written to them later."""
+    values = values.detach()
+    return values if values.is_meta else values.clone()
 
 
 def proper(model: nn.Module) -> nn.Module:
