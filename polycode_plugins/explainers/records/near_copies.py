@@ -27,7 +27,7 @@ class NearCopies:
     def keeps(self, tokens: Sequence[str]) -> bool:
         """Keep a text, unless it is a copy or a near copy of one that is kept."""
         n = min(SHINGLE, len(tokens))
-        shingles = set(zip(*(tokens[i:] for i in range(n)), strict=False)) or {()}
+        shingles = {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
         shared = Counter(i for s in shingles for i in self._holders.get(s, ()))
         for i, count in shared.items():
             if count >= SHARED * min(len(shingles), self._sizes[i]):
