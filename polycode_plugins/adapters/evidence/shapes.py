@@ -74,14 +74,30 @@ def _layer_norm(args: Arguments, named: Named) -> Tensor | None:
 
 
 def _combined(args: Arguments, named: Named) -> Tensor | None:
-    """A sum or a product with a number, or with a tensor that is as large."""
+    """A sum or a product with a number, or with a tensor that is as large or spread to be so."""
     if named or len(args) != 2:
         return None
     values, other = args
     if type(other) in (int, float):
         return torch.empty_like(values)
-    fits = _usual(values, other) and values.shape == other.shape
-    return torch.empty_like(values) if fits else None
+    if not _plain(other) or values.dtype != other.dtype:
+        return None
+    if values.shape == other.shape:
+        return torch.empty_like(values) if _usual(values, other) else None
+    # Axes of one entry, and one entry that stands for many, may lie anywhere in memory.
+    if _spreads(other.shape, values.shape):
+        sure = 1 not in values.shape and 0 not in values.stride()
+        return torch.empty_like(values) if sure else None
+    if _spreads(values.shape, other.shape) and _usual(values, other) and 1 not in other.shape:
+        return torch.empty_like(other)
+    return None
+
+
+def _mean(args: Arguments, named: Named) -> Tensor | None:
+    """Over the last axis, which stays."""
+    if args[1:] != (-1,) or dict(named) != {"keepdim": True} or not _usual(args[0]):
+        return None
+    return _empty(args[0], *args[0].shape[:-1], 1)
 
 
 def _linear(args: Arguments, named: Named) -> Tensor | None:
@@ -117,17 +133,18 @@ def _attention(args: Arguments, named: Named) -> Tensor | None:
         return None
     if key.shape[:3] != value.shape[:3] or not query.dtype == key.dtype == value.dtype:
         return None
-    if not _spreads(named.get("attn_mask"), (rows, heads, length, key.shape[2])):
+    mask = named.get("attn_mask")
+    if mask is not None and not _spreads(mask.shape, (rows, heads, length, key.shape[2])):
         return None
     if value.shape[3] == width:
         return torch.empty_like(query)  # whose axes may lie in memory as those of a map do
     return _empty(query, rows, heads, length, value.shape[3])
 
 
-def _spreads(mask: Tensor | None, scores: tuple[int, ...]) -> bool:
-    sizes = scores if mask is None else tuple(mask.shape)
-    pairs = zip(reversed(sizes), reversed(scores), strict=False)
-    return len(sizes) <= len(scores) and all(size in (1, whole) for size, whole in pairs)
+def _spreads(sizes: Sequence[int], whole: Sequence[int]) -> bool:
+    """Whether what has these sizes is as large as the whole where axes of 1 are repeated."""
+    pairs = zip(reversed(sizes), reversed(whole), strict=False)
+    return len(sizes) <= len(whole) and all(size in (1, full) for size, full in pairs)
 
 
 _OF_TORCH = nn.functional
@@ -144,6 +161,7 @@ ANSWERS: dict[Any, Callable[[Arguments, Named], Tensor | None]] = {
     _OF_TORCH.layer_norm: _layer_norm,
     _OF_TORCH.linear: _linear,
     torch.addmm: _addmm,
+    Tensor.mean: _mean,
     _OF_TORCH.scaled_dot_product_attention: _attention,
     **dict.fromkeys(_LIKE_THE_FIRST, _like),
     **dict.fromkeys(_COMBINED, _combined),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
+import random
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -46,6 +47,10 @@ ANSWERED = {
     "sigmoid": (torch.sigmoid, empty(2, 1, 3).expand(2, 4, 3)),
     "negative": (operator.neg, moved(empty(2, 3))),
     "sum": (operator.add, empty(2, 4, 3), empty(2, 4, 3)),
+    "sum with what is spread": (operator.add, moved(empty(2, 4, 3)), empty(4, 3)),
+    "sum with rows": (operator.add, empty(2, 4, 3), empty(2, 1, 3)),
+    "sum with columns": (operator.add, empty(2, 4, 3)[..., :2], empty(4, 1)),
+    "product with what is larger": (operator.mul, empty(3), empty(2, 4, 3)),
     "sum with a number": (operator.add, 1, moved(empty(2, 4, 3))),
     "difference": (operator.sub, empty(2, 3), 0.5),
     "product": (operator.mul, empty(2, 3), empty(2, 3)),
@@ -63,6 +68,7 @@ ANSWERED = {
 NAMED = {
     "masked attention": (attention, HEADS, LATER, LATER, {"attn_mask": empty(2, 1, 1, 7)}),
     "causal attention": (attention, HEADS, HEADS, HEADS, {"is_causal": True}),
+    "mean that stays": (Tensor.mean, empty(2, 4, 3), -1, {"keepdim": True}),
     "attention of groups": (attention, HEADS, SHARED, SHARED, {"enable_gqa": True}),
 }
 CASES = {k: (*v, {}) for k, v in ANSWERED.items()} | NAMED
@@ -84,8 +90,8 @@ class Asking(TorchFunctionMode):
 @pytest.mark.parametrize("name", CASES)
 def test_shapes_are_those_of_torch(name, dtype):
     function, *args, named = CASES[name]
-    args = [v.to(dtype) if isinstance(v, torch.Tensor) else v for v in args]
-    named = {k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in named.items()}
+    args = [v.to(dtype) if isinstance(v, Tensor) else v for v in args]
+    named = {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in named.items()}
     if isinstance(function, nn.Module):
         function = function.to("meta", dtype).eval()
     with torch.no_grad(), Asking() as mode, Shapes():
@@ -108,7 +114,12 @@ def test_attention_lies_in_memory_as_a_processor_leaves_it():
 @pytest.mark.parametrize(
     ("function", "args"),
     [
-        (operator.add, (empty(2, 3), empty(3))),
+        (operator.add, (empty(2, 1, 3), empty(3))),
+        (operator.add, (empty(2, 3), empty(4, 2, 1))),
+        (operator.add, (empty(1, 3).expand(2, 3), empty(3))),
+        (operator.mul, (empty(3), moved(empty(2, 3)))),
+        (Tensor.mean, (empty(2, 4, 3), -1)),
+        (Tensor.mean, (moved(empty(2, 4, 3)), -1, True)),
         (operator.add, (empty(2, 3), moved(empty(2, 3)))),
         (operator.mul, (empty(2, 3, dtype=torch.float16), empty(2, 3))),
         (operator.mul, (empty(2, 3), 1j)),
@@ -166,3 +177,30 @@ def test_values_are_computed():
     with Shapes():
         found = 2 * nn.functional.gelu(input=model[1](model[0](values)))
     assert torch.equal(found, 2 * model(values))
+
+
+def test_whatever_lies_in_whatever_order_is_as_torch_lays_it():
+    draw = random.Random(0)
+
+    def drawn(shape):
+        """Of a shape, its axes in any order in memory, a part of something larger or repeated."""
+        order = draw.sample(range(len(shape)), len(shape))
+        larger = draw.choice([0, 2])
+        held = empty(*(shape[i] + larger for i in order)).permute(
+            [order.index(i) for i in range(len(shape))]
+        )
+        held = held[tuple(slice(0, n) for n in shape)]
+        return empty(*(1 for _ in shape)).expand(shape) if draw.random() < 0.1 else held
+
+    answered = 0
+    for _ in range(400):
+        shape = [draw.choice([1, 2, 3, 5]) for _ in range(draw.randint(1, 4))]
+        other = [n if draw.random() < 0.6 else 1 for n in shape][draw.randint(0, len(shape)) :]
+        pair = [drawn(shape), drawn(other)]
+        draw.shuffle(pair)
+        with torch.no_grad(), Asking() as mode, Shapes():
+            found = operator.add(*pair)
+        answered += Tensor.add not in mode.asked
+        expected = operator.add(*pair)
+        assert (found.shape, found.stride()) == (expected.shape, expected.stride())
+    assert 50 < answered < 350
