@@ -60,6 +60,7 @@ def test_a_chart_is_the_same_whatever_was_drawn_before_it(fresh):
         for name in [*CHARTS, *reversed(CHARTS)]:
             assert pictures.chart_image(chart(name)) == alone[name]
             pictures._sheets.sheet.image.cache_clear()
+    assert len(pictures._sheets.sheet._axes.containers) <= 1  # nothing is left of other charts
 
 
 @pytest.mark.parametrize(
