@@ -24,6 +24,7 @@ _FIXTURES = ("booted", "gaussian_pairs", "hostile_files")
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         return  # it hands the tests to its workers, which wait for it: it needs no torch
+    import early
     import torch
     from hypothesis import HealthCheck, settings
 
@@ -42,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     from polycode_plugins.metrics import processes
 
     processes.PATIENCE = float("inf")
+    early.begin()  # before this process takes in what it tests
+    config.add_cleanup(early.end)
     for name in _FIXTURES:
         config.pluginmanager.import_plugin(name)
 
