@@ -145,6 +145,7 @@ class _Maker:
         self.collector, self.shown = collector, shown
         self.protocol, self.units, self.unit = protocol, units, unit
         self.pooled = np.split(pooled, np.cumsum(lengths)[:-1])
+        self.rows, self.documents = collector.pool.rows, collector.pool.documents
         self.both = False
         self.rng_seed = [seed, zlib.crc32(units.names[unit].encode())]
 
@@ -192,9 +193,9 @@ class _Maker:
 
         All of other documents than the top ones, and unlike them and each other.
         """
-        pool, rng = self.collector.pool, np.random.default_rng(self.rng_seed)
+        rng = np.random.default_rng(self.rng_seed)
         taken = {record.document for record in tops}
-        free = [i for i, document in enumerate(pool.documents) if document not in taken]
+        free = [i for i, document in enumerate(self.documents) if document not in taken]
         order = [self._record(free[i], sign, name) for i in rng.permutation(len(free))]
         wanted = self.protocol
         if len(order) < wanted.n_random:
@@ -246,7 +247,6 @@ class _Maker:
         return sorted((r for r in silent if likeness(r)[0] < 0), key=likeness)
 
     def _record(self, i: int, sign: int, name: str) -> Record:
-        pool = self.collector.pool
-        tokens, _ = self.shown[pool.rows[i]]
+        tokens, _ = self.shown[self.rows[i]]
         values = (sign * self.pooled[i]).astype(np.float32)
-        return Record(tokens, values, name, pool.documents[i], pool.rows[i])
+        return Record(tokens, values, name, self.documents[i], self.rows[i])
