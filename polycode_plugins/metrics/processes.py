@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import signal
 import time
 import warnings
@@ -20,6 +19,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import partial, wraps
 from multiprocessing import current_process
+from multiprocessing.reduction import ForkingPickler
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -132,21 +132,21 @@ def apart(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class _Sent:
-    """What another process is to call, as the standard library pickles it: functions by name.
+    """What another process is to call, as those of the standard library get it: functions by name.
 
     loky's own way, cloudpickle, sends modules by value that somebody has registered with it, as
     nnsight does for all that are no part of an installed package.
     """
 
     def __init__(self, work: Callable[[], Any]) -> None:
-        self._pickled = pickle.dumps(work)
+        self._pickled = bytes(ForkingPickler.dumps(work))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return pickle.loads, (self._pickled,)
+        return ForkingPickler.loads, (self._pickled,)
 
     def __call__(self) -> Any:
         """What it gives, should it be called here."""
-        return pickle.loads(self._pickled)()
+        return ForkingPickler.loads(self._pickled)()
 
 
 def _forget() -> None:
