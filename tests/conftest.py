@@ -21,6 +21,14 @@ pytest_plugins = ["slow_tests"]
 _FIXTURES = ("booted", "gaussian_pairs", "hostile_files")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: tests also wait for a browser, for servers, for other programs."""
+    try:
+        return len(os.sched_getaffinity(0)) + 1
+    except AttributeError:  # on macOS
+        return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         return  # it hands the tests to its workers, which wait for it: it needs no torch
