@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from importlib.resources import files
 from inspect import Parameter, signature
@@ -37,6 +38,8 @@ def load(model: Any = None, adapter: str | type[Adapter] | None = None, **option
         return model
     if model is None or model == EMBEDDED:
         model = embedded_model()
+    if isinstance(model, str | Path):  # "./name" stays a folder's name
+        model = type(model)(os.path.expanduser(model))
     if adapter is None:
         adapter = _natural_adapter(model)
     factory: Any = plugins.load("adapters", adapter) if isinstance(adapter, str) else adapter

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site, default_axes
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PluginError, StateError, near
 from polycode_plugins.metrics.base import Metric, Result
 from polycode_plugins.metrics.inputs import as_activations
@@ -90,6 +91,7 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
         self._statistics = self._fresh()
         self.add_state("packed", default=[], dist_reduce_fx=None)
 
+    @on_host()
     def update(self, values: Tensor | np.ndarray[Any, Any], mask: Tensor | None = None) -> None:
         """Take in one batch.
 
@@ -107,6 +109,7 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
         self._statistics.receive(_SITE, Activations(tensor, axes, mask=mask))
         self._statistics.batches += 1
 
+    @on_host()
     def results(self) -> dict[str, Result]:
         """The full results by label, over what this process has seen (or all, while synced).
 
@@ -117,6 +120,7 @@ class TorchMetric(torchmetrics.Metric):  # type: ignore[misc]
             raise DataError("there is nothing to compute from; call update first")
         return {m.label: self._statistics.compute(_SITE, m) for m in self.metrics}
 
+    @on_host()
     def compute(self) -> dict[str, Tensor] | Tensor:
         """The numbers of all results as scalars, keyed "label.field"; NaN where undefined.
 

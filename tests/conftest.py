@@ -30,6 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
     if not torch.cuda.is_available():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # or every step of an optimizer looks for one
+    # Autograd counts devices once. Did it find one that a test says is there, by fake tensors or by
+    # simulated ones, no fork of the process could train.
+    torch.ones((), requires_grad=True).backward()  # type: ignore[no-untyped-call]
     # The same examples every time, and none fails because the machine is slow.
     settings.register_profile(
         "seeded", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -17,13 +17,23 @@ from device_streams import batches, feed, fresh
 from simulated_device import DEVICE, OnDevice, SimulatedDevice
 from tiny_models import lens_model, save_model
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import polycode_plugins as pc
 from polycode_plugins import activations, devices
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.loading import load
-from polycode_plugins.metrics import CKA, MINE, Action, Capacity, Spectrum, accumulators, reservoir
+from polycode_plugins.metrics import (
+    CKA,
+    MINE,
+    Action,
+    Capacity,
+    Spectrum,
+    accumulators,
+    moments,
+    reservoir,
+)
 from polycode_plugins.metrics.action import increments
 from polycode_plugins.metrics.inputs import FiniteCheck
 from polycode_plugins.metrics.spectrum import priority_sample, waiting_rows
@@ -89,6 +99,8 @@ def test_a_fork_of_the_process_can_still_train():
     def train() -> None:
         torch.ones(3, requires_grad=True).sum().backward()
 
+    with FakeTensorMode():
+        torch.ones(3, device="cuda")
     with SimulatedDevice():
         pass
     train()
@@ -127,7 +139,7 @@ def test_operations_are_those_of_the_cpu_and_views_share_their_values():
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for more of its kind is worked off within a few batches."""
     monkeypatch.setattr(groups, "PENDING", 600)
-    monkeypatch.setattr(accumulators, "BLOCK_ROWS", (64, 512))
+    monkeypatch.setattr(moments, "BLOCK_ROWS", (64, 512))
 
 
 METRICS = [
@@ -217,8 +229,8 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
     "accumulators.py update": (
         accumulators.Covariance, "update", "self._follow(", "float(rows.sum()); self._follow(",
     ),
-    "accumulators.py _fold_block": (
-        accumulators.Covariance, "_fold_block", "mean = rows.", "rows.sum().item(); mean = rows.",
+    "moments.py _shift": (
+        moments.Moments, "_shift", "scale = ", "float(delta.sum()); scale = ",
     ),
     "groups.py update": (
         groups.RowGroups, "update", "rows @ basis,", "(rows @ basis).cpu().to(rows.device),",

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site, Tokens
+from polycode_plugins.adapters.hooks import own_pass
 from polycode_plugins.adapters.patterns import Sites, choose, unknown
 from polycode_plugins.adapters.undisturbed import seed_batch, undisturbed
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import as_found
 from polycode_plugins.errors import SiteError
 from polycode_plugins.files.weights import parameter_count
 
@@ -204,10 +206,11 @@ class Adapter(ABC):
         Raises:
             SiteError: for a site that did not fire.
         """
-        with self.capture(sites, sink) as live:
+        with own_pass(), self.capture(sites, sink) as live:
             live.batch = batch
             seed_batch(seed, int(batch.rows[0]))
-            self.forward(batch, stop_after=sites[-1])
+            with as_found():
+                self.forward(batch, stop_after=sites[-1])
             live.require_fired()
         return live
 

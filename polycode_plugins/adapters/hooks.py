@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.utils.hooks import RemovableHandle
 
+from polycode_plugins.devices import modes, on_host
 from polycode_plugins.errors import SiteError
 
 
@@ -21,6 +23,57 @@ class StopForward(BaseException):
 
     Not an Exception, so that a model's own error handling does not swallow it.
     """
+
+
+_passes = threading.local()  # .own: what marks the pass of ours that this thread is in
+
+
+@contextmanager
+def own_pass() -> Iterator[None]:
+    """Around forward passes of ours: see `passes_of_others`."""
+    before = getattr(_passes, "own", None)
+    _passes.own = object()
+    try:
+        yield
+    finally:
+        _passes.own = before
+
+
+def passes_of_others() -> Callable[[], bool]:
+    """Tells hooks that are made now whether a call is none of theirs.
+
+    Those made within `own_pass` look at the passes that this thread makes in there: the model may
+    be run in other threads meanwhile. All others look at everybody's passes but ours, so that a
+    probe that is open does not count the rows of an analysis.
+    """
+    mine = getattr(_passes, "own", None)
+    return lambda: getattr(_passes, "own", None) is not mine
+
+
+class Turns:
+    """Threads that run one model one after the other; at once, their calls cannot be told apart."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Note that a pass begins in this thread.
+
+        Raises:
+            SiteError: while one of another thread is under way.
+        """
+        me, other = threading.current_thread(), self._thread
+        self._thread = me
+        if other is not None and other is not me and other.is_alive():
+            raise SiteError(
+                "two threads run the model at once, and which activations are whose cannot be told "
+                "apart; run one pass after the other (a lock around the call), or give each thread "
+                "a copy of the model and a probe of its own"
+            )
+
+    def end(self) -> None:
+        """Note that the pass has ended."""
+        self._thread = None
 
 
 @contextmanager
@@ -42,7 +95,11 @@ def uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*args: Any, **kwargs: Any) -> Any:
         # Calling what is disabled imports dynamo, which nobody needs who compiles nothing.
-        return (apart if torch.compiler.is_compiling() else hook)(*args, **kwargs)
+        called = apart if torch.compiler.is_compiling() else hook
+        if not modes():
+            return called(*args, **kwargs)
+        with on_host():
+            return called(*args, **kwargs)
 
     return run
 
@@ -75,15 +132,18 @@ def observe(
     we saw would not be what the model went on with: so before each call our hook moves to the end.
 
     What activation checkpointing computes again during the backward pass is passed over: the same
-    values have been seen in the forward pass.
+    values have been seen in the forward pass. So are passes of others, see `passes_of_others`.
     """
+    of_others = passes_of_others()
 
     def look(_module: nn.Module, _args: Any, output: Any) -> None:
-        if not in_backward() and not without_values():
+        if not in_backward() and not without_values() and not of_others():
             hook(output)
 
     def look_before(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        if inputs is not None and not in_backward() and not without_values():
+        if inputs is None or of_others():
+            return
+        if not in_backward() and not without_values():
             inputs(first_tensor(args, kwargs))
 
     handle = module.register_forward_hook(uncompiled(look))
@@ -150,6 +210,11 @@ def tensor_of(output: Any, path: str, *, what: str = "output") -> Tensor:
         kind = f"a mapping with the keys {', '.join(map(repr, output))}"
     else:
         kind = f"a {type(value).__name__}"
+    if isinstance(value, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value):
+        raise SiteError(
+            f"the {what} of {path!r} is {kind}; run the model on the same inputs outside of it, "
+            "too, and read that pass in a probe of its own"
+        )
     raise SiteError(
         f"the {what} of {path!r} is {kind}, not a dense floating-point tensor; choose a module "
         "inside or beside it"
@@ -167,5 +232,5 @@ def _unusable(value: Tensor) -> str | None:
     if not value.is_floating_point():
         return f"a tensor of {value.dtype}"
     if torch._C._functorch.is_functorch_wrapped_tensor(value):
-        return "a tensor under a transform of torch.func, whose batch axis is hidden"
+        return "a tensor under a transform of torch.func (vmap, grad), which hides what is in it"
     return None

@@ -35,6 +35,7 @@ from polycode_plugins.adapters.hooks import (
     StopForward,
     eager,
     observe,
+    own_pass,
     removed_after,
     tensor_of,
 )
@@ -48,6 +49,7 @@ from polycode_plugins.adapters.inputs import (
 from polycode_plugins.adapters.patterns import Sites, check_patterns, choose
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import as_found
 from polycode_plugins.errors import DataError, ModelError, PolycodeError, SiteError
 
 IN = ":in"  # ends the path in the name of a site that is the input of a module
@@ -143,7 +145,7 @@ class ModuleAdapter(Adapter):
                 values = error
             fired.append((path, call, where, values))
 
-        with removed_after(handles), undisturbed(self._model, train_mode=True), eager():
+        with removed_after(handles), undisturbed(self._model, train_mode=True), eager(), own_pass():
             calls = Calls([self._model], handles)
             for path, *_ in aliases.values():
                 if isinstance(self._modules[path], torch.jit.ScriptModule):
@@ -154,7 +156,8 @@ class ModuleAdapter(Adapter):
                     handles,
                     inputs=partial(note, path, "in"),
                 )
-            self._call(example)
+            with as_found():
+                self._call(example)
         self._silent = {
             p: str(t) for p, _, w, t in fired if w == "out" and isinstance(t, SiteError)
         }
@@ -442,6 +445,8 @@ def check_seen(model: nn.Module, wanted: Wanted) -> None:
         ModelError: saying why, and what to do.
     """
     name = wanted.site.name
+    if isinstance(model, torch.jit.ScriptModule):  # of which torch.jit.script shows no parts
+        raise ModelError(_SCRIPT.format(name=repr(name), what="is in"))
     for module in around(model, [wanted.module]):
         if isinstance(module, torch.jit.ScriptModule):
             raise ModelError(_SCRIPT.format(name=repr(name), what="is in"))

@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+_LOG = logging.getLogger(__name__)
+_turn = threading.RLock()
+
+
+def _fresh_turn() -> None:
+    """In a fork nobody has the turn, whatever thread had it where the fork was made."""
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_fresh_turn)
+
+
+@contextmanager
+def _my_turn() -> Iterator[None]:
+    turn = _turn
+    if not turn.acquire(blocking=False):
+        _LOG.info("waiting for a run of another thread of this process")
+        turn.acquire()
+    try:
+        yield
+    finally:
+        if turn is _turn:  # else a fork was made meanwhile, which has its own
+            turn.release()
+
 
 @contextmanager
 def undisturbed(model: Any = None, *, train_mode: bool = False) -> Iterator[None]:
     """Run a model without gradients and restore its modes, buffers and all random states.
+
+    Modes are the model's and random states the process's: with a model, threads take turns.
 
     Args:
         model: an nn.Module, or anything else to keep only the random states.
         train_mode: leave every module in the mode it is in (dropout as trained) instead of
             switching to evaluation mode.
     """
+    turn = _my_turn() if model is not None else nullcontext()
+    with turn, _undisturbed(model, train_mode=train_mode):
+        yield
+
+
+@contextmanager
+def _undisturbed(model: Any, *, train_mode: bool) -> Iterator[None]:
     modules = modules_of(model)
     modes = [(m, m.training) for m in modules]
     # In train mode batch normalisation updates its running statistics, and a module may count its

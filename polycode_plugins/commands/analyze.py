@@ -151,9 +151,10 @@ def metrics_of(names: str, settings: Sequence[str]) -> list[Any]:
                 f"{', '.join(wanted)}; write for example --set spectrum.fit=huber"
             )
         if metric not in given:
+            add = f"; add it with --metrics {','.join([*wanted, metric])}"
             raise PluginError(
                 f"--set {setting!r} is for {metric!r}, which is none of the metrics of this run"
-                f"{near(metric, wanted)}; add it with --metrics {','.join([*wanted, metric])}"
+                f"{near(metric, wanted) or add}"
             )
         given[metric][field] = value_of(value)
     return [make_metric(name, fields) for name, fields in given.items()]

@@ -13,6 +13,7 @@ from polycode_plugins.commands.arguments import assignments, say
 from polycode_plugins.commands.output import nowhere, print_result
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.files.guards import shown
+from polycode_plugins.files.paths import given
 
 
 def add(commands: Any) -> None:
@@ -51,7 +52,7 @@ def add(commands: Any) -> None:
         "--text", metavar="SOURCE", help="the texts that the model reads; as --set texts=SOURCE"
     )
     reproduce.add_argument(
-        "--out", type=Path, default=Path("out/reproduce"), help="default: %(default)s"
+        "--out", type=given, default=Path("out/reproduce"), help="default: %(default)s"
     )
     reproduce.add_argument("--fresh", action="store_true", help="compute again what is there")
     reproduce.add_argument("--markdown", type=Path, help="write the page as Markdown, with PNGs")

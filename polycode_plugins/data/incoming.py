@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from polycode_plugins.devices import as_found, modes
 from polycode_plugins.errors import DataError, near
 
 Kind = Literal["array", "columns", "texts", "pictures", "rows", "batches"]
@@ -105,17 +106,34 @@ class _Again:
     def first(self) -> Any:
         """The first item; None where there is none."""
         if self._iterator is not None:
-            self._ahead = list(itertools.islice(self._iterator, 1))
+            self._ahead = list(itertools.islice(_as_made(self._iterator), 1))
             return self._ahead[0] if self._ahead else None
         return next(iter(self), None)
 
     def __iter__(self) -> Iterator[Any]:
         if self._iterator is not None:
             ahead, self._ahead = self._ahead, []
-            return itertools.chain(ahead, self._iterator)
+            return itertools.chain(ahead, _as_made(self._iterator))
         if _iterable(self._data):
-            return iter(self._data)
-        return (self._data[index] for index in range(len(self._data)))
+            return _as_made(self._data)
+        return _as_made(self._data[index] for index in range(len(self._data)))
+
+
+def _as_made(items: Iterable[Any]) -> Iterator[Any]:
+    """The items, made with the default device that was set: a loader may draw its order there."""
+    return _with_default(items) if modes() else iter(items)
+
+
+def _with_default(items: Iterable[Any]) -> Iterator[Any]:
+    with as_found():
+        iterator = iter(items)
+    while True:
+        with as_found():
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
 
 
 class _Mapped:

@@ -111,7 +111,7 @@ def image_pictures(
     """
     if size is not None and size < 1:
         raise DataError(f"the image size is {size}, but must be at least 1; give a positive number")
-    name = "embedded" if source is None else os.fspath(source)
+    name = "embedded" if source is None else os.path.expanduser(source)
     if name == "embedded":
         side = 64 if size is None else size
         return Pictures("the embedded photographs", lambda: _crops(side, crops, seed))

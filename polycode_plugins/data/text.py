@@ -122,7 +122,7 @@ def text_documents(
     if source is None:
         source = "embedded"
     if isinstance(source, str | os.PathLike):
-        name = os.fspath(source)
+        name = os.path.expanduser(source)
         if name == "embedded":
             return Documents("the embedded text", docstrings)
         if name == "embedded:train":

@@ -26,6 +26,7 @@ from polycode_plugins.explainers.costs import FREE, Cost, Spent
 from polycode_plugins.explainers.lookup import TokenLookupExplainer
 from polycode_plugins.explainers.ngram import NgramExplainer
 from polycode_plugins.files.guards import json_value
+from polycode_plugins.files.paths import given
 
 MISSING = "no explanation of it is written"
 _TEXTS = ("explanation", "description", "text")
@@ -93,7 +94,7 @@ class WrittenExplanations(PaidExplainer):
         self._by = by
         self._paid = by if isinstance(by, PaidExplainer) else None
         self._file = Path(source).name if isinstance(source, str | Path) else None
-        rows = _rows(Path(source)) if isinstance(source, str | Path) else list(source)
+        rows = _rows(given(source)) if isinstance(source, str | Path) else list(source)
         self.written = tuple(_written(i, row) for i, row in enumerate(rows))
         if not self.written:
             raise DataError("there is no explanation in what was given")

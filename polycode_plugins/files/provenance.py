@@ -8,6 +8,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -207,18 +208,23 @@ def _overlap(a: tuple[int, int, int], b: tuple[int, int, int]) -> int | None:
 
 def environment() -> dict[str, Any]:
     """Versions of what the numbers depend on."""
+    return {
+        "polycode-plugins": __version__,
+        "python": platform.python_version(),
+        "libraries": dict(_libraries()),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache  # what is installed over a library that is loaded counts for the next process
+def _libraries() -> Mapping[str, str]:
     libraries = {}
     for name in _LIBRARIES:
         try:
             libraries[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {
-        "polycode-plugins": __version__,
-        "python": platform.python_version(),
-        "libraries": libraries,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return libraries
 
 
 def check_record(run: Mapping[str, Any], what: str) -> None:

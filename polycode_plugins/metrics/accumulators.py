@@ -1,14 +1,12 @@
 """Mergeable sufficient statistics of streams of activations.
 
-`Covariance` keeps the rows themselves while there are few of them, and the mean and the centred
-scatter matrix afterwards. Few means: not more than the width (then the rows are smaller than the
-scatter, and the Gram matrix gives the same spectrum for less) or than one block (then a matrix
-product is worth its call). Merges follow Chan, Golub & LeVeque 1983.
+`Covariance` keeps the rows themselves while there are few of them, and their moments afterwards.
+Few means: not more than the width (then the rows are smaller than the scatter, and the Gram matrix
+gives the same spectrum for less) or than one block (then a matrix product is worth its call).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +19,10 @@ from polycode_plugins.activations import Activations, Positions
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.metrics import decomposition, triangle
 from polycode_plugins.metrics.base import Accumulator, Memory
+from polycode_plugins.metrics.moments import Moments, block_rows
 
 Precision = Literal["float64", "float32"]
 
-# A matrix product over a few hundred rows already runs at full speed; more only costs memory.
-BLOCK_VALUES = 4_000_000
-BLOCK_ROWS = (512, 4096)
 # Rows kept because they are fewer than the width must still fit; wider layers need another choice.
 MAX_ROW_BYTES = 4 * 2**30
 
@@ -37,7 +33,7 @@ class _Read:
     everything folded, and the eigenvectors [rank, width]."""
 
     squares: tuple[Tensor, Tensor] | None = None
-    total: Covariance | None = None
+    total: Moments | None = None
     vectors: Tensor | None = None
 
 
@@ -70,10 +66,7 @@ class Covariance(Accumulator):
         self.precision = precision
         self._pending: list[Tensor] = []  # rows not yet folded into the moments
         self._n_pending = 0
-        self._count = 0  # samples in the moments
-        self._mean: Tensor | None = None  # [width]
-        # Centred products, float64: rows `start` to `stop` of the lower triangle, [rows, stop].
-        self._panels: list[Tensor] | None = None
+        self._moments: Moments | None = None
         self._eigenvalues: Tensor | None = None  # of what was seen so far, once asked for
         self._read: _Read | None = None  # while a reading lasts
 
@@ -84,32 +77,32 @@ class Covariance(Accumulator):
     @property
     def n_samples(self) -> int:
         """Samples taken in so far."""
-        return self._count + self._n_pending
+        return self._n_pending + (self._moments.count if self._moments is not None else 0)
 
     @property
     def width(self) -> int | None:
         """Features per sample, None before the first batch."""
-        if self._mean is not None:
-            return self._mean.shape[0]
+        if self._moments is not None:
+            return self._moments.width
         return self._pending[0].shape[1] if self._pending else None
 
     @property
     def keeps_rows(self) -> bool:
         """Whether all samples are still there as they came."""
-        return self._mean is None
+        return self._moments is None
 
     def memory(self, batch: Activations, rows: int | None) -> Memory:
         """Rows while they are few, half a matrix once they are more; see `Accumulator.memory`."""
         samples, width = batch.matrix(self.positions).shape
         row = width * batch.values.element_size()
-        few = max(_block_rows(width), width)
+        few = max(block_rows(width), width)
         if rows is None and self.positions == "features":
             rows = len(batch.values)  # each is one very wide sample; how many come nobody knows
         expected = None if rows is None else rows * samples // max(len(batch.values), 1)
         if expected is not None and expected <= few:
             return Memory(expected * row, 3 * expected * max(expected, width) * 8)
         # Two blocks of float64 while rows are folded in; three matrices for the eigenvalues.
-        block = _block_rows(width)
+        block = block_rows(width)
         held = triangle.size(width) * 8 + block * row
         return Memory(max(held, few * row), 8 * max(3 * width**2, 4 * block * width))
 
@@ -131,9 +124,11 @@ class Covariance(Accumulator):
         self._check_width(other.width)
         self._forget()
         device = self._device()
-        if other._mean is not None and other._panels is not None:
+        if other._moments is not None:
             self._fold()
-            self._merge_moments(other._count, other._mean, other._panels)
+            if self._moments is None:
+                self._moments = Moments(other._moments.width, other._moments.mean.device)
+            self._moments.merge(other._moments)
         for rows in other._pending:
             self._append(rows.to(device or self._device() or rows.device))
 
@@ -158,9 +153,7 @@ class Covariance(Accumulator):
             DataError: for fewer than two samples.
         """
         self._require(2)
-        total = self._moments()
-        assert total._panels is not None
-        return triangle.symmetric(total._panels).div_(total._count - 1)
+        return self._folded().covariance()
 
     def multiplier(self) -> Callable[[Tensor], Tensor]:
         """What multiplies vectors [width, k] by the covariance; float64, on the vectors' device.
@@ -171,7 +164,7 @@ class Covariance(Accumulator):
             DataError: for fewer than two samples.
         """
         self._require(2)
-        if self._mean is None and self.n_samples <= (self.width or 0):
+        if self.keeps_rows and self.n_samples <= (self.width or 0):
             rows = self._centred_rows() / (self.n_samples - 1) ** 0.5
             return lambda vectors: (rows.T @ (rows @ vectors.to(rows))).to(vectors)
         matrix = self.covariance()
@@ -239,7 +232,7 @@ class Covariance(Accumulator):
         assert width is not None
         if (self._read or _Read()).vectors is not None:
             return self.eigenvectors(1)[1][0].cpu()
-        if self._mean is None and self.n_samples <= width:
+        if self.keeps_rows and self.n_samples <= width:
             found = decomposition.leading(self._centred_rows().cpu().numpy(), of_rows=True)
         else:
             found = decomposition.leading(self.covariance().cpu().numpy())
@@ -259,31 +252,19 @@ class Covariance(Accumulator):
                 f"{len(rows)} of {self.n_samples} samples leave no covariance; give more data"
             )
         left = self.fresh()
-        if self._mean is None:
-            held = torch.cat(self._pending)
-            gone = torch.zeros(len(held), dtype=torch.bool, device=held.device)
-            for row in rows.to(held):
-                column = int(row.abs().argmax())  # most others differ there already
-                near = (~gone & (held[:, column] == row[column])).nonzero().flatten()
-                near = near[(held[near] == row).all(dim=1)]
-                if not len(near):
-                    raise DataError("rows that never came cannot be taken out")
-                gone[near[0]] = True
-            left._append(held[~gone])
+        if not self.keeps_rows:
+            left._moments = self._folded().without(rows)
             return left
-        total = self._moments()
-        assert total._mean is not None
-        assert total._panels is not None
-        apart = rows.to(total._mean.device).double() - total._mean
-        count = total._count - len(rows)
-        moved = -apart.sum(dim=0) / count
-        left._count, left._mean = count, total._mean + moved
-        left._panels, start = [], 0
-        for panel in total._panels:
-            stop = panel.shape[1]
-            rest = panel - apart[:, start:stop].T @ apart[:, :stop]
-            left._panels.append(rest.addr_(moved[start:stop], moved[:stop], alpha=-count))
-            start = stop
+        held = torch.cat(self._pending)
+        gone = torch.zeros(len(held), dtype=torch.bool, device=held.device)
+        for row in rows.to(held):
+            column = int(row.abs().argmax())  # most others differ there already
+            near = (~gone & (held[:, column] == row[column])).nonzero().flatten()
+            near = near[(held[near] == row).all(dim=1)]
+            if not len(near):
+                raise DataError("rows that never came cannot be taken out")
+            gone[near[0]] = True
+        left._append(held[~gone])
         return left
 
     def _decompose(self, *, vectors: bool) -> tuple[Tensor, Tensor | None]:
@@ -291,7 +272,7 @@ class Covariance(Accumulator):
         width = self.width
         assert width is not None
         rank = min(width, self.n_samples - 1)
-        if self._mean is None and self.n_samples <= width:
+        if self.keeps_rows and self.n_samples <= width:
             rows = self._centred_rows()
             gram = rows @ rows.T / (self.n_samples - 1)
             values, basis = decomposition.eigen(gram, vectors=vectors)
@@ -308,10 +289,10 @@ class Covariance(Accumulator):
 
     def state(self) -> dict[str, Tensor]:
         """count, mean, packed lower triangle of the scatter, and the rows not yet folded."""
-        state = {"count": torch.tensor(self._count, dtype=torch.int64)}
-        if self._mean is not None and self._panels is not None:
-            state["mean"] = self._mean.cpu().clone()
-            state["scatter"] = triangle.packed(self._panels)
+        count = 0 if self._moments is None else self._moments.count
+        state = {"count": torch.tensor(count, dtype=torch.int64)}
+        if self._moments is not None:
+            state |= self._moments.state()
         if self._pending:
             state["rows"] = torch.cat(self._pending).cpu()
         return state
@@ -320,15 +301,10 @@ class Covariance(Accumulator):
         """Replace what has been seen by `state`."""
         fresh = self.fresh()
         try:
-            fresh._count = int(state["count"])
+            count = int(state["count"])
             if "mean" in state:
-                mean, packed = state["mean"].double(), state["scatter"].double()
-                width = mean.shape[0]
-                if packed.shape != (width * (width + 1) // 2,):
-                    raise StateError(f"the saved scatter does not fit a width of {width}")
-                fresh._mean = mean.clone()
-                fresh._panels = triangle.unpacked(packed, width)
-            elif fresh._count:
+                fresh._moments = Moments.of_state(count, state)
+            elif count:
                 raise StateError("the saved covariance counts samples and has no mean")
             if "rows" in state:
                 fresh._append(state["rows"])
@@ -339,7 +315,7 @@ class Covariance(Accumulator):
     # -- rows ------------------------------------------------------------------------------------
 
     def _device(self) -> torch.device | None:
-        held = self._pending if self._mean is None else [self._mean]
+        held = self._pending if self._moments is None else [self._moments.mean]
         return held[0].device if held else None
 
     def _follow(self, device: torch.device) -> None:
@@ -347,24 +323,23 @@ class Covariance(Accumulator):
         if self._device() in (None, device):
             return
         self._pending = [rows.to(device) for rows in self._pending]
-        if self._mean is not None and self._panels is not None:
-            self._mean = self._mean.to(device)
-            self._panels = [panel.to(device) for panel in self._panels]
+        if self._moments is not None:
+            self._moments = self._moments.to(device)
 
     def _append(self, rows: Tensor) -> None:
         """Fold `rows`, or keep a copy of them until they are many enough."""
         self._forget()
         width = rows.shape[1]
-        if self._mean is not None and not self._pending and len(rows) >= _direct_rows(width):
-            self._fold_rows([rows])
+        if self._moments is not None and not self._pending and len(rows) >= _direct_rows(width):
+            self._moments.add([rows], self._dtype([rows]))
             return
-        limit = _block_rows(width) if self._mean is not None else max(_block_rows(width), width)
+        limit = max(block_rows(width), width if self.keeps_rows else 0)
         for part in torch.split(rows, limit):
             self._pending.append(part.clone(memory_format=torch.contiguous_format))
             self._n_pending += part.shape[0]
             if self._n_pending > limit:
                 self._fold()
-                limit = _block_rows(width)
+                limit = block_rows(width)
         held = sum(r.numel() * r.element_size() for r in self._pending)
         if held > MAX_ROW_BYTES:
             n = self._n_pending
@@ -378,28 +353,16 @@ class Covariance(Accumulator):
     def _fold(self) -> None:
         """Move the pending rows into the moments."""
         pending, self._pending, self._n_pending = self._pending, [], 0
-        if pending:
-            self._fold_rows(pending)
+        if not pending:
+            return
+        if self._moments is None:
+            self._moments = Moments(pending[0].shape[1], pending[0].device)
+        self._moments.add(pending, self._dtype(pending))
 
-    def _fold_rows(self, parts: list[Tensor]) -> None:
-        """Move rows into the moments, one block at a time."""
-        width, device = parts[0].shape[1], parts[0].device
+    def _dtype(self, parts: list[Tensor]) -> torch.dtype:
+        """Of the products of these rows."""
         narrow = self.precision == "float32" and all(p.dtype != torch.float64 for p in parts)
-        if self._panels is None:
-            self._panels = triangle.empty(width, device)
-        dtype = torch.float32 if narrow else torch.float64
-        products = triangle.Products(self._panels, dtype, _block_rows(width))
-        for block in _blocks(parts, products.rows):
-            mean, centred = self._fold_block(block)
-            # Centred in float64 and rounded once: a far mean costs no digits of the variance.
-            products.add(centred.float() if narrow else centred, self._shift(len(block), mean))
-        products.finish()
-
-    @staticmethod
-    def _fold_block(rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean of float64 rows, and the rows less it, in their place."""
-        mean = rows.mean(dim=0)
-        return mean, rows.sub_(mean)
+        return torch.float32 if narrow else torch.float64
 
     def _centred_rows(self) -> Tensor:
         rows = torch.cat([r.double() for r in self._pending])
@@ -414,8 +377,8 @@ class Covariance(Accumulator):
 
     def _summed(self) -> tuple[Tensor, Tensor]:
         parts = []
-        if self._mean is not None and self._panels is not None:
-            parts.append((self._count, self._mean, triangle.diagonal(self._panels)))
+        if self._moments is not None:
+            parts.append((self._moments.count, self._moments.mean, self._moments.squares()))
         for pending in self._pending:
             rows = pending.double()
             mean = rows.mean(dim=0)
@@ -429,46 +392,21 @@ class Covariance(Accumulator):
             count += more
         return mean, squares
 
-    # -- moments ---------------------------------------------------------------------------------
-
-    def _merge_moments(self, count: int, mean: Tensor, panels: list[Tensor]) -> None:
-        """Add moments gathered elsewhere."""
-        if self._panels is None:
-            self._panels = triangle.empty(len(mean), mean.device)
-        beside = self._shift(count, mean)
-        if beside is not None:
-            triangle.add_products(self._panels, beside[None])
-        for own, other in zip(self._panels, panels, strict=True):
-            own.add_(other.to(own.device))
-
-    def _shift(self, count: int, mean: Tensor) -> Tensor | None:
-        """Count in `count` more samples around `mean`; returns the vector whose products with
-        itself their distance from the mean so far adds, None for the first ones."""
-        if self._mean is None:
-            self._count, self._mean = count, mean.clone()
-            return None
-        total = self._count + count
-        delta = mean.to(self._mean.device) - self._mean
-        scale = math.sqrt(self._count * count / total)
-        self._mean.add_(delta, alpha=count / total)
-        self._count = total
-        return delta * scale
-
-    def _moments(self) -> Covariance:
-        """Self with everything folded, without folding self: reading must not change the state."""
-        if not self._pending:
-            return self
+    def _folded(self) -> Moments:
+        """The moments of all samples, without folding any: reading must not change the state."""
+        if self._moments is not None and not self._pending:
+            return self._moments
         held = self._read or _Read()  # one name: another thread's reading may end meanwhile
-        if held.total is not None:
-            return held.total
-        total = self.fresh()
-        if self._mean is not None and self._panels is not None:
-            total._count, total._mean = self._count, self._mean.clone()
-            total._panels = [panel.clone() for panel in self._panels]
-        total._pending, total._n_pending = [r.clone() for r in self._pending], self._n_pending
-        total._fold()
-        held.total = total
-        return total
+        if held.total is None:
+            first = self._pending[0]
+            total = (
+                Moments(first.shape[1], first.device)
+                if self._moments is None
+                else self._moments.to(first.device, copy=True)
+            )
+            total.add(self._pending, self._dtype(self._pending))
+            held.total = total
+        return held.total
 
     def _check_width(self, width: int) -> None:
         if self.width is not None and self.width != width:
@@ -485,34 +423,6 @@ class Covariance(Accumulator):
             )
 
 
-def _block_rows(width: int) -> int:
-    return min(BLOCK_ROWS[1], max(BLOCK_ROWS[0], BLOCK_VALUES // width))
-
-
 def _direct_rows(width: int) -> int:
     """Rows that are worth a product of their own, beside the pass over the scatter it takes."""
     return 2 * width
-
-
-def _blocks(parts: list[Tensor], most: int) -> Iterator[Tensor]:
-    """Rows, one part after the other, as float64 in blocks of equal size, at most `most`; each in
-    the memory of the one before.
-
-    Where blocks begin depends on the rows alone, not on the batches they came in: a state that was
-    saved and loaded goes on bit by bit as it would have.
-    """
-    count = sum(map(len, parts))
-    size = -(-count // -(-count // most))
-    width, device = parts[0].shape[1], parts[0].device
-    held = torch.empty(size, width, dtype=torch.float64, device=device)
-    filled = 0
-    for part in parts:
-        while len(part):
-            some, part = part[: size - filled], part[size - filled :]
-            held[filled : filled + len(some)].copy_(some)
-            filled += len(some)
-            if filled == size:
-                yield held
-                filled = 0
-    if filled:
-        yield held[:filled]

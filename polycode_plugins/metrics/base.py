@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Arrivals, Site
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, SiteError, StateError
 from polycode_plugins.files import guards
 from polycode_plugins.metrics.influences import Influences
@@ -368,6 +369,7 @@ class Metric(ABC):
             what = f"the metric {cls.name!r} does not take these settings ({given})"
             raise StateError(guards.made_from(what, error)) from error
 
+    @on_host()
     def measure(
         self,
         values: Tensor | np.ndarray[Any, Any] | Activations,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import wraps
+from multiprocessing import current_process
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -76,6 +77,9 @@ class _Pool:
         return self._executor
 
     def _begun(self) -> ProcessPoolExecutor | None:
+        if current_process().daemon:  # as those of multiprocessing.Pool: it may begin none
+            self._from = math.inf
+            return None
         from loky import ProcessPoolExecutor
         from loky.backend import get_context
 
@@ -124,6 +128,16 @@ def apart(function: Callable[P, R]) -> Callable[P, R]:
         return cast(R, value)
 
     return sent
+
+
+def _forget() -> None:
+    """A fork of this process has none of the threads that bring the answers."""
+    global _lock, _pool
+    _lock, _pool = Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _prepare(parent: int) -> None:

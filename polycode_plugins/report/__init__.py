@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polycode_plugins.files import storage
+from polycode_plugins.files.paths import given
 
 if TYPE_CHECKING:
     from polycode_plugins.runs.analysis import Analysis
@@ -25,7 +26,7 @@ def write(analysis: Analysis, path: str | Path) -> Path:
     from polycode_plugins.pages.pages import render
     from polycode_plugins.report.analysis_page import page_of
 
-    return storage.write_text(Path(path), render(page_of(analysis)))
+    return storage.write_text(given(path), render(page_of(analysis)))
 
 
 def write_difference(found: RunDifference, path: str | Path) -> Path:
@@ -38,7 +39,7 @@ def write_difference(found: RunDifference, path: str | Path) -> Path:
     from polycode_plugins.pages.pages import render
     from polycode_plugins.report.difference_page import page_of
 
-    return storage.write_text(Path(path), render(page_of(found)))
+    return storage.write_text(given(path), render(page_of(found)))
 
 
 def write_training(history: History, path: str | Path) -> Path:
@@ -51,4 +52,4 @@ def write_training(history: History, path: str | Path) -> Path:
     from polycode_plugins.pages.pages import render
     from polycode_plugins.report.training_page import page_of
 
-    return storage.write_text(Path(path), render(page_of(history)))
+    return storage.write_text(given(path), render(page_of(history)))

@@ -16,6 +16,7 @@ from torch import Tensor
 from polycode_plugins.activations import AXES, Site
 from polycode_plugins.errors import DataError, PolycodeError, SiteError, StateError, near
 from polycode_plugins.files import guards, storage
+from polycode_plugins.files.paths import given
 from polycode_plugins.files.provenance import Rows, same_analysis
 from polycode_plugins.metrics.base import Metric, Result
 from polycode_plugins.metrics.names import describe_metric, rebuild_metrics
@@ -192,7 +193,7 @@ class Analysis:
         Raises:
             StateError: where the folder cannot be written or holds something else.
         """
-        target = Path(folder)
+        target = given(folder)
         with storage.locked(target):
             return self.write(target)
 
@@ -212,7 +213,7 @@ class Analysis:
         Raises:
             StateError: for a folder that is missing, incomplete, damaged, or of a newer format.
         """
-        run, saved, table = storage.load(Path(folder))
+        run, saved, table = storage.load(given(folder))
         statistics = statistics_of(run)
         kinds = {m.label: m.result for m in statistics.metrics}
         results: Results = {site: {} for site in statistics.sites}
@@ -285,7 +286,7 @@ class Analysis:
         """
         from polycode_plugins.report import write
 
-        return write(self, Path(path))
+        return write(self, given(path))
 
     def table(self) -> list[tuple[str, int, str, dict[str, Any], dict[str, Any]]]:
         """(site, depth, metric, scalars, all fields) of each result, for a file."""
@@ -368,7 +369,7 @@ def _part_of(part: Analysis | str | Path) -> tuple[dict[str, Any], Statistics]:
     """The record and the statistics of a part; those of a folder without its results."""
     if isinstance(part, Analysis):
         return part.run, part.statistics
-    run, state = storage.load_parts(Path(part))
+    run, state = storage.load_parts(given(part))
     statistics = statistics_of(run)
     statistics.load_state(state)
     statistics.batches = int(run.get("batches", 0))

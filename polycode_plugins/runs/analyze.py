@@ -13,7 +13,9 @@ from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.adapters.patterns import Sites, check_patterns
 from polycode_plugins.adapters.undisturbed import modules_of
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError
+from polycode_plugins.files.paths import given
 from polycode_plugins.files.storage import admit
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
@@ -28,6 +30,7 @@ from polycode_plugins.runs.stopping import Stopping, check_target
 _LOG = logging.getLogger(__name__)
 
 
+@on_host()
 def analyze(
     model: Any = None,
     data: Any = None,
@@ -108,7 +111,7 @@ def analyze(
         text_field=text_field,
         seed=seed,
     )
-    folder = Path(out) if out is not None else None
+    folder = given(out) if out is not None else None
     limit_bytes = None if memory is None else bytes_of(memory)
     if folder is not None and not distributed.launched():  # there the first process looks
         admit(folder, fresh=fresh)

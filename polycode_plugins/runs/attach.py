@@ -15,6 +15,7 @@ from polycode_plugins.adapters.base import Adapter, Capture
 from polycode_plugins.adapters.engine import EngineCapture
 from polycode_plugins.adapters.evidence.masks import Mask
 from polycode_plugins.adapters.patterns import Sites, by_default
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PolycodeError, SiteError
 from polycode_plugins.files.provenance import Rows, environment
 from polycode_plugins.files.weights import identified
@@ -112,6 +113,7 @@ class Probe:
             for why, count in tally.items()
         ]
 
+    @on_host()
     def compute(self) -> Analysis:
         """The results of everything seen so far; gathering goes on while the context is open.
 

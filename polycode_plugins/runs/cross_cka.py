@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.files import storage
+from polycode_plugins.files.paths import given
 from polycode_plugins.files.provenance import Rows
 from polycode_plugins.metrics.cka.cross import CrossCKA, cross_table
 from polycode_plugins.metrics.cka.metric import CKA
@@ -17,6 +19,7 @@ from polycode_plugins.runs.analysis import Analysis
 from polycode_plugins.runs.analyze import analyze
 
 
+@on_host()
 def cka(
     first: Any,
     second: Any,
@@ -117,7 +120,7 @@ def same_rows(first: Analysis, second: Analysis) -> None:
 def _run_of(one: Any) -> Analysis | None:
     if isinstance(one, Analysis):
         return one
-    if isinstance(one, str | Path) and (Path(one) / storage.RUN).is_file():
+    if isinstance(one, str | Path) and (given(one) / storage.RUN).is_file():
         return Analysis.load(one)
     return None
 

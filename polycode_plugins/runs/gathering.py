@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polycode_plugins.activations import Activations, Site
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PolycodeError, StateError
 from polycode_plugins.files import guards
 from polycode_plugins.files.tensors import Lazy
@@ -39,6 +40,7 @@ class Statistics:
         finite: whether what came was finite.
     """
 
+    @on_host()
     def __init__(self, metrics: Sequence[Metric], sites: Sequence[Site]) -> None:
         self.metrics = list(metrics)
         self.sites = {site.name: site for site in sites}
@@ -244,6 +246,7 @@ class Statistics:
         except PolycodeError as error:
             raise type(error)(f"{metric.label}: {error}") from error
 
+    @on_host()
     def merge(self, other: Statistics) -> None:
         """Take in everything another set of statistics has seen; sites and metrics must agree."""
         self.require_finite()
@@ -287,6 +290,7 @@ class Statistics:
                     )
         return found
 
+    @on_host()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Replace everything seen by what `state` returned; each tensor is read once, in turn.
 

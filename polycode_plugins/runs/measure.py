@@ -15,6 +15,7 @@ from polycode_plugins.activations import Activations, Arrivals, Site
 from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
 from polycode_plugins.adapters.evidence.special import counted_special, says_special
 from polycode_plugins.adapters.patterns import Sites, by_default, choose
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PolycodeError
 from polycode_plugins.files.provenance import Rows, environment
 from polycode_plugins.metrics.base import Metric
@@ -56,49 +57,53 @@ def measure(
         DataError: for an empty mapping, or activations that cannot be read.
         SiteError: for a name or glob that finds nothing.
     """
-    items = list(activations.items()) if hasattr(activations, "items") else None
-    if items is None and not (isinstance(activations, Sized) and len(activations) == 0):
-        raise DataError(
-            f"measure takes a mapping of site to tensor, and this is a "
-            f"{type(activations).__name__}; for one tensor use pc.metrics.Spectrum().measure(x)"
+    with on_host():
+        items = list(activations.items()) if hasattr(activations, "items") else None
+        if items is None and not (isinstance(activations, Sized) and len(activations) == 0):
+            raise DataError(
+                f"measure takes a mapping of site to tensor, and this is a "
+                f"{type(activations).__name__}; for one tensor use pc.metrics.Spectrum().measure(x)"
+            )
+        if not items:
+            raise DataError(
+                "there is nothing to measure: pass an ActivationCache or a mapping of site to "
+                "tensor"
+            )
+        values = {str(name): value for name, value in items}
+        held = [Site(name, depth) for depth, name in enumerate(values)]
+        chosen = held if sites is None else choose(sites, held, list(values))
+        cache = _Cache(activations, values)
+        lenient = by_default(sites) and cache.of_lens  # nobody asked for each tensor of a cache
+        batches, unread = _read_all(cache, chosen, axes, mask, lenient=lenient)
+        known = [replace(s, axes=batches[s.name].axes) for s in chosen if s.name in batches]
+        statistics = Statistics(make_metrics(metrics), known)
+        for name, batch in batches.items():
+            statistics.receive(name, Arrivals().numbered(name, batch))
+        if lenient:
+            statistics.drop_refused()
+        statistics.check_sites()
+        special = {}
+        if mask is None:
+            special = {
+                n: cache.special() for n in statistics.sites if "position" in batches[n].axes
+            }
+            says_special(special, "measure(mask=...)")
+        if gone := {**unread, **statistics.narrow}:
+            warnings.warn(_left_out(gone), UserWarning, stacklevel=2)
+        run = record(
+            statistics,
+            **environment(),
+            model={},
+            data="measured",
+            seed=None,
+            options={},
+            rows=Rows().to_json(),
+            complete=True,
+            narrow=dict(statistics.narrow),
+            unread=unread,
+            special={name: n for name, n in special.items() if n},
         )
-    if not items:
-        raise DataError(
-            "there is nothing to measure: pass an ActivationCache or a mapping of site to tensor"
-        )
-    values = {str(name): value for name, value in items}
-    held = [Site(name, depth) for depth, name in enumerate(values)]
-    chosen = held if sites is None else choose(sites, held, list(values))
-    cache = _Cache(activations, values)
-    lenient = by_default(sites) and cache.of_lens  # nobody asked for each tensor of a cache
-    batches, unread = _read_all(cache, chosen, axes, mask, lenient=lenient)
-    known = [replace(s, axes=batches[s.name].axes) for s in chosen if s.name in batches]
-    statistics = Statistics(make_metrics(metrics), known)
-    for name, batch in batches.items():
-        statistics.receive(name, Arrivals().numbered(name, batch))
-    if lenient:
-        statistics.drop_refused()
-    statistics.check_sites()
-    special = {}
-    if mask is None:
-        special = {n: cache.special() for n in statistics.sites if "position" in batches[n].axes}
-        says_special(special, "measure(mask=...)")
-    if gone := {**unread, **statistics.narrow}:
-        warnings.warn(_left_out(gone), UserWarning, stacklevel=2)
-    run = record(
-        statistics,
-        **environment(),
-        model={},
-        data="measured",
-        seed=None,
-        options={},
-        rows=Rows().to_json(),
-        complete=True,
-        narrow=dict(statistics.narrow),
-        unread=unread,
-        special={name: n for name, n in special.items() if n},
-    )
-    return finish(statistics, run)
+        return finish(statistics, run)
 
 
 def _left_out(gone: Mapping[str, str]) -> str:

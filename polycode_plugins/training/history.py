@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from polycode_plugins.errors import StateError
 from polycode_plugins.files import guards, storage
+from polycode_plugins.files.paths import given
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +141,7 @@ class History:
         Raises:
             StateError: for a folder without a history, a damaged one, or one of a newer format.
         """
-        path = Path(folder) / HISTORY
+        path = given(folder) / HISTORY
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ from polycode_plugins.adapters.base import Adapter, Batch
 from polycode_plugins.adapters.patterns import by_default
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PolycodeError
 from polycode_plugins.files.content import ContentDigest
 from polycode_plugins.files.provenance import FORMAT, Rows, environment
@@ -63,6 +64,7 @@ class EvaluationBatch:
             that the model does not take, a site that can have no result.
     """
 
+    @on_host()
     def __init__(
         self,
         adapter: Adapter,
@@ -90,6 +92,7 @@ class EvaluationBatch:
                 self.sites = list(trial.sites.values())
             trial.check_sites()
 
+    @on_host()
     def measured(self, first: Kept | None) -> Measured:
         """Run the batch through the model as it is, and compute.
 

@@ -14,6 +14,7 @@ from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError, PolycodeError, StateError
 from polycode_plugins.files import storage
+from polycode_plugins.files.paths import given
 from polycode_plugins.loading import load
 from polycode_plugins.metrics.base import Metric
 from polycode_plugins.metrics.names import make_metrics
@@ -115,7 +116,7 @@ class Monitor:
         self.pace = Pace(every, share)
         self._log = log
         self._batch = EvaluationBatch(source, data, made, sites, reading)
-        self._folder = None if out is None else Path(out)
+        self._folder = None if out is None else given(out)
         self._first: Kept | None = None
         self._began_at = 0
         self._failures = 0

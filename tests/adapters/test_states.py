@@ -53,8 +53,8 @@ def test_a_model_that_was_compiled_and_ran_before(caplog):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_torchscript_is_refused_where_nothing_is_under_way():
     model = network()
-    script = torch.jit.trace(model, X)
-    for whole, site in ((script, "0"), (nn.Sequential(script, nn.Linear(6, 4)), "0")):
+    script, written = torch.jit.trace(model, X), torch.jit.script(model)
+    for whole, site in ((script, "0"), (written, "0"), (nn.Sequential(script, written), "0")):
         with pytest.raises(pc.ModelError, match="TorchScript"):
             seen(whole, site, lambda: None)
     around = nn.Sequential(script, nn.Linear(6, 4))
@@ -113,7 +113,10 @@ def test_what_cannot_be_read_is_said_after_the_users_call():
     refused("a sparse tensor", sparse, "hold", lambda: sparse(X))
     assert seen(sparse, "linear", lambda: sparse(X)) == 40
     model = network()
-    refused("a transform of torch.func", model, "0", lambda: torch.vmap(model)(X))
+    outside = "a transform of torch.func.*outside of it"
+    refused(outside, model, "0", lambda: torch.vmap(model)(X))
+    loss = torch.func.grad(lambda x: model(x).sum())
+    refused(outside, model, "0", lambda: loss(X))
     broken = X.clone()
     broken[0, 0] = float("nan")
     refused("NaN or infinite", model, "0", lambda: model(broken))

@@ -86,6 +86,7 @@ MISTAKES = {
     "setting's form": (["--set", "spectrum:fit"], "is not METRIC.SETTING=VALUE"),
     "setting of nothing": (["--set", "fit=huber"], "for example --set spectrum.fit=huber"),
     "setting of another": (["--set", "action.kind=static"], "--metrics spectrum,action"),
+    "setting of a misspelt one": (["--set", "spectrm.fit=huber"], "did you mean 'spectrum'"),
     "fit": (["--set", "spectrum.fit=hubert"], "hubert"),
     "texts for images": (["--model", "resnet18", "--text", "{tmp}/short.txt"], "reads images"),
     "device": (["--model", "resnet18", "--option", "device=gpu"], "unknown device 'gpu'"),

@@ -25,9 +25,10 @@ def _state(model: nn.Module) -> tuple[int, ...]:
 
 
 def _load_once(model: str | Path, *options: Any) -> tuple[Any, dict[str, Any]]:
+    """What a test left otherwise than it was is loaded anew for the next that asks."""
     if Path(model) != embedded_model():
         return _load(model, *options)
-    if options not in _held:
+    if options not in _held or _state(_held[options][0]) != _held[options][2]:
         loaded, recorded = _load(model, *options)
         # Its first pass puts a bridge's hooks there: afterwards it is as each test leaves it.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -38,10 +39,5 @@ def _load_once(model: str | Path, *options: Any) -> tuple[Any, dict[str, Any]]:
 
 
 @pytest.fixture(autouse=True)
-def _booted_once(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What a test leaves otherwise than it was is loaded anew for the next."""
+def _booted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter, "load_model", _load_once)
-    yield
-    for options, (loaded, _, before) in list(_held.items()):
-        if _state(loaded) != before:
-            del _held[options]

@@ -122,8 +122,6 @@ class SimulatedDevice(TorchDispatchMode):
         super().__init__()
         # As that of torch's own fake tensors: else torch would start a driver for "cuda".
         self._mode_key = torch._C._TorchDispatchModeKey.FAKE
-        # Autograd counts devices once. Did it find this one, no fork of the process could train.
-        torch.ones((), requires_grad=True).backward()  # type: ignore[no-untyped-call]
         # So that a torch that was built for GPUs asks no driver which of them is in use.
         torch._C._ensureCUDADeviceGuardSet()
         self.noted = Noted()

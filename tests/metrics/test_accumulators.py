@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from polycode_plugins.activations import Activations, Site
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import Spectrum, accumulators, decomposition, triangle
+from polycode_plugins.metrics import Spectrum, accumulators, decomposition, moments, triangle
 from polycode_plugins.metrics.accumulators import Covariance
 from polycode_plugins.runs.gathering import Statistics
 
@@ -44,8 +44,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accumulators, "BLOCK_VALUES", 64)
-    monkeypatch.setattr(accumulators, "BLOCK_ROWS", (8, 16))
+    monkeypatch.setattr(moments, "BLOCK_VALUES", 64)
+    monkeypatch.setattr(moments, "BLOCK_ROWS", (8, 16))
     monkeypatch.setattr(triangle, "_panel", lambda width: 3)
 
 
@@ -289,7 +289,7 @@ def test_total_variance_in_both_regimes():
 def test_means_and_variances_need_no_matrix(n, monkeypatch):
     values = rows(n, 30, mean=1000.0)
     covariance = gathered(values, [n // 2, n - n // 2])
-    monkeypatch.setattr(Covariance, "_moments", None)  # what folds
+    monkeypatch.setattr(Covariance, "_folded", None)  # what folds
     assert np.allclose(covariance.mean().numpy(), values.numpy().mean(axis=0), rtol=1e-14)
     assert np.allclose(covariance.variances().numpy(), values.numpy().var(axis=0, ddof=1))
 
@@ -373,7 +373,8 @@ def test_the_memory_foretold_is_what_is_kept(texts):
     for _ in range(texts // 6):
         covariance.update(first)
     kept = sum(t.numel() * t.element_size() for t in covariance._pending)
-    kept += sum(t.numel() * t.element_size() for t in covariance._panels or ())
+    if covariance._moments is not None:
+        kept += sum(t.numel() * t.element_size() for t in covariance._moments.panels)
     assert covariance.keeps_rows is (texts == 6)
     if covariance.keeps_rows:
         assert kept == told.held == 24 * 30 * 4
@@ -397,8 +398,8 @@ def test_a_reading_works_out_once_what_it_says_and_sees_what_comes(n, monkeypatc
     covariance, plain = gathered(values[:-9]), gathered(values)
     before = covariance.state()
     folds, decompositions = [], []
-    fold, eigen = Covariance._fold, decomposition.eigen
-    monkeypatch.setattr(Covariance, "_fold", lambda self: folds.append(1) or fold(self))
+    fold, eigen = moments.Moments.add, decomposition.eigen
+    monkeypatch.setattr(moments.Moments, "add", lambda *a: folds.append(1) or fold(*a))
     monkeypatch.setattr(
         decomposition, "eigen", lambda *a, **k: decompositions.append(1) or eigen(*a, **k)
     )
@@ -431,47 +432,3 @@ def test_one_thread_and_several_give_the_same(precision, mean, monkeypatch):
         found.append(gathered(values, sizes, precision=precision).covariance())
         assert relative_error(found[-1], exact) < (1e-13 if precision == "float64" else 1e-6)
     assert not torch.equal(*found)  # both ways were gone
-
-
-def test_products_are_summed_in_float32_over_one_block_at_most(small_blocks, monkeypatch):
-    """Which the stated bound of their error is for; both ways."""
-    most = []
-    add, panels = triangle.Products._add, triangle.add_products
-
-    def added(self, rows):
-        add(self, rows)
-        most.append(self._held)
-
-    def by_panels(held, rows):
-        panels(held, rows)
-        most.append(len(rows))
-
-    monkeypatch.setattr(triangle.Products, "_add", added)
-    monkeypatch.setattr(triangle, "add_products", by_panels)
-    for threads in (1, 2):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        most.clear()
-        gathered(rows(500, 4).float(), [1, 30, 9, 60, 400], precision="float32")
-        assert max(most) == accumulators.BLOCK_ROWS[1]
-
-
-def test_blocks_depend_on_the_rows_alone():
-    values = rows(100, 3)
-    whole = [block.clone() for block in accumulators._blocks([values], 16)]
-    parts = list(values.float().split([1, 2, 50, 17, 30]))
-    split = [block.clone() for block in accumulators._blocks(parts, 16)]
-    assert [len(block) for block in whole] == [15] * 6 + [10]
-    assert torch.equal(torch.cat(whole), values)
-    assert [len(block) for block in split] == [len(block) for block in whole]
-    assert torch.equal(torch.cat(split), values.float().double())
-
-
-def test_the_threads_of_blas_are_as_before():
-    from threadpoolctl import threadpool_info
-
-    def threads():
-        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
-
-    before = threads()
-    gathered(rows(2000, 20))
-    assert threads() == before

@@ -1,5 +1,6 @@
 """Functions that run in processes beside this one, where there are some."""
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -133,6 +134,37 @@ def test_a_system_without_semaphores_has_none(alone, monkeypatch, error):
     with processes.processes(2, patience=0):
         assert effective_dimensions(VALUES, 900).stable_rank is not None
         assert processes._pool._executor is None
+
+
+def test_a_process_that_may_begin_none_has_none(alone):
+    def work(said):
+        with processes.processes(2, patience=0):
+            effective_dimensions(VALUES, 900)
+            said.send(processes._pool._executor)
+
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=work, args=(there,), daemon=True)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert here.recv() is None
+
+
+def test_a_fork_waits_for_no_answer_of_theirs(alone):
+    with processes.processes(2, patience=0):
+        expected = effective_dimensions(VALUES, 900)
+
+        def work():
+            assert effective_dimensions(VALUES, 900) == expected
+            with processes.processes(2, patience=60):
+                assert processes._pool is not None
+
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+        process.join(20)
+        ended = process.exitcode
+        process.kill()
+    assert ended == 0
 
 
 def test_those_of_another_thread_are_shared(beside):

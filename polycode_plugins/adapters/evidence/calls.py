@@ -16,7 +16,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from polycode_plugins.adapters.hooks import in_backward, uncompiled, without_values
+from polycode_plugins.adapters.hooks import (
+    in_backward,
+    passes_of_others,
+    uncompiled,
+    without_values,
+)
 
 
 class Call:
@@ -128,6 +133,7 @@ class Calls:
         aside: Callable[[], bool] = lambda: False,
     ) -> None:
         self._aside = aside
+        self._of_others = passes_of_others()
         self.innermost: Call | None = None
         self.begin: Callable[[Call], None] | None = None
         self.end: Callable[[Call], None] | None = None
@@ -154,7 +160,7 @@ class Calls:
         return index
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if in_backward() or without_values() or self._aside():
+        if in_backward() or without_values() or self._aside() or self._of_others():
             return
         outer = self.innermost
         # A pass that ended by an exception may have left its calls behind.
@@ -169,6 +175,8 @@ class Calls:
                 self.begin(call)
 
     def _leave(self, module: nn.Module, _args: Any, output: Any) -> None:
+        if self._of_others():
+            return
         # After an exception the hooks that would end a call late do not run.
         if id(module) not in self.late or output is None:
             self.leave(module, output)

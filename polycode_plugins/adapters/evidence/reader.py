@@ -38,7 +38,7 @@ from polycode_plugins.adapters.evidence.layout import asked_axes, axes_of
 from polycode_plugins.adapters.evidence.masks import Counted, Mask, asked, counted
 from polycode_plugins.adapters.evidence.proof import Axes, Proof
 from polycode_plugins.adapters.evidence.shadow import proper
-from polycode_plugins.adapters.hooks import is_fake, move_last, observe, tensor_of
+from polycode_plugins.adapters.hooks import Turns, is_fake, move_last, observe, tensor_of
 from polycode_plugins.adapters.inputs import tokens_of
 from polycode_plugins.errors import SiteError
 
@@ -122,6 +122,7 @@ class Reader:
         self._rows: int | None = None
         self._length: int | None = None
         self._documents = Documents()
+        self._turns = Turns()
         self._shapes: dict[str, Shapes] = {}
         self._held: dict[str, list[_Held]] = {}
         self._votes: Any = None
@@ -160,6 +161,10 @@ class Reader:
     # -- passes ----------------------------------------------------------------------------------
 
     def _begin(self, call: Call) -> None:
+        try:
+            self._turns.begin()
+        except SiteError as error:  # of which everything else comes that may go wrong now
+            self.live.problems.update(dict.fromkeys(self.live.fired, error))
         for module, handle in self._before:
             move_last(module, handle)
         self.live.attempt(self.live.fired, lambda: self._enter(call))
@@ -178,6 +183,7 @@ class Reader:
             self._documents.begin(call.arguments, self._rows, self._length)
 
     def _end(self, call: Call) -> None:
+        self._turns.end()
         if self.live.batch is None and self._proof is not None:
             rows = self._rows
             self.live.attempt(

@@ -32,6 +32,7 @@ from polycode_plugins.adapters.evidence.layout import axes_of, evidence
 from polycode_plugins.adapters.evidence.shadow import Leaf, Shadow, changed, leaves
 from polycode_plugins.adapters.hooks import first_tensor, tensor_of
 from polycode_plugins.adapters.undisturbed import seed_torch
+from polycode_plugins.devices import as_found
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
 Member = tuple[str, int]  # an argument and a dimension of it
@@ -417,7 +418,8 @@ def _watched(
 
     handles = [m.register_forward_hook(look, with_kwargs=True) for m in shadow.model.modules()]
     try:
-        shadow.run(args, kwargs)
+        with as_found():
+            shadow.run(args, kwargs)
     finally:
         for handle in handles:
             handle.remove()

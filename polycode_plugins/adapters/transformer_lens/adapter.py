@@ -25,7 +25,7 @@ from polycode_plugins.adapters.base import Adapter, Batch, Capture, Sink
 from polycode_plugins.adapters.evidence.documents import of_rows
 from polycode_plugins.adapters.evidence.masks import Mask, asked
 from polycode_plugins.adapters.evidence.points import hook_axes, refuse_decoder
-from polycode_plugins.adapters.hooks import StopForward, eager, observe, removed_after
+from polycode_plugins.adapters.hooks import StopForward, eager, observe, own_pass, removed_after
 from polycode_plugins.adapters.inputs import device_of, tensor_batches, to_device
 from polycode_plugins.adapters.patterns import match
 from polycode_plugins.adapters.text import check_tokens, language_batches, usual_frame
@@ -39,6 +39,7 @@ from polycode_plugins.adapters.transformer_lens.sites import (
 )
 from polycode_plugins.adapters.undisturbed import undisturbed
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import as_found
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
 _TRACED_POSITIONS = 8
@@ -158,6 +159,12 @@ class TransformerLensAdapter(Adapter):
     def _trace(self, example: Batch) -> list[Site]:
         points = self._model.hook_dict
         aliases = by_source(points)
+        with own_pass():
+            return self._traced(example, points, aliases)
+
+    def _traced(
+        self, example: Batch, points: Mapping[str, Any], aliases: Mapping[str, list[str]]
+    ) -> list[Site]:
         passes = Passes(self._model, self.tokenizer, include_special=False)
         fired: dict[str, tuple[tuple[str, ...], int]] = {}
         self._silent = {}
@@ -179,7 +186,7 @@ class TransformerLensAdapter(Adapter):
             for source in aliases:
                 if why_no_site(source, source, self._config) is None:
                     passes.taps.append(Tap(points[source], partial(note, source)))
-            with undisturbed(self._model, train_mode=True):
+            with undisturbed(self._model, train_mode=True), as_found():
                 self._call(_corner(example))
         finally:
             passes.remove()

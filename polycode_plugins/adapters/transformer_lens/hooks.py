@@ -14,7 +14,14 @@ from polycode_plugins.activations import Tokens
 from polycode_plugins.adapters.evidence.calls import named_arguments
 from polycode_plugins.adapters.evidence.documents import Documents
 from polycode_plugins.adapters.evidence.points import check_alike, shapeless
-from polycode_plugins.adapters.hooks import in_backward, is_fake, uncompiled, without_values
+from polycode_plugins.adapters.hooks import (
+    Turns,
+    in_backward,
+    is_fake,
+    passes_of_others,
+    uncompiled,
+    without_values,
+)
 from polycode_plugins.adapters.text import padding, regular, special_ids, token_text
 from polycode_plugins.errors import SiteError
 
@@ -32,6 +39,7 @@ class Tap:
         self._receive = receive
         self._order = point.register_forward_pre_hook(uncompiled(self.settle))
         self._look = uncompiled(self._looked)
+        self._of_others = passes_of_others()
         self._handle: Any = None
         self.settle()
 
@@ -49,6 +57,8 @@ class Tap:
 
     def _looked(self, tensor: Any) -> None:
         # What activation checkpointing computes again has been seen, a dry run has no values.
+        if self._of_others():
+            return
         if not in_backward() and not without_values() and not is_fake(tensor):
             self._receive(tensor)
 
@@ -113,6 +123,8 @@ class Passes:
         self._next_block = 0
         self._distinct = True  # no block is run in a loop
         self._handles: list[RemovableHandle] = []
+        self._of_others = passes_of_others()
+        self._turns = Turns()
         original, embed = getattr(model, "original_model", None), getattr(model, "embed", None)
         blocks = getattr(model, "blocks", None)
         self.watched = True
@@ -132,15 +144,18 @@ class Passes:
 
     def _watch(self, module: nn.Module, note: Callable[[Any, Any], None]) -> None:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            if not in_backward() and not without_values():
+            if not in_backward() and not without_values() and not self._of_others():
                 self._guard(lambda: note(args, kwargs))
 
         self._handles.append(module.register_forward_pre_hook(uncompiled(enter), with_kwargs=True))
 
     def _watch_end(self, module: nn.Module) -> None:
         def leave(_module: nn.Module, _args: Any, output: Any) -> None:
+            if in_backward() or without_values() or self._of_others():
+                return
+            self._turns.end()
             rows = None if self.shape is None else self.shape[0]
-            if not in_backward() and not without_values() and not self._ours():
+            if not self._ours():
                 self._guard(lambda: self.documents.end(self.arguments, output, rows))
 
         self._handles.append(module.register_forward_hook(uncompiled(leave)))
@@ -201,6 +216,7 @@ class Passes:
         self._embedded = self._tokens
 
     def _begin(self, tokens: Any) -> None:
+        self._turns.begin()
         self.flush()
         for tap in self.taps:
             tap.settle()

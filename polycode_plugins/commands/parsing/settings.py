@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,7 +51,11 @@ def expanded(arguments: Sequence[str], parsers: Mapping[str, argparse.ArgumentPa
         return given
     if len(files) > 1:
         raise DataError(f"{FLAG} is given {len(files)} times; put all settings into one file")
-    return [command, *_arguments(Path(files[0]), parsers[command], others), *others]
+    return [
+        command,
+        *_arguments(Path(os.path.expanduser(files[0])), parsers[command], others),
+        *others,
+    ]
 
 
 def _arguments(path: Path, parser: argparse.ArgumentParser, others: Sequence[str]) -> list[str]:

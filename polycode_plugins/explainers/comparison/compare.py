@@ -13,6 +13,7 @@ from typing import Any
 from polycode_plugins import plugins
 from polycode_plugins.adapters.base import Adapter
 from polycode_plugins.data_options import DataOptions
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PluginError, PolycodeError
 from polycode_plugins.explainers.base import Explainer, UnitRecords
 from polycode_plugins.explainers.comparison.files import locked, refuse_finished, write
@@ -28,6 +29,7 @@ from polycode_plugins.explainers.scoring.judging import SimulatingJudge
 from polycode_plugins.explainers.units.base import Units
 from polycode_plugins.explainers.units.random_weights import random_weights
 from polycode_plugins.files import guards, storage
+from polycode_plugins.files.paths import given
 from polycode_plugins.files.provenance import environment
 from polycode_plugins.files.weights import identified
 from polycode_plugins.loading import load
@@ -41,6 +43,7 @@ _SIGNS: dict[str, Signs] = {"marshall-kirchner": "positive"}
 _OURS = frozenset(field.name for kind in (Scoring, DataOptions) for field in fields(kind))
 
 
+@on_host()
 def compare(
     model: Any = None,
     texts: Any = None,
@@ -229,7 +232,7 @@ def asking(
         StateError: for a folder that holds a finished comparison, unless `fresh`.
         PluginError: see `make_explainer`.
     """
-    folder = None if out is None else Path(out)
+    folder = None if out is None else given(out)
     if folder is not None and not fresh:
         refuse_finished(folder)
     made = make_explainer(explainer, options, folder=folder, progress=progress)

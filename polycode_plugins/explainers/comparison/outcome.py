@@ -22,6 +22,7 @@ from polycode_plugins.explainers.records.unit_records import Shape
 from polycode_plugins.explainers.scoring.evaluation import Evaluation
 from polycode_plugins.explainers.scoring.scores import SCORES
 from polycode_plugins.explainers.units.base import Units
+from polycode_plugins.files.paths import given
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -337,7 +338,7 @@ class Comparison:
         """
         from polycode_plugins.explainers.comparison.files import save
 
-        return save(self, Path(folder))
+        return save(self, given(folder))
 
     @classmethod
     def load(cls, folder: str | Path) -> Comparison:
@@ -348,7 +349,7 @@ class Comparison:
         """
         from polycode_plugins.explainers.comparison.files import load
 
-        return load(Path(folder))
+        return load(given(folder))
 
     def report(self, path: str | Path, analysis: Analysis | None = None) -> Path:
         """Write the comparison as one self-contained HTML file, below an analysis if one is given.
@@ -363,19 +364,19 @@ class Comparison:
         """
         from polycode_plugins.report.comparison_page import write
 
-        return write(self, Path(path), analysis)
+        return write(self, given(path), analysis)
 
     def export(self, path: str | Path, *, model_id: str | None = None) -> Path:
         """Write the explanations as JSON lines in the manner of Neuronpedia; see `neuronpedia`."""
         from polycode_plugins.explainers.comparison.neuronpedia import export
 
-        return export(self, Path(path), model_id)
+        return export(self, given(path), model_id)
 
     def export_features(self, path: str | Path, **names: str | None) -> Path:
         """Write bodies for Neuronpedia's upload, one a line; see `neuronpedia.export_features`."""
         from polycode_plugins.explainers.comparison.neuronpedia import export_features
 
-        return export_features(self, Path(path), **names)
+        return export_features(self, given(path), **names)
 
 
 def check_score(score: str) -> None:

@@ -18,6 +18,7 @@ from polycode_plugins.explainers.base import Record, UnitRecords
 from polycode_plugins.explainers.records.protocols import Protocol, protocol_named, split
 from polycode_plugins.explainers.records.unit_records import Shape, shape_of
 from polycode_plugins.files import guards
+from polycode_plugins.files.paths import given
 
 KIND = "recorded"
 #: What versions and forks call the place of a unit, its layer and its number.
@@ -61,7 +62,7 @@ def read_neuron(
         DataError: see `read_neuron_records`.
     """
     chosen = protocol_named(protocol)
-    place = Path(path)
+    place = given(path)
     content = guards.read_json(place, DataError)
     known: dict[str, str] = {} if words is None else words
     try:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.explainers.units.base import Units
+from polycode_plugins.files.paths import given
 
 
 def directions(
@@ -44,10 +45,10 @@ def read_directions(source: str) -> Units:
     Raises:
         DataError: for a file that cannot be read or holds no such matrix.
     """
-    path, name = Path(source), ""
+    path, name = given(source), ""
     if not path.is_file() and ":" in source:
         before, _, name = source.rpartition(":")
-        path = Path(before)
+        path = given(before)
     if not path.is_file():
         raise DataError(f"there is no file {str(path)!r} with directions; check the path")
     matrix = _npy(path) if path.suffix == ".npy" else _tensor(path, name)

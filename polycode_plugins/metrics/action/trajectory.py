@@ -22,6 +22,7 @@ from torch import Tensor
 
 from polycode_plugins import theory
 from polycode_plugins.errors import DataError, StateError
+from polycode_plugins.files.paths import given
 from polycode_plugins.metrics.inputs import as_activations, check_finite
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Trajectories:
         Raises:
             StateError: where they cannot be written.
         """
-        target = Path(path)
+        target = given(path)
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "labels"}
         if self.labels is not None:
             arrays["labels"] = np.array(json.dumps(self.labels))

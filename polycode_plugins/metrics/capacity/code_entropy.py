@@ -170,10 +170,11 @@ def entropy_of_rows(
     unit_variances: Floats,
     *,
     relative: bool,
+    spread: float = 1.0,
 ) -> Entropy:
     """`Code.entropy` of correlated samples, its interval with what is doubtful of the correlation.
 
-    relative: whether the step was taken from the total variance.
+    relative: whether the step was taken from the total variance. spread: see `row_spread`.
     """
 
     def of(one: RowCorrelation) -> Entropy:
@@ -181,9 +182,9 @@ def entropy_of_rows(
         return code.entropy(step, unit_variances, relative=relative)
 
     found = of(rows)
-    if found.interval is None or not rows.doubted:
+    if found.interval is None or (spread == 1 and not rows.doubted):
         return found
     moved = [other.bits - found.bits for one in rows.doubted for other in [of(one)]]
     low, high = found.interval
-    half = hypot((high - low) / 2, 1.96 * float(np.linalg.norm(moved)))
+    half = hypot(spread**0.5 * (high - low) / 2, 1.96 * float(np.linalg.norm(moved)))
     return replace(found, interval=((low + high) / 2 - half, (low + high) / 2 + half))

@@ -35,6 +35,8 @@ from polycode_plugins.metrics.capacity.result import (
 from polycode_plugins.metrics.influences import Influences
 from polycode_plugins.metrics.spectrum.influences import influences
 from polycode_plugins.metrics.spectrum.law.power_law import FitName, checked_ranks, fit_power_law
+from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
+from polycode_plugins.metrics.spectrum.row_spread import spread_of_kept
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
 from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
@@ -115,10 +117,12 @@ class Capacity(Metric):
             checked_ranks(self.ranks)
 
     def accumulators(self) -> Mapping[str, Accumulator]:
-        """A covariance, and what tells how dependent the samples are; `Spectrum` has the same."""
+        """What `Spectrum` has: a covariance, what tells how dependent the samples are, and those
+        of most weight."""
         return {
             "covariance": Covariance(self.positions, self.precision),
             "groups": RowGroups(self.positions),
+            "rows": PrioritySample(self.positions),
         }
 
     def compute(self, accumulators: Mapping[str, Accumulator], site: Site) -> CapacityResult:
@@ -132,6 +136,8 @@ class Capacity(Metric):
             # Before the eigenvalues, which come with its eigenvectors.
             dependence = cast(RowGroups, accumulators["groups"]).dependence(covariance)
             values = covariance.eigenvalues().cpu().numpy()
+            kept = cast(PrioritySample, accumulators["rows"])
+            spread = spread_of_kept(covariance, kept, dependence.correlation)
         width, n = covariance.width, covariance.n_samples
         assert width is not None
         means, variances = (m.cpu().numpy() for m in (covariance.mean(), covariance.variances()))
@@ -151,12 +157,13 @@ class Capacity(Metric):
         noise = step**2 / 12 if self.snr is None else unit / self.snr
         noise = noise if self.noise is None else self.noise
 
-        def entropy_with(rows: RowCorrelation) -> Entropy:
+        def entropy_with(rows: RowCorrelation, spread: float = 1.0) -> Entropy:
+            relative = self.step is None
             return entropy_of_rows(
-                values, width, n, rows, step, variances, relative=self.step is None
+                values, width, n, rows, step, variances, relative=relative, spread=spread
             )
 
-        entropy = entropy_with(dependence.correlation)
+        entropy = entropy_with(dependence.correlation, spread)
         interval, tails = entropy.interval, []
         if interval is not None and dependence.widest != dependence.correlation:
             # Heavy-tailed or mostly silent rows: which of both is not known, so it covers both.

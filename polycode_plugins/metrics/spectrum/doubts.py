@@ -22,6 +22,11 @@ def spectrum_doubts(result: SpectrumResult) -> tuple[str, ...]:
         said += _ruling(result, direction)
     if law.untested is not None:
         said.append(f"whether the spectrum is one power law was not tested: {law.untested}.")
+        if result.effective_from == "not measured":
+            said.append(
+                "how far samples depend on one another was not measured, so all intervals take "
+                "them for independent and are too narrow where they are not, as tokens of a text."
+            )
     if law.broken:
         said.append(
             Grave(
@@ -35,6 +40,13 @@ def spectrum_doubts(result: SpectrumResult) -> tuple[str, ...]:
             "the eigenvalues scatter around the fitted law more than those of Gaussian activations "
             "would: the spectrum goes in steps or waves, or the activations are far from Gaussian. "
             "The interval is widened for it; look at the curve."
+        )
+    if result.row_spread > 1:
+        said.append(
+            f"single rows add {result.row_spread:.1f} times as much to the error of these measures "
+            "as Gaussian rows would, as those of sparse or heavy-tailed features do. The intervals "
+            "of the measures of dimension are widened for it; that of the exponent is not, and "
+            "such rows may be taken for a broken law."
         )
     if result.n_samples <= result.width:
         said.append(

@@ -2,8 +2,9 @@
 
 All are of the covariance of the population, so they compare between runs with different numbers of
 samples; the same measure of the sample stands beside each as `naive`. Intervals hold for Gaussian
-rows (and for rows correlated as `rows` says); what cannot be corrected is None, with a sentence.
-`benchmarks/effective_dimensions.py` measures bias and coverage.
+rows (and for rows correlated as `rows` says), and are widened by what single rows add beyond that;
+what cannot be corrected is None, with a sentence. `benchmarks/effective_dimensions.py` measures
+bias and coverage.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from polycode_plugins.metrics.spectrum.summaries import (
     explained_variance,
     participation_ratio,
     spectral_entropy,
+    trace_powers,
 )
 
 Array = NDArray[np.float64]
@@ -49,7 +51,8 @@ class Estimate:
 
     Attributes:
         value: corrected for the number of samples; None where that cannot be done.
-        interval: 95% interval (low, high), for Gaussian rows; None where there is none.
+        interval: 95% interval (low, high), for Gaussian rows, wider where rows that are kept add
+            evidently more to the error than such; None where there is none.
         naive: the same of the sample's own eigenvalues.
         why: why there is no value, or no interval; "" where there are both.
     """
@@ -123,6 +126,7 @@ def effective_dimensions(
     width: int | None = None,
     rows: RowCorrelation = INDEPENDENT,
     widest: RowCorrelation | None = None,
+    spread: float = 1.0,
 ) -> EffectiveDimensions:
     """All measures of one sample spectrum.
 
@@ -132,6 +136,8 @@ def effective_dimensions(
         width: features that are not constant; default: the number of eigenvalues.
         rows: how the samples are correlated with one another; independent unless given.
         widest: another correlation with which the intervals are to hold as well.
+        spread: the variance of what single rows add to errors, over that of Gaussian ones, see
+            `row_spread`.
 
     Raises:
         DataError: for eigenvalues no covariance has, or fewer than 3 samples.
@@ -143,7 +149,7 @@ def effective_dimensions(
     values = values[values > ROUNDING * width]
     width = max(width, len(values))
     sums = RidgeSums.of(values, width)
-    found = _measures(_Sample(values, sums, dof, rows))
+    found = _measures(_Sample(values, sums, dof, rows, spread))
     if widest is not None and widest != rows:
         found = found.beside(_measures(_Sample(values, sums, dof, widest)))
     return found
@@ -172,11 +178,19 @@ def _measures(sample: _Sample) -> EffectiveDimensions:
 class _Sample:
     """Eigenvalues of a sample, the largest of them 1, and what they are of."""
 
-    def __init__(self, values: Array, sums: RidgeSums, dof: float, rows: RowCorrelation) -> None:
+    def __init__(
+        self,
+        values: Array,
+        sums: RidgeSums,
+        dof: float,
+        rows: RowCorrelation,
+        spread: float = 1.0,
+    ) -> None:
         self.values = values
         self.dof = dof
         self.width = width = sums.width
         self.rows = rows
+        self.spread = spread
         # What samples are worth where the variance is.
         self.square = rows.mean_square(values)
         self.effective = max(2.0, (dof + 1) / self.square - 1)
@@ -219,16 +233,10 @@ class _Sample:
         """From unbiased estimates of tr Sigma^k."""
         n = self.effective
         found = participation_ratio(self.values, n + 1, width=self.width)
-        sums = [float(np.sum(self.values**k)) for k in range(1, 5)]
-        one = sums[0]
-        two = sums[1] - one**2 / n
-        three = sums[2] - 3 * one * two / n - one**3 / n**2
-        four = sums[3] - (4 * one * three + 2 * two**2) / n - 6 * one**2 * two / n**2
-        four -= one**4 / n**3
+        one, two, three, four = trace_powers(self.values, n, self.width)
         if self.few or two <= 0:
             why = self.few or "the samples show no direction more than another"
             return Estimate(found.corrected, None, found.naive, why)
-        three, four = max(three, two**1.5 / self.width**0.5), max(four, two**2 / self.width)
         # 2 log tr Sigma - log tr Sigma^2, for Gaussian rows.
         variance = 8 * two / one**2 + 8 * four / two**2 - 16 * three / (one * two)
         error = np.sqrt(max(variance, 0.0) / n + 4 / n**2)
@@ -254,7 +262,8 @@ class _Sample:
         naive = float(self.values.sum())  # the largest is 1
         error = float(np.sqrt(2 / n)) * self._more(np.arange(len(self.values)) == 0)
         apart = -np.log(rest[0]) if len(rest) else np.inf
-        if apart < STANDS_APART * error:
+        # By what Gaussian rows leave open: more would pick the samples whose first one is large.
+        if apart < STANDS_APART * error / self.spread**0.5:
             return Estimate(
                 None,
                 None,
@@ -295,13 +304,15 @@ class _Sample:
     def _more(self, pull: NDArray[Any]) -> float:
         """By how much the standard error of a measure exceeds that with `effective` samples.
 
-        The variances of directions whose samples are worth less are known less well.
+        The variances of directions whose samples are worth less are known less well, and so are all
+        where single rows add more than Gaussian ones would.
 
         pull: [k] derivatives of the measure by the log eigenvalues, up to a factor.
         """
         weight = np.square(pull.astype(np.float64))
         total = float(weight.sum())
-        return float(np.sqrt(weight @ self.squares / total / self.square)) if total else 1.0
+        more = weight @ self.squares / total / self.square if total else 1.0
+        return float(np.sqrt(more * self.spread))
 
     def _unlike(self) -> str:
         """Why the weak directions are not known well enough for an interval; "" if they are."""

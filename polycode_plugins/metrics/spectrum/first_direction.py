@@ -21,7 +21,8 @@ from polycode_plugins.metrics.spectrum.effective_dimensions import (
     EffectiveDimensions,
     effective_dimensions,
 )
-from polycode_plugins.metrics.spectrum.priority_sample import KeptRow, PrioritySample
+from polycode_plugins.metrics.spectrum.priority_sample import Kept, KeptRow, PrioritySample
+from polycode_plugins.metrics.spectrum.row_spread import row_spread
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 
 Array = NDArray[np.float64]
@@ -177,7 +178,7 @@ def first_direction(
     if covariance.precision == "float32" and not covariance.keeps_rows:
         why = "precision='float32' rounds too much for taking rows out; use 'float64'"
         return replace(found, why=why)
-    return replace(found, remainder=_remainder(covariance, kept.values[order[gone].copy()], rows))
+    return replace(found, remainder=_remainder(covariance, kept, order[gone].copy(), rows))
 
 
 def _calibrated(held: Array, counts: Array) -> Array:
@@ -223,19 +224,27 @@ def _places(names: Sequence[KeptRow], used: Array) -> tuple[tuple[tuple[int, ...
     return tuple((place, weights[place] / float(used.sum())) for place in order[:3])
 
 
-def _remainder(covariance: Covariance, gone: Tensor, rows: RowCorrelation) -> Remainder:
-    """The spectrum without some rows [k, width], of which at least 3 and some variance are left."""
-    left = covariance.without(gone)
+def _remainder(
+    covariance: Covariance, kept: Kept, gone: NDArray[np.int64], rows: RowCorrelation
+) -> Remainder:
+    """The spectrum without some kept rows; at least 3 of all and some variance are left."""
+    left = covariance.without(kept.values[gone])
     values = left.eigenvalues().cpu().numpy()
     # What was taken out leaves rounding of its own size, not of that of the rest.
     rounding = np.finfo(np.float64).eps * len(values) * float(covariance.eigenvalues()[0])
     values = values[values > rounding]
     n = left.n_samples
     varying = int((left.variances() > 0).sum())
+    others = np.setdiff1d(np.arange(len(kept.rows)), gone)
+    apart = kept.values[others].double() - left.mean().cpu()
+    square = rows.mean_square(values)
+    spread = row_spread(left, values, apart, kept.counts[others], square=square)
     return Remainder(
         n_rows=len(gone),
         n_samples=n,
         total_variance=float(values.sum()),
         first_share=float(values[0] / values.sum()),
-        dimensions=effective_dimensions(values, n, width=max(varying, len(values)), rows=rows),
+        dimensions=effective_dimensions(
+            values, n, width=max(varying, len(values)), rows=rows, spread=spread
+        ),
     )

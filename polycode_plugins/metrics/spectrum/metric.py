@@ -36,6 +36,7 @@ from polycode_plugins.metrics.spectrum.law.power_law import (
 )
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
 from polycode_plugins.metrics.spectrum.result import SpectrumResult
+from polycode_plugins.metrics.spectrum.row_spread import spread_of_kept
 from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
 from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
 
@@ -159,7 +160,8 @@ class Spectrum(Metric):
             rows=dependence.correlation,
             vector=None if vectors is None else torch.from_numpy(vectors[0]),
         )
-        dimensions = _dimensions(eigenvalues, covariance, dependence, direction)
+        spread = spread_of_kept(covariance, kept, dependence.correlation)
+        dimensions = _dimensions(eigenvalues, covariance, dependence, direction, spread)
         ratio = dimensions.participation_ratio
         assert ratio.value is not None
         return SpectrumResult(
@@ -177,6 +179,7 @@ class Spectrum(Metric):
             dimensions=dimensions,
             first_direction=direction,
             positions=self.positions,
+            row_spread=spread,
             eigenvectors=vectors,
         )
 
@@ -203,16 +206,17 @@ def _dimensions(
     covariance: Covariance,
     dependence: RowDependence,
     direction: FirstDirection,
+    spread: float,
 ) -> EffectiveDimensions:
     """The measures; their intervals hold with heavy tails of whole rows and without."""
     varying = int((covariance.variances() > 0).sum())
-
     found = effective_dimensions(
         eigenvalues,
         covariance.n_samples,
         width=varying,
         rows=dependence.correlation,
         widest=dependence.widest,
+        spread=spread,
     )
     if direction.rules:
         return found.without_intervals(

@@ -62,6 +62,9 @@ class SpectrumResult(Result):
             that are mostly zero, which is not known: the interval covers both. None where not
             measured.
         positions: whether positions counted as "samples" or "features".
+        row_spread: how many times the variance of what Gaussian rows add to the error of
+            `dimensions` the rows that were kept add; 1 where it is not evidently more. Intervals
+            of `dimensions` are widened for it.
         eigenvectors: float64 [k, width], unit rows, where they were asked for; not saved.
     """
 
@@ -97,6 +100,7 @@ class SpectrumResult(Result):
     dimensions: EffectiveDimensions
     first_direction: FirstDirection | None
     positions: str = "samples"
+    row_spread: float = 1.0
     eigenvectors: Floats | None = field(default=None, metadata={"saved": False})
 
     @property

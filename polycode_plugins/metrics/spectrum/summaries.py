@@ -183,3 +183,22 @@ def explained_variance(eigenvalues: ArrayLike) -> Array:
     values = checked_eigenvalues(eigenvalues)
     shares = np.cumsum(values / values[0])
     return np.asarray(shares / shares[-1])
+
+
+def trace_powers(
+    eigenvalues: NDArray[np.float64], n: float, width: int
+) -> tuple[float, float, float, float]:
+    """tr Sigma^k of the population for k = 1 to 4, from those of a sample covariance.
+
+    The second is unbiased, of independent Gaussian rows, and may be negative for a white spectrum;
+    the others are so to first order, and no less than the second leaves them.
+
+    n: degrees of freedom of the sample covariance.
+    """
+    one, second, third, fourth = (float(np.sum(eigenvalues**k)) for k in range(1, 5))
+    two = second - one**2 / n
+    three = third - 3 * one * two / n - one**3 / n**2
+    four = fourth - (4 * one * three + 2 * two**2) / n - 6 * one**2 * two / n**2 - one**4 / n**3
+    if two > 0:
+        three, four = max(three, two**1.5 / width**0.5), max(four, two**2 / width)
+    return one, two, three, four

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from polycode_plugins.devices import on_host
 from polycode_plugins.errors import DataError, PolycodeError, SiteError, near
+from polycode_plugins.files.paths import given
 from polycode_plugins.metrics.base import Grave, Result
 from polycode_plugins.metrics.error_correlation import ErrorCorrelation
 from polycode_plugins.runs.analysis import Analysis
@@ -244,9 +246,10 @@ class RunDifference:
         """
         from polycode_plugins.report import write_difference
 
-        return write_difference(self, Path(path))
+        return write_difference(self, given(path))
 
 
+@on_host()
 def diff(
     first: Analysis | str | Path,
     second: Analysis | str | Path,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from polycode_plugins.activations import Activations
 from polycode_plugins.errors import DataError, StateError
-from polycode_plugins.metrics import accumulators
+from polycode_plugins.metrics import moments
 from polycode_plugins.metrics.action import increments, runs
 from polycode_plugins.metrics.action.increments import Increments
 
@@ -55,8 +55,8 @@ def check(found: Increments, *paths: torch.Tensor, n_paths: int | None = None) -
 
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks so small that a few rows fold many times."""
-    monkeypatch.setattr(accumulators, "BLOCK_VALUES", 64)
-    monkeypatch.setattr(accumulators, "BLOCK_ROWS", (8, 16))
+    monkeypatch.setattr(moments, "BLOCK_VALUES", 64)
+    monkeypatch.setattr(moments, "BLOCK_ROWS", (8, 16))
     monkeypatch.setattr(increments, "BLOCK_VALUES", 12)
 
 

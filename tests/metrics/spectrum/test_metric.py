@@ -164,6 +164,14 @@ def test_few_samples_give_a_wide_interval_and_say_what_was_assumed():
     assert result.interval[0] < 1 < result.interval[1]
 
 
+def test_intervals_of_one_text_say_that_they_take_its_tokens_for_independent():
+    one = np.asarray(rows(400))[None]
+    said = [str(w) for w in Spectrum().measure(one).warnings]
+    assert any("take them for independent and are too narrow" in w for w in said)
+    many = np.asarray(rows(800)).reshape(40, 20, -1)
+    assert not any("for independent" in str(w) for w in Spectrum().measure(many).warnings)
+
+
 def test_a_wide_layer_needs_no_matrix_of_its_width(monkeypatch):
     monkeypatch.setattr(Covariance, "_fold", None)
     found = [measured(rows(40, 20_000, seed)) for seed in range(4)]

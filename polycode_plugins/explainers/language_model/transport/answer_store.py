@@ -29,6 +29,7 @@ from polycode_plugins.explainers.costs import Cost, Spent
 from polycode_plugins.explainers.language_model.transport.request import Request
 from polycode_plugins.files.guards import json_value
 from polycode_plugins.files.locks import hold
+from polycode_plugins.files.paths import given
 
 FORMAT = 2
 MOST_BYTES = 1 << 28  # of one answer, unpacked: a few bytes may unpack to all memory
@@ -69,7 +70,7 @@ class Store:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = given(path)
         self._lock = threading.Lock()
         shown = repr(str(path))
         try:

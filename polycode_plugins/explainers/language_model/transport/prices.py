@@ -11,6 +11,7 @@ from typing import Any
 
 from polycode_plugins.errors import DataError, near
 from polycode_plugins.files.guards import json_value
+from polycode_plugins.files.paths import given
 
 EXAMPLE = '{"gpt-4o-mini": {"in": 0.15, "out": 0.6}}'
 
@@ -43,7 +44,7 @@ def read_prices(source: str | Path | Mapping[str, Any]) -> Prices:
         DataError: for a file that cannot be read and prices that are no numbers of at least 0.
     """
     name = "the table of prices" if isinstance(source, Mapping) else repr(str(source))
-    table = source if isinstance(source, Mapping) else _parsed(Path(source), name)
+    table = source if isinstance(source, Mapping) else _parsed(given(source), name)
     prices: dict[str, tuple[float, float]] = {}
     for model, entry in table.items():
         try:

@@ -16,6 +16,7 @@ from polycode_plugins.errors import DataError, StateError
 from polycode_plugins.explainers.units.autoencoder import sae_lens, sparsify
 from polycode_plugins.explainers.units.autoencoder.features import KIND, Features, features_of
 from polycode_plugins.files import guards
+from polycode_plugins.files.paths import given
 from polycode_plugins.files.tensors import Saved
 
 CONFIG = "cfg.json"
@@ -50,7 +51,7 @@ def read_autoencoder(
         DataError: for a folder that is damaged or of something else, an architecture that is not
             read, or a factor that is missing.
     """
-    path = Path(folder)
+    path = given(folder)
     if not path.is_dir():
         raise DataError(f"there is no folder {str(path)!r} with an autoencoder; check the path")
     name = next((n for n in WEIGHTS if (path / n).is_file()), None)
