@@ -16,9 +16,9 @@ demo: $(DEMO)
 	$(BIN)/polycode compare --sites 'blocks.*.mlp.hook_post' --explainer ngram --limit 1000 --n-units 12 --out $(OUT) --fresh
 	@echo "open $(OUT)/report.html"
 
-# A worker for each processor, up to as many as memory is sure to hold. Compiled files are kept even
-# where the environment says not to: each worker, and each program that tests start, would compile
-# all of the package and of the tests anew.
+# A worker for each processor and one more (tests/conftest.py), up to as many as memory is sure to
+# hold. Compiled files are kept even where the environment says not to: each worker, and each program
+# that tests start, would compile all of the package and of the tests anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # COVERAGE=1 adds the coverage of lines and branches, and fails under 90 %.

@@ -19,6 +19,7 @@ from email.parser import Parser
 from importlib.metadata import Distribution, distribution
 from pathlib import Path, PurePosixPath
 
+import pip
 from packaging.requirements import Requirement
 
 
@@ -30,9 +31,12 @@ def make(folder: Path, *wheels: Path) -> Path:
     named = {_name(wheel.name.split("-")[0]) for wheel in wheels}
     for found in _closure([r for wheel in wheels for r in _requires(wheel)], named):
         _link(found, site)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
-    install = [*pip, "install", "--quiet", "--no-index", "--no-deps", *wheels]
-    for command in (install, [*pip, "check"]):
+    # What `pip --python` starts, without a second interpreter that starts it. What is imported is
+    # compiled then.
+    runner = Path(pip.__file__).parent / "__pip-runner__.py"
+    called: list[str | Path] = [python, runner, "--disable-pip-version-check"]
+    install = [*called, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", *wheels]
+    for command in (install, [*called, "check"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")

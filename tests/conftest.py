@@ -21,9 +21,18 @@ pytest_plugins = ["slow_tests"]
 _FIXTURES = ("booted", "gaussian_pairs", "hostile_files")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: tests also wait for a browser, for servers, for other programs."""
+    try:
+        return len(os.sched_getaffinity(0)) + 1
+    except AttributeError:  # on macOS
+        return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         return  # it hands the tests to its workers, which wait for it: it needs no torch
+    import early
     import torch
     from hypothesis import HealthCheck, settings
 
@@ -42,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     from polycode_plugins.metrics import processes
 
     processes.PATIENCE = float("inf")
+    early.begin()  # before this process takes in what it tests
+    config.add_cleanup(early.end)
     for name in _FIXTURES:
         config.pluginmanager.import_plugin(name)
 

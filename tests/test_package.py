@@ -139,14 +139,16 @@ COMMANDS = {
     "vllm": ["analyze", "--model", "vllm:gpt2", "--quiet"],
     "openai": ["explain", "--explainer", "openai", "--set", "model=x", "--n-units", "1", "--quiet"],
 }  # fmt: skip
-# Everything in forks of one bare process, none of which pays for torch again.
+# Everything in forks of one bare process, none of which pays for torch again; nor do plugins that
+# are tried.
 PROGRAM = """
-import importlib, json, os, sys, tempfile
+import importlib, io, json, os, sys, tempfile, types
 import torch
 import polycode_plugins as pc
 import pandas, scipy.stats
 import polycode_plugins.explainers, polycode_plugins.metrics, polycode_plugins.testing
 from polycode_plugins.commands.main import program
+from polycode_plugins.plugins import trial
 
 def forked(work):
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -164,6 +166,16 @@ def forked(work):
         for file in (out, err):
             file.seek(0)
         return [status, out.read().decode(), err.read().decode()]
+
+def served(task):
+    def work():
+        # That of a command may go elsewhere.
+        sys.stdin, sys.stdout = io.StringIO(task), open(1, "w", closefd=False)
+        trial.serve()
+        return 0
+    return types.SimpleNamespace(**dict(zip(("returncode", "stdout", "stderr"), forked(work))))
+
+trial._served = served
 
 def command(arguments):
     sys.argv = ["polycode", *arguments]

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import filelock  # noqa: F401 - this and others before the forks, each of which would pay for it
 import sklearn.linear_model  # noqa: F401
+import subjects
 import torch
 import torch.distributed
 import tqdm  # noqa: F401
@@ -51,7 +52,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(kinds), help="kinds, comma-separated")
     parser.add_argument("--limit", type=int, default=250, help="texts of a comparison")
+    parser.add_argument("--rows", type=int, default=subjects.ROWS, help="of an analysis")
     options = parser.parse_args()
+    subjects.ROWS = options.rows
     torch.set_num_threads(1)  # threads do not survive a fork
     passes.CHECKPOINT_SECONDS = training.SAVE_SECONDS = 0.0  # after every batch, every step
     only, n, seed = options.only.split(","), options.trials, options.seed

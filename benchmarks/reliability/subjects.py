@@ -18,6 +18,7 @@ from polycode_plugins.experiments.base import Experiment, parts
 from polycode_plugins.files import storage
 
 Work = Callable[[Path], None]
+ROWS = 160  # of an analysis, eight a batch
 
 
 def network() -> nn.Module:
@@ -27,7 +28,7 @@ def network() -> nn.Module:
 
 
 def analyze(folder: Path, **options: object) -> None:
-    data = torch.randn(160, 12, generator=torch.Generator().manual_seed(1))
+    data = torch.randn(ROWS, 12, generator=torch.Generator().manual_seed(1))
     metric = pc.metrics.Spectrum(fit="huber", ranks=(1, 500))
     given = {"batch_size": 8, "out": folder, "progress": False, **options}
     pc.analyze(network(), data, metric, ["0", "2"], **given)  # type: ignore[arg-type]

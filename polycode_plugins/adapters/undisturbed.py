@@ -72,14 +72,15 @@ def _undisturbed(model: Any, *, train_mode: bool) -> Iterator[None]:
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
     try:
-        if not train_mode and isinstance(model, nn.Module):
+        if not train_mode and isinstance(model, nn.Module) and any(on for _, on in modes):
             with suppress(NotImplementedError):  # of torch.export, which keeps the mode it had
                 model.eval()
         with torch.no_grad():
             yield
     finally:
         for m, training in modes:
-            m.training = training
+            if m.training != training:  # to set an attribute of a module takes 3 us
+                m.training = training
         for m, name, buffer, value in buffers:
             # Batch normalisation changes its statistics without a new version, and so does this:
             # a graph that holds them still gets its backward pass.

@@ -15,6 +15,7 @@ from polycode_plugins.commands.arguments import (
     add_data,
     add_model,
     add_speech,
+    installed,
     note_pictures,
     opening_of,
     reading_of,
@@ -84,6 +85,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
+    installed("metrics", *named(options.metrics))
+    installed("adapters", options.adapter)
     from polycode_plugins.runs.analyze import analyze
     from polycode_plugins.runs.stopping import sentences
 
@@ -134,13 +137,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def named(names: str) -> list[str]:
+    """The metrics that `--metrics` names."""
+    wanted = [n.strip() for n in names.split(",") if n.strip()]
+    if not wanted:
+        raise PluginError("--metrics names no metric; 'polycode plugins' lists them")
+    return wanted
+
+
 def metrics_of(names: str, settings: Sequence[str]) -> list[Any]:
     """Metric objects for `--metrics` with the settings of `--set`."""
     from polycode_plugins.metrics.names import make_metric
 
-    wanted = [n.strip() for n in names.split(",") if n.strip()]
-    if not wanted:
-        raise PluginError("--metrics names no metric; 'polycode plugins' lists them")
+    wanted = named(names)
     given: dict[str, dict[str, Any]] = {name: {} for name in wanted}
     for setting in settings:
         path, _, value = setting.partition("=")

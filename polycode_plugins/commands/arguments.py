@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from polycode_plugins import plugins
 from polycode_plugins.data_options import DataOptions
 from polycode_plugins.errors import DataError, PluginError
 from polycode_plugins.files.guards import json_value, shown, whole_number
@@ -70,6 +71,17 @@ def add_data(parser: argparse.ArgumentParser, *, shards: bool = True) -> None:
         else:
             whole = int if option.default is None else kind
             group.add_argument(flag, type=whole, default=option.default, help=text)
+
+
+def installed(kind: plugins.Kind, *names: str | None) -> None:
+    """Whether plugins are there, from metadata: a wrong name does not wait for torch.
+
+    Raises:
+        PluginError: for an unknown name, or a clash of two distributions.
+    """
+    for name in names:
+        if name is not None:
+            plugins.get(kind, name)
 
 
 def reading_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from polycode_plugins.commands.arguments import (
     add_model,
     add_speech,
     assignments,
+    installed,
     note_pictures,
     opening_of,
     reading_of,
@@ -219,7 +220,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_speech(parser)
 
 
+def _check_names(options: argparse.Namespace) -> None:
+    installed("explainers", options.explainer)
+    installed("adapters", options.adapter)
+
+
 def _compare(options: argparse.Namespace) -> int:
+    _check_names(options)
     kinds: list[str | Units] = [k.strip() for k in options.units.split(",") if k.strip()]
     if options.directions is not None:
         from polycode_plugins.explainers.units.directions import read_directions
@@ -239,6 +246,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    _check_names(options)
     numbers: Any = options.n_units
     kinds: list[str | Units] = [*autoencoders_of(options)] or [options.units.strip()]
     if options.numbers:

@@ -6,7 +6,13 @@ import argparse
 import json
 from typing import Any
 
-from polycode_plugins.commands.arguments import adapter_options, add_model, add_speech, opening_of
+from polycode_plugins.commands.arguments import (
+    adapter_options,
+    add_model,
+    add_speech,
+    installed,
+    opening_of,
+)
 from polycode_plugins.commands.output import print_result
 from polycode_plugins.files.guards import shown
 
@@ -29,6 +35,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
+    installed("adapters", options.adapter)
     from polycode_plugins.adapters.undisturbed import undisturbed
     from polycode_plugins.loading import load
 

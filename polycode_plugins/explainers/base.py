@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -106,7 +107,7 @@ class UnitRecords:
     score: RecordSet
     notes: tuple[str, ...] = field(default=(), kw_only=True)
 
-    @property
+    @cached_property
     def maximum(self) -> float:
         """The unit of normalisation: the highest activation among the explaining records."""
         return max((float(r.activations.max()) for r in self.explain.all()), default=0.0)

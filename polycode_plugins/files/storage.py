@@ -388,13 +388,16 @@ def _write_table(path: Path, table: Table) -> None:
 
 
 def _read_table(path: Path) -> list[tuple[str, str, Any]]:
-    import pandas as pd
+    from pyarrow.parquet import ParquetFile
 
+    wanted = ["site", "metric", "json"]
     try:
-        frame = pd.read_parquet(path, columns=["site", "metric", "json"])
+        with ParquetFile(path) as file:  # pandas takes six times as long
+            table = file.read(columns=wanted, use_threads=False).select(wanted)
+        columns = (table[name].to_pylist() for name in wanted)
         return [
             (str(site), str(label), json.loads(fields))
-            for site, label, fields in frame.itertuples(index=False)
+            for site, label, fields in zip(*columns, strict=True)
         ]
     except Exception as error:  # pyarrow raises several types of its own
         raise StateError(f"{str(path)!r} is damaged: {error}") from error

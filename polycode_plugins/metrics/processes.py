@@ -17,8 +17,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from multiprocessing import current_process
+from multiprocessing.reduction import ForkingPickler
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -89,8 +90,7 @@ class _Pool:
             return ProcessPoolExecutor(
                 self._count,
                 context=context,
-                initializer=_prepare,
-                initargs=(os.getpid(),),
+                initializer=_Sent(partial(_prepare, os.getpid())),
                 env=ONE_THREAD,
             )
         except (ImportError, OSError):  # no semaphores, as in some sandboxes
@@ -117,7 +117,8 @@ def apart(function: Callable[P, R]) -> Callable[P, R]:
         from loky.process_executor import ShutdownExecutorError
 
         try:
-            value, error, said = pool.submit(_answer, sent, given, named).result()
+            work = _Sent(partial(_answer, sent, given, named))
+            value, error, said = pool.submit(work).result()
         # A process was killed, memory ran out, or another thread has ended those that it shared.
         except (BrokenExecutor, ShutdownExecutorError, OSError):
             return function(*given, **named)
@@ -128,6 +129,24 @@ def apart(function: Callable[P, R]) -> Callable[P, R]:
         return cast(R, value)
 
     return sent
+
+
+class _Sent:
+    """What another process is to call, as those of the standard library get it: functions by name.
+
+    loky's own way, cloudpickle, sends modules by value that somebody has registered with it, as
+    nnsight does for all that are no part of an installed package.
+    """
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._pickled = bytes(ForkingPickler.dumps(work))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ForkingPickler.loads, (self._pickled,)
+
+    def __call__(self) -> Any:
+        """What it gives, should it be called here."""
+        return ForkingPickler.loads(self._pickled)()
 
 
 def _forget() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from polycode_plugins.pages.palette import COLOURS, GRID, INK, SCALE_END, WARNIN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
 _TOKENS = {f"c{i}": colour for i, colour in enumerate(COLOURS)} | {"ink": INK, "warn": WARNING}
@@ -31,19 +34,77 @@ _STROKES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}  # of matpl
 
 def chart_image(chart: Chart) -> str:
     """The chart as an SVG data URI, in the colours of the light scheme."""
-    from matplotlib.figure import Figure
-
+    drawn = tuple(_drawn(series) for series in chart.series if series.shown)
     with _quiet(parse_math=False):
-        figure = Figure(figsize=(8.6, 3.4))
+        return _sheet().image(chart.x, chart.y, drawn)
+
+
+class _Sheet:
+    """Axes that chart after chart is drawn into: to make them and their ticks takes longest.
+
+    Pages are written again with most of their charts as they were: the last images are kept.
+    """
+
+    def __init__(self) -> None:
+        from matplotlib.figure import Figure
+
+        self._figure = Figure(figsize=(8.6, 3.4))
         # Fixed margins: laying the figure out takes longer than drawing it.
-        ax = figure.add_axes((0.085, 0.135, 0.905, 0.845))
-        for series in chart.series:
-            if series.shown:
-                _draw(ax, series)
-        _style(ax, chart.x, chart.y)
-        if chart.x.whole:
-            ax.set_xticks(whole_ticks([x for s in chart.series for x in s.x if x is not None]))
-        return _svg(figure)
+        ax = self._axes = self._figure.add_axes((0.085, 0.135, 0.905, 0.845))
+        ax.grid(True, color=GRID, lw=0.7)
+        ax.set_axisbelow(True)
+        ax.tick_params(which="both", length=0, colors=INK)
+        ax.spines[:].set_visible(False)
+        self._own = set(ax.get_children())
+        self.image = lru_cache(maxsize=64)(self._image)
+
+    def _image(self, x: Axis, y: Axis, drawn: Sequence[Series]) -> str:
+        ax = self._axes
+        for artist in set(ax.get_children()) - self._own:
+            artist.remove()
+        ax.containers.clear()  # of error bars
+        ax.relim()
+        ax.set(xscale="linear", yscale="linear", xlim=(0, 1), ylim=(0, 1))  # where nothing is drawn
+        ax.set_autoscale_on(True)
+        for axis, spec in ((ax.xaxis, x), (ax.yaxis, y)):
+            _style(axis, spec)
+        for series in drawn:
+            _draw(ax, series)
+        if x.whole:
+            ax.set_xticks(whole_ticks([v for s in drawn for v in s.x if v is not None]))
+        if y.zero:
+            ax.set_ylim(bottom=0)
+        return _svg(self._figure)
+
+
+_sheets = threading.local()
+
+
+def _sheet() -> _Sheet:
+    """The sheet of this thread; another one where the settings of matplotlib have changed."""
+    import matplotlib
+
+    settings = matplotlib.rcParams.copy()
+    if getattr(_sheets, "settings", None) != settings:
+        _sheets.settings, _sheets.sheet = settings, _Sheet()
+    sheet: _Sheet = _sheets.sheet
+    return sheet
+
+
+def _drawn(series: Series) -> Series:
+    """What the picture of a series depends on, and as a key."""
+    low, high = (None if v is None else tuple(v) for v in (series.low, series.high))
+    return Series(
+        "",
+        tuple(series.x),
+        tuple(series.y),
+        series.colour,
+        series.line,
+        series.symbol,
+        low,
+        high,
+        tuple(series.broken),
+    )
 
 
 def picture_of(draw: Callable[[Axes], object]) -> str:
@@ -115,21 +176,15 @@ def _colour(token: str) -> Any:
     return _TOKENS[token]
 
 
-def _style(ax: Axes, x: Axis, y: Axis) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def _style(axis: XAxis | YAxis, spec: Axis) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
-    for axis, spec in ((ax.xaxis, x), (ax.yaxis, y)):
-        axis.label.set_text(spec.title)
-        if spec.log:
-            axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-            axis.set_major_formatter(FuncFormatter(_power))
-            axis.set_minor_formatter(NullFormatter())
-    if y.zero:
-        ax.set_ylim(bottom=0)
-    ax.grid(True, color=GRID, lw=0.7)
-    ax.set_axisbelow(True)
-    ax.tick_params(which="both", length=0, colors=INK)
-    ax.spines[:].set_visible(False)
+    axis.label.set_text(spec.title)
+    scale = "log" if spec.log else "linear"
+    axis.axes.set(**{f"{axis.axis_name}scale": scale})  # with its own ticks and numbers
+    if spec.log:
+        axis.set_major_formatter(FuncFormatter(_power))
+        axis.set_minor_locator(NullLocator())
 
 
 def _power(value: float, _position: int | None = None) -> str:

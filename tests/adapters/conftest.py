@@ -25,6 +25,6 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=KINDS)
 def lens(request: pytest.FixtureRequest, gpt2_folder: Path) -> Any:
     """That model as each kind of model the installed TransformerLens has."""
-    from tiny_models import lens_model
+    from tiny_models import lens_copy
 
-    return lens_model(request.param, gpt2_folder)
+    return lens_copy(request.param, gpt2_folder)

@@ -140,6 +140,7 @@ def test_the_pass_ends_after_the_last_site(resnet):
         ("lraspp_mobilenet_v3_large", "backbone.0", "backbone.16", 17, 32),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_default_sites_are_the_blocks_and_all_of_them_fire(name, first, last, count, size):
     # Shapes are enough here, but RegNet computes its widths with tensors.
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
@@ -160,12 +161,21 @@ def test_default_sites_are_the_blocks_and_all_of_them_fire(name, first, last, co
     assert seen == {s.name: s.axes for s in sites}
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Weights are not drawn where their values are of no interest: it takes as long as the rest."""
+    drawing = ("normal_", "trunc_normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_")
+    for name in drawing:
+        monkeypatch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+
+
 def _untrained(name: str) -> dict[str, object]:
     if name == "googlenet":
         return {"init_weights": True}
     return {"weights_backbone": None} if name.startswith("lraspp") else {}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_channels_last_and_channels_second_are_told_apart():
     with torch.device("meta"):
         swin, convnext = models.swin_t(weights=None), models.convnext_tiny(weights=None)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-import forks
+import early
 from command_line import run
 
 from polycode_plugins.plugins import trial
 
 
 def test_sites_and_plugins(capsys, monkeypatch):
-    monkeypatch.setattr(trial, "_served", forks.served)
+    monkeypatch.setattr(trial, "_served", early.served)
     assert run("sites", "--sites", "blocks.0.hook_resid_*", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
     assert [s["site"] for s in listed] == [

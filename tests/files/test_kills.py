@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import os
-import pathlib
 import signal
 from pathlib import Path
 
+import early
+import killed_saves
 import pytest
 import torch
+from killed_saves import save
 
 from polycode_plugins.errors import StateError
 from polycode_plugins.files import locks, storage
-
-
-def save(folder: Path, value: int) -> None:
-    run = {"complete": True, "rows": {"count": 0, "ranges": [], "digest": "0"}, "batches": value}
-    state = {"x": torch.full((4,), float(value))}
-    storage.save(folder, state, [("s", 0, "m", {"a": value}, {"v": value})], run)
 
 
 def held(folder: Path) -> int:
@@ -29,28 +25,16 @@ def held(folder: Path) -> int:
     return int(run["batches"])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    early.imports("killed_saves", "pandas", "pyarrow.pandas_compat", "pyarrow.parquet")
+
+
 def killed_at(folder: Path, value: int, operation: int) -> bool:
     """Save in a process that dies before its n-th rename or sync; False where it is done first."""
-    child = os.fork()
-    if not child:
-        count = itertools.count(1)
-
-        def counted(function):
-            def call(*arguments, **named):
-                if next(count) == operation:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return function(*arguments, **named)
-
-            return call
-
-        os.replace, os.fsync = counted(os.replace), counted(os.fsync)
-        pathlib.Path.replace = counted(pathlib.Path.replace)
-        pathlib.Path.unlink = counted(pathlib.Path.unlink)
-        try:
-            save(folder, value)
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+    done = early.Program(functools.partial(killed_saves.program, folder, value, operation)).end()
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
 
 
 def test_no_three_kills_lose_a_run(tmp_path: Path):

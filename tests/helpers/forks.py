@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import functools
+import gc
 import io
 import os
 import signal
@@ -13,9 +14,9 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO
+from pathlib import Path
 
 import polycode_plugins as pc
 from polycode_plugins.plugins import trial
@@ -35,7 +36,7 @@ class Ended:
 
 @functools.cache
 def warm() -> None:
-    """Import what the commands import, so that no fork has to."""
+    """Import what the commands import, and read their model, so that no fork has to."""
     pc.load(adapter="transformer-lens")
 
 
@@ -48,17 +49,19 @@ class Program:
     """
 
     def __init__(self, work: Work, *, unread: tuple[str, ...] = ()) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        files = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
+        for file in files:
+            file.touch()
+        self._files = [str(file) for file in files]
+        self.pid = self._begun(work, unread)
+
+    def _begun(self, work: Work, unread: tuple[str, ...]) -> int:
         warm()
-        self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())  # noqa: SIM115
-        self.pid = os.fork()
-        if not self.pid:
-            status = 1
-            try:
-                status = _program(work, self._files, unread)
-            except BaseException:
-                os.write(2, traceback.format_exc().encode())
-            finally:
-                os._exit(status)
+        return fork(work, self._files, unread)
+
+    def _status(self) -> int:
+        return wait(self.pid)
 
     def kill(self) -> None:
         """As `kill -9` does."""
@@ -66,17 +69,33 @@ class Program:
 
     def end(self) -> Ended:
         """Wait for its end."""
-        until = time.monotonic() + LONGEST
-        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
-            if time.monotonic() > until:
-                self.kill()
-            time.sleep(0.01)
-        texts = []
-        for file in self._files:
-            with file:
-                file.seek(0)
-                texts.append(file.read().decode())
-        return Ended(os.waitstatus_to_exitcode(ended[1]), *texts)
+        status = self._status()
+        with self._folder:
+            return Ended(status, *(Path(file).read_bytes().decode() for file in self._files))
+
+
+def fork(work: Work, files: Sequence[str], unread: tuple[str, ...]) -> int:
+    """A process that does the work, and writes what it prints and says into the two files."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        status = _program(work, files, unread)
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(status)
+
+
+def wait(child: int) -> int:
+    """The status of a process once it has ended; one that hangs is killed."""
+    until = time.monotonic() + LONGEST
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(ended[1])
 
 
 def command(*arguments: object, unread: tuple[str, ...] = ()) -> Ended:
@@ -91,43 +110,46 @@ def _command(arguments: tuple[object, ...]) -> int:
     return main.program()
 
 
-def together(world: int, work: Callable[[int], object]) -> list[Ended]:
-    """Run `work(rank)` as several processes that find each other, as torchrun starts them."""
+def together(
+    world: int,
+    work: Callable[[int], object],
+    *,
+    start: Callable[[Work], Program] | None = None,
+) -> list[Ended]:
+    """Run `work(rank)` as several processes that find each other, as torchrun starts them.
+
+    start: what runs each (default: Program).
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-
-    def one(rank: int) -> Work:
-        def run() -> object:
-            sizes = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-            where = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
-            named = {**sizes, **where, "MASTER_PORT": port}
-            os.environ |= {name: str(value) for name, value in named.items()}
-            return work(rank)
-
-        return run
-
-    return [program.end() for program in [Program(one(rank)) for rank in range(world)]]
+    works = [functools.partial(_ranked, rank, world, port, work) for rank in range(world)]
+    return [program.end() for program in [(start or Program)(one) for one in works]]
 
 
-def served(task: str) -> Ended:
-    """Try plugins in a fork of this process in place of a fresh interpreter (`trial._served`)."""
-
-    def work() -> None:
-        sys.stdin = io.StringIO(task)
-        trial.serve()
-
-    return Program(work).end()
+def _ranked(rank: int, world: int, port: int, work: Callable[[int], object]) -> object:
+    sizes = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    where = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
+    named = {**sizes, **where, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in named.items()}
+    return work(rank)
 
 
-def _program(work: Work, files: tuple[IO[bytes], ...], unread: tuple[str, ...]) -> int:
+def serve(task: str) -> None:
+    """What a fresh interpreter does to try plugins (`trial._served`)."""
+    sys.stdin = io.StringIO(task)
+    trial.serve()
+
+
+def _program(work: Work, files: Sequence[str], unread: tuple[str, ...]) -> int:
     """What an interpreter does around a program, from its streams to their last flush."""
+    gc.freeze()  # what was there is no garbage: to look through it would copy it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.disable()  # pytest's
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     for number, (name, file) in enumerate(zip(("stdout", "stderr"), files, strict=True), 1):
-        target = file.fileno()
+        target = os.open(file, os.O_WRONLY)
         if name in unread:
             reading, target = os.pipe()
             os.close(reading)

@@ -58,13 +58,6 @@ def toy() -> pc.Comparison:
     return planted_comparison()
 
 
-@cache
-def tiny() -> pc.Comparison:
-    """Neurons and projections of two layers of the embedded model."""
-    sites = ["blocks.1.mlp.hook_post", "blocks.4.mlp.hook_post"]
-    return pc.compare(sites=sites, n_units=5, limit=400)
-
-
 def record(tokens: Sequence[str], values: Sequence[float], document: int, row: int = 0) -> Record:
     return Record(tuple(tokens), np.asarray(values, dtype=np.float32), "unit", document, row)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,8 +15,12 @@ VOID = {"meta", "link", "img", "wbr", "input", "br", "hr", "col"}
 class Element:
     tag: str
     attributes: dict[str, str]
-    text: str = ""
     inside: tuple[str, ...] = ()
+    parts: list[str] = field(default_factory=list)  # a page holds megabytes: joined once
+
+    @cached_property
+    def text(self) -> str:
+        return "".join(self.parts)
 
 
 @dataclass
@@ -44,7 +49,7 @@ class Reading(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         for element in self.open:
-            element.text += data
+            element.parts.append(data)
 
     def all(self, tag: str, **attributes: str) -> list[Element]:
         wanted = {k.rstrip("_").replace("_", "-"): v for k, v in attributes.items()}

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import digamma
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.information import Estimate, ksg, ross
+from polycode_plugins.information import Estimate, ksg, neighbours, ross
 from polycode_plugins.information.neighbours import Terms, above_chance
 from polycode_plugins.information.samples import Floats, Labels
 from polycode_plugins.information.transforms import uneven
@@ -40,6 +40,20 @@ def test_ksg_is_its_definition(how: str, width: int) -> None:
     assert ksg(pair["x"], pair["y"], neighbours=5).nats == pytest.approx(
         by_definition(pair["x"], pair["y"], 5), abs=1e-12
     )
+
+
+@pytest.mark.parametrize("searched", [0, 15_000])
+@pytest.mark.parametrize("width", [2, 3, 5])
+@pytest.mark.parametrize("how", ["", "relu"])
+def test_a_tree_and_ranks_count_what_lies_within(
+    monkeypatch: pytest.MonkeyPatch, how: str, width: int, searched: int
+) -> None:
+    monkeypatch.setattr(neighbours, "SEARCHED", searched)
+    rng = np.random.default_rng(4)
+    values = distorted(rng.normal(size=(700, width)), how)
+    rows, radius = rng.choice(700, 400, replace=False), rng.exponential(0.7, 400)
+    counts = (distances(values)[rows] <= radius[:, None]).sum(1)
+    assert np.array_equal(neighbours._within(values, rows, radius), counts)
 
 
 @pytest.mark.parametrize("how", ["", "relu", "rounded 0"])

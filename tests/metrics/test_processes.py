@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -66,8 +65,24 @@ def test_the_answer_is_that_of_this_process(beside):
 
 
 def test_what_cannot_be_sent_is_no_reason_to_work_it_out_here(beside):
-    with pytest.raises(pickle.PicklingError):
+    with pytest.raises(TypeError, match="cannot pickle 'generator'"):
         effective_dimensions((value for value in VALUES), 900)
+
+
+def test_modules_that_cloudpickle_sends_by_value_are_sent_by_name(alone):
+    import cloudpickle
+
+    registered = [processes, sys.modules[effective_dimensions.__module__]]
+    for module in registered:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        with processes.processes(2, patience=0):
+            found, sent = where(lambda: effective_dimensions(VALUES, 900))
+    finally:
+        for module in registered:
+            cloudpickle.unregister_pickle_by_value(module)
+    assert sent
+    assert found == effective_dimensions.__wrapped__(VALUES, 900)
 
 
 def test_what_is_raised_there_is_raised_here(beside):
@@ -102,7 +117,7 @@ def test_what_is_warned_of_is_warned_of_here(monkeypatch):
     pool._executor = Executor()
     monkeypatch.setattr(processes, "_pool", pool)
     with pytest.warns(RuntimeWarning, match="a guess"):
-        assert processes.apart(lambda: 4)() == 3
+        assert effective_dimensions(VALUES, 900) == 3
 
 
 def test_a_process_that_is_killed_costs_no_answer(alone):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import forks
+import early
 import pytest
 
 from polycode_plugins.plugins import trial
@@ -15,8 +15,9 @@ Install = Callable[..., None]
 
 @pytest.fixture
 def forked_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have plugins be tried in a fork of this process, in place of a fresh interpreter."""
-    monkeypatch.setattr(trial, "_served", forks.served)
+    """Have plugins be tried in a fork that has torch, in place of a fresh interpreter."""
+    early.imports("polycode_plugins.adapters", "polycode_plugins.metrics")
+    monkeypatch.setattr(trial, "_served", early.served)
 
 
 @pytest.fixture

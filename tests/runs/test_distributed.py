@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import early
 import forks
 import joining_processes
 import pytest
@@ -54,8 +55,8 @@ def run_together(processes: int, *arguments: str) -> None:
 
 
 def test_several_processes_equal_one(tmp_path: Path):
-    run_together(2, "--out", str(tmp_path / "two"))
     one = pc.analyze(limit=30, batch_size=5, sites=[SITE], out=tmp_path / "one")
+    run_together(2, "--out", str(tmp_path / "two"))  # with the model that was read for the one
     two = pc.Analysis.load(tmp_path / "two")
     assert two.run["rows"]["count"] == 30
     assert two.run["rows"]["digest"] == one.run["rows"]["digest"]
@@ -66,8 +67,8 @@ def test_several_processes_equal_one(tmp_path: Path):
 
 
 def test_moments_of_three_processes_are_those_of_one_up_to_rounding(tmp_path: Path):
-    run_together(3, "--dtype", "float64", "--out", str(tmp_path / "three"))
     one = pc.analyze(limit=30, batch_size=5, sites=[SITE], dtype="float64")
+    run_together(3, "--dtype", "float64", "--out", str(tmp_path / "three"))
     three = pc.Analysis.load(tmp_path / "three")
     assert three.run["rows"]["digest"] == one.run["rows"]["digest"]
     a, b = (
@@ -89,7 +90,10 @@ def test_a_mistake_ends_all_processes_with_its_sentence():
 @pytest.fixture(scope="module")
 def joined() -> list[dict[str, Any]]:
     """What came of each case of `joining_processes` in each of two processes."""
-    return [json.loads(one.stdout) for one in forks.together(2, joining_processes.program)]
+    return [
+        json.loads(one.stdout)
+        for one in forks.together(2, joining_processes.program, start=early.Program)
+    ]
 
 
 def test_tensors_of_every_type_come_back_as_they_were(joined):

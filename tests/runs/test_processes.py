@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from collections.abc import Callable
-from pathlib import Path
+import functools
 
+import early
 import forks
 import pytest
+import reliability
 
-from polycode_plugins.files import storage
+SMALL = ("--limit", "80", "--rows", "80")
+LARGE = ("compare", "reproduce", "server")  # what they import most workers have imported
 
-HARNESS = Path(__file__).parents[2] / "benchmarks" / "reliability"
 
-
-def run(*arguments: str, planted: Callable[[], None] = lambda: None) -> forks.Ended:
-    def work() -> None:
-        planted()
-        sys.argv = ["reliability", *arguments]
-        runpy.run_path(str(HARNESS), run_name="__main__")
-
-    return forks.Program(work).end()
+def run(*arguments: str, late: bool = False, large: bool = False) -> forks.Ended:
+    """The harness, in a fork of this process where it is large."""
+    work = functools.partial(reliability.program, *arguments, *SMALL, late=late)
+    if large:
+        return forks.Program(work).end()
+    early.imports(*reliability.IMPORTS)
+    return early.Program(work).end()
 
 
 @pytest.mark.parametrize(
@@ -29,16 +27,13 @@ def run(*arguments: str, planted: Callable[[], None] = lambda: None) -> forks.En
 )
 def test_nothing_is_lost_and_the_end_is_the_same(kind: str):
     trials = "2" if kind == "analyze" else "1"
-    done = run("--only", kind, "--trials", trials, "--seed", "5", "--limit", "80")
+    done = run("--only", kind, "--trials", trials, "--seed", "5", large=kind in LARGE)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len(rows) > 2
 
 
 def test_the_harness_sees_a_loss():
-    def planted() -> None:  # files do not wait for run.json, but replace the earlier ones before
-        storage.following = lambda path: path
-
-    done = run("--only", "analyze", "--trials", "2", planted=planted)
+    done = run("--only", "analyze", "--trials", "2", "--seed", "1", late=True)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "analyze: lost: " in done.stdout

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from polycode_plugins.activations import FEATURE_AXES
 from polycode_plugins.adapters.evidence.shadow import Leaf, leaves
 
-#: A module, the index of its call, and "out" or "in".
-Place = tuple[nn.Module, int, str]
 Order = Literal["batch", "position", "unknown"]  # of axes laid into one: which runs slowest
 
 _LEFT_OUT = ("labels", "cache_position", "use_cache", "position_ids")  # no axis depends on them

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from polycode_plugins.adapters.evidence.axes import Input, Place, Reading, main_leaf
+from polycode_plugins.adapters.evidence.axes import Input, Reading, main_leaf
 from polycode_plugins.adapters.evidence.calls import Call
 from polycode_plugins.adapters.evidence.layout import own_layout
-from polycode_plugins.adapters.evidence.shadow import Leaf, NotYet, leaves, proper
+from polycode_plugins.adapters.evidence.shadow import Leaf, NotYet, Place, leaves, proper
 from polycode_plugins.adapters.evidence.trial import Trial
 from polycode_plugins.adapters.undisturbed import undisturbed
 

@@ -19,7 +19,6 @@ from polycode_plugins.activations import Site, Tokens, default_axes
 from polycode_plugins.adapters.base import Capture
 from polycode_plugins.adapters.evidence.axes import (
     Laid,
-    Place,
     Reading,
     Shapes,
     lay,
@@ -37,7 +36,7 @@ from polycode_plugins.adapters.evidence.documents import (
 from polycode_plugins.adapters.evidence.layout import asked_axes, axes_of
 from polycode_plugins.adapters.evidence.masks import Counted, Mask, asked, counted
 from polycode_plugins.adapters.evidence.proof import Axes, Proof
-from polycode_plugins.adapters.evidence.shadow import proper
+from polycode_plugins.adapters.evidence.shadow import Place, proper
 from polycode_plugins.adapters.hooks import Turns, is_fake, move_last, observe, tensor_of
 from polycode_plugins.adapters.inputs import tokens_of
 from polycode_plugins.errors import SiteError

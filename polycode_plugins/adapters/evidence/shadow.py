@@ -10,14 +10,19 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from polycode_plugins.errors import ModelError
+from polycode_plugins.adapters.evidence.shapes import Shapes
+from polycode_plugins.adapters.hooks import first_tensor, tensor_of
+from polycode_plugins.errors import ModelError, SiteError
+
+#: A module, the index of its call, and "out" or "in".
+Place = tuple[nn.Module, int, str]
+LARGE = 2_000_000  # values of a tensor that are still compared
 
 # What a module keeps hooks in; a copy of it starts with empty ones.
 _HOOKS = (
@@ -48,7 +53,7 @@ class Shadow:
 
     def __init__(self, model: nn.Module, device: str | None = None) -> None:
         model = proper(model)
-        self._mode = Shapes() if device == "meta" else nullcontext()
+        self.by_shape = device == "meta"
         self._memo: dict[int, Any] = {}
         for module in model.modules():
             self._share(module, device)
@@ -66,7 +71,7 @@ class Shadow:
 
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """What the copy returns, or raises."""
-        with self._mode:
+        with Shapes() if self.by_shape else nullcontext():
             return self.model(*args, **kwargs)
 
     def rewind(self) -> None:
@@ -110,57 +115,82 @@ class Shadow:
         return found if isinstance(found, nn.Module) else None
 
 
-class Shapes(TorchFunctionMode):
-    """What torch says without values, in less time: a normalisation takes it 5 ms, in Python.
+@dataclass
+class Seen:
+    """What one run showed: the tensors asked for, and the outputs of all modules in order.
 
-    Where sizes do not fit torch itself is asked, and refuses them.
+    The values of outputs are kept where they are to be compared.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        named = kwargs or {}
-        fits = _LIKE_THE_FIRST.get(func)
-        if fits is not None and args and isinstance(values := args[0], Tensor):
-            known = values.is_meta and values.is_floating_point()
-            if known and fits(values, args[1:], named):
-                dense = func is nn.functional.layer_norm  # the others keep the order of axes
-                order = torch.contiguous_format if dense else torch.preserve_format
-                changed = bool(named.get("inplace"))
-                return values if changed else torch.empty_like(values, memory_format=order)
-        return func(*args, **named)
+    asked: dict[Place, Tensor | str] = field(default_factory=dict)
+    outputs: list[Tensor] = field(default_factory=list)
+    shapes: list[tuple[nn.Module, tuple[int, ...]]] = field(default_factory=list)
 
 
-def _any(values: Tensor, args: Sequence[Any], named: Mapping[str, Any]) -> bool:
-    return True
+class Watch:
+    """Hooks on all modules of a shadow: what a run of it shows.
+
+    They hang there for all runs: to hang them takes as long as a run without values. The shadow
+    holds them, and they do not hold it, so that it goes when nobody needs it.
+
+    Args:
+        shadow: the copy.
+        places: the tensors of the model to note.
+        compared: whether the values of all outputs are kept.
+    """
+
+    def __init__(self, shadow: Shadow, places: Sequence[Place], *, compared: bool) -> None:
+        self._compared = compared
+        # `Shapes` is for what the model itself calls.
+        self._aside = torch._C.DisableTorchFunction if shadow.by_shape else nullcontext
+        self._seen = Seen()
+        self._counts: dict[int, int] = {}
+        self._asked: dict[int, nn.Module] = {}
+        for module, _, _ in places:
+            found = shadow.copy_of(module)
+            if found is not None:
+                self._asked[id(found)] = module
+        for module in shadow.model.modules():
+            module.register_forward_hook(self._look, with_kwargs=True)
+
+    def run(self, shadow: Shadow, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Seen:
+        """What the shadow shows on these arguments; raises what it raises."""
+        try:
+            shadow.run(args, kwargs)
+            return self._seen
+        finally:
+            self._seen, self._counts = Seen(), {}
+
+    def _look(
+        self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any
+    ) -> None:
+        with self._aside():
+            self._note(module, given, named, output)
+
+    def _note(
+        self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any
+    ) -> None:
+        seen, original = self._seen, self._asked.get(id(module))
+        if original is not None:
+            call = self._counts[id(module)] = self._counts.get(id(module), -1) + 1
+            for where, value in (("out", output), ("in", first_tensor(given, named))):
+                try:
+                    tensor: Tensor | str = _kept(tensor_of(value, "it"))
+                except SiteError as error:
+                    tensor = str(error)
+                seen.asked[original, call, where] = tensor
+        value = output[0] if isinstance(output, tuple | list) and output else output
+        if not isinstance(value, Tensor):
+            return
+        seen.shapes.append((module, tuple(value.shape)))
+        if self._compared and value.is_floating_point() and value.numel() <= LARGE:
+            seen.outputs.append(_kept(value))
 
 
-def _channels(values: Tensor, args: Sequence[Any], named: Mapping[str, Any]) -> bool:
-    """Of a batch normalisation by what was gathered in training."""
-    mean = args[0] if args else named.get("running_mean")
-    fits = values.dim() > 1 and isinstance(mean, Tensor) and values.shape[1] == mean.numel()
-    return fits and named.get("training") is False
-
-
-def _trailing(values: Tensor, args: Sequence[Any], named: Mapping[str, Any]) -> bool:
-    shape = args[0] if args else named["normalized_shape"]
-    return tuple(values.shape[-len(shape) :]) == tuple(shape)
-
-
-#: Functions that return a tensor like their first argument, and where they take it.
-_LIKE_THE_FIRST: dict[Any, Callable[[Tensor, Sequence[Any], Mapping[str, Any]], bool]] = {
-    nn.functional.batch_norm: _channels,
-    nn.functional.layer_norm: _trailing,
-    nn.functional.gelu: _any,
-    nn.functional.silu: _any,
-    nn.functional.hardswish: _any,
-    nn.functional.hardsigmoid: _any,
-    nn.functional.hardtanh: _any,
-}
+def _kept(values: Tensor) -> Tensor:
+    """As they are now, whatever is written to them later."""
+    values = values.detach()
+    return values if values.is_meta else values.clone()
 
 
 def proper(model: nn.Module) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from polycode_plugins.adapters.evidence.axes import (
     Input,
     Order,
-    Place,
     Reading,
     depends_not,
     main_leaf,
@@ -29,15 +28,22 @@ from polycode_plugins.adapters.evidence.calls import (
 )
 from polycode_plugins.adapters.evidence.changes import altered, differing, entries, told_apart
 from polycode_plugins.adapters.evidence.layout import axes_of, evidence
-from polycode_plugins.adapters.evidence.shadow import Leaf, Shadow, changed, leaves
-from polycode_plugins.adapters.hooks import first_tensor, tensor_of
+from polycode_plugins.adapters.evidence.shadow import (
+    LARGE,
+    Leaf,
+    Place,
+    Seen,
+    Shadow,
+    Watch,
+    changed,
+    leaves,
+)
 from polycode_plugins.adapters.undisturbed import seed_torch
 from polycode_plugins.devices import as_found
 from polycode_plugins.errors import DataError, ModelError, SiteError
 
 Member = tuple[str, int]  # an argument and a dimension of it
 _SMALL = (3, 5, 11, 13)  # sizes of trials, none a multiple of another
-_LARGE = 2_000_000  # values of a tensor that are still compared
 _STREAMS = ("decoder", "tgt", "pixel", "image", "video")  # parts of names
 
 
@@ -50,15 +56,6 @@ class _Group:
     def of(self, name: str) -> int | None:
         """The dimension of the argument `name` that is one of them."""
         return next((d for n, d in self.members if n == name), None)
-
-
-@dataclass
-class _Seen:
-    """What one run showed: the tensors asked for, and the outputs of all modules in order."""
-
-    asked: dict[Place, Tensor | str] = field(default_factory=dict)
-    outputs: list[Tensor] = field(default_factory=list)
-    shapes: list[tuple[nn.Module, tuple[int, ...]]] = field(default_factory=list)
 
 
 class Trial:
@@ -80,7 +77,7 @@ class Trial:
     ) -> None:
         self._shadow = Shadow(call.module, device)
         self._device = device
-        self._places = list(places)
+        self._watch = Watch(self._shadow, places, compared=not contract)
         self._contract = contract
         self._args = tuple(None if depends_not(n, v) else v for n, v in _positional(call))
         self._kwargs = {k: v for k, v in call.kwargs.items() if not depends_not(k, v)}
@@ -98,7 +95,7 @@ class Trial:
             raise ModelError("it is called without a tensor")
         self._main = main
         self._base = self._first_run()
-        self._varied: dict[_Group, tuple[_Seen, int, int]] = {}  # run, size before and after
+        self._varied: dict[_Group, tuple[Seen, int, int]] = {}  # run, size before and after
         for group in self._groups():
             self._vary(group)
 
@@ -122,7 +119,7 @@ class Trial:
     def _samples(self, leaf: Leaf) -> bool:
         return leaf.values.is_floating_point() and not leaf.name.endswith("input_values")
 
-    def _first_run(self) -> _Seen:
+    def _first_run(self) -> Seen:
         """A run on small inputs, or where the model does not take them on such as were given."""
         failure: Exception | None = None
         for small in ((0, 1), (0,), (1,), ()):
@@ -162,7 +159,7 @@ class Trial:
         name, dim = member
         return self._sizes.get(member, self._leaves[name].values.shape[dim])
 
-    def _run(self, sizes: Mapping[Member, int] | None = None, other: int | None = None) -> _Seen:
+    def _run(self, sizes: Mapping[Member, int] | None = None, other: int | None = None) -> Seen:
         """One pass on resized arguments; with `other` the middle of that dimension is changed."""
         wanted = {**self._sizes, **(sizes or {})}
 
@@ -195,7 +192,8 @@ class Trial:
         seed_torch(0)
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002
-        return _watched(self._shadow, self._places, args, kwargs)
+        with as_found():
+            return self._watch.run(self._shadow, args, kwargs)
 
     # -- the input -------------------------------------------------------------------------------
 
@@ -241,7 +239,7 @@ class Trial:
         middle, judged = size // 2, False
         shapes = wider.outputs if len(wider.outputs) == len(self._base.outputs) else None
         for index, (a, b) in enumerate(zip(self._base.outputs, other.outputs, strict=False)):
-            if a.shape != b.shape or a.numel() > _LARGE:
+            if a.shape != b.shape or a.numel() > LARGE:
                 continue
             dims = [d for d, n in enumerate(a.shape) if n and n % size == 0]
             if shapes is not None and shapes[index].dim() == a.dim():
@@ -386,41 +384,3 @@ def _positional(call: Call) -> list[tuple[str, Any]]:
 def _stream(name: str) -> str:
     """Which input an argument is of: encoder and decoder, text and picture have their own."""
     return next((part for part in _STREAMS if part in name), "")
-
-
-def _watched(
-    shadow: Shadow, places: Sequence[Place], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> _Seen:
-    """Run the shadow and note the tensors at `places`, and what its modules return."""
-    seen = _Seen()
-    counts: dict[int, int] = {}
-    asked: dict[int, nn.Module] = {}
-    for module, _, _ in places:
-        found = shadow.copy_of(module)
-        if found is not None:
-            asked[id(found)] = module
-
-    def look(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        original = asked.get(id(module))
-        if original is not None:
-            call = counts[id(module)] = counts.get(id(module), -1) + 1
-            for where, value in (("out", output), ("in", first_tensor(given, named))):
-                try:
-                    tensor: Tensor | str = tensor_of(value, "it").detach().clone()
-                except SiteError as error:
-                    tensor = str(error)
-                seen.asked[original, call, where] = tensor
-        value = output[0] if isinstance(output, tuple | list) and output else output
-        if isinstance(value, Tensor):
-            seen.shapes.append((module, tuple(value.shape)))
-        if isinstance(value, Tensor) and value.is_floating_point() and value.numel() <= _LARGE:
-            seen.outputs.append(value.detach().clone())
-
-    handles = [m.register_forward_hook(look, with_kwargs=True) for m in shadow.model.modules()]
-    try:
-        with as_found():
-            shadow.run(args, kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import insort
+from operator import itemgetter
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,8 +41,7 @@ class RandomTexts:
                     continue
                 del self._held[twin]
             kept = values[i][mask[i]].detach().float().clone()
-            self._held.append((number, row[i], document[i], kept))
-            self._held.sort(key=lambda h: h[0])
+            insort(self._held, (number, row[i], document[i], kept), key=itemgetter(0))
             del self._held[self._n :]
 
     @property

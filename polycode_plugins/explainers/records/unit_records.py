@@ -69,6 +69,7 @@ def records_of(
         DataError: where the texts hold too few documents.
     """
     pooled, lengths = collector.pool.stacked()
+    pool = _Pool(collector.pool.rows, collector.pool.documents, np.cumsum([0, *lengths]).tolist())
     shown = _Shown(texts, strings)
     groups = zip(collector.units, collector.tops, collector.moments, strict=True)
     for units, tops, moments in groups:
@@ -77,7 +78,7 @@ def records_of(
             chunk = list(range(start, min(start + _UNITS_AT_ONCE, len(units))))
             read = units.select(chunk).project(pooled).cpu().numpy()
             for column, i in enumerate(chunk):
-                maker = _Maker(collector, shown, protocol, units, i, read[:, column], lengths, seed)
+                maker = _Maker(collector, pool, shown, protocol, units, i, read[:, column], seed)
                 maker.both = signs == "both"
                 made = {s: maker.make(s, tops[s], ranked[s][i]) for s in tops}
                 for sign in _chosen(made, signs):
@@ -128,23 +129,32 @@ class _Shown:
         return self._made[row]
 
 
+@dataclass(frozen=True)
+class _Pool:
+    """The random texts of a site: their rows and documents, and where each begins and ends."""
+
+    rows: list[int]
+    documents: list[int]
+    ends: list[int]
+
+
 class _Maker:
     """The records of one unit."""
 
     def __init__(
         self,
         collector: SiteCollector,
+        pool: _Pool,
         shown: _Shown,
         protocol: Protocol,
         units: Units,
         unit: int,
         pooled: NDArray[np.float32],
-        lengths: list[int],
         seed: int,
     ) -> None:
-        self.collector, self.shown = collector, shown
+        self.collector, self.pool, self.shown = collector, pool, shown
         self.protocol, self.units, self.unit = protocol, units, unit
-        self.pooled = np.split(pooled, np.cumsum(lengths)[:-1])
+        self.pooled = pooled
         self.both = False
         self.rng_seed = [seed, zlib.crc32(units.names[unit].encode())]
 
@@ -192,10 +202,10 @@ class _Maker:
 
         All of other documents than the top ones, and unlike them and each other.
         """
-        pool, rng = self.collector.pool, np.random.default_rng(self.rng_seed)
+        documents, rng = self.pool.documents, np.random.default_rng(self.rng_seed)
         taken = {record.document for record in tops}
-        free = [i for i, document in enumerate(pool.documents) if document not in taken]
-        order = [self._record(free[i], sign, name) for i in rng.permutation(len(free))]
+        free = [i for i, document in enumerate(documents) if document not in taken]
+        order = [free[i] for i in rng.permutation(len(free))]
         wanted = self.protocol
         if len(order) < wanted.n_random:
             raise DataError(
@@ -203,9 +213,11 @@ class _Maker:
                 f"different documents, and the protocol {wanted.name!r} needs {wanted.n_random}; "
                 "give more or shorter documents"
             )
-        random = seen.first(order, wanted.n_random)
+        random = seen.first((self._record(i, sign, name) for i in order), wanted.n_random)
+        if not (wanted.n_negative or wanted.n_quantile):
+            return random, [], []
         used = {record.document for record in random}
-        rest = [r for r in order if r.document not in used]
+        rest = [self._record(i, sign, name) for i in order if documents[i] not in used]
         alike = self._lookalikes(tops, rest) if wanted.n_negative else []
         negative = seen.first(alike, wanted.n_negative)
         used |= {record.document for record in negative}
@@ -246,7 +258,7 @@ class _Maker:
         return sorted((r for r in silent if likeness(r)[0] < 0), key=likeness)
 
     def _record(self, i: int, sign: int, name: str) -> Record:
-        pool = self.collector.pool
+        pool = self.pool
         tokens, _ = self.shown[pool.rows[i]]
-        values = (sign * self.pooled[i]).astype(np.float32)
+        values = (sign * self.pooled[pool.ends[i] : pool.ends[i + 1]]).astype(np.float32)
         return Record(tokens, values, name, pool.documents[i], pool.rows[i])

@@ -161,6 +161,18 @@ def redundancy_gain(eigenvalues: Floats, noise: float, pull: float) -> Floats:
     return np.asarray((pull * shares - read) / 2 / NATS)
 
 
+def redundancy_pull(eigenvalues: Floats, width: int, noise: float, *, relative: bool) -> float:
+    """Derivative [twice nats] of the redundancy by the log of the total variance.
+
+    noise: variance in every direction, to which components are read. relative: whether the step
+    goes with the total variance; the flat code stays then, and else the step does.
+    """
+    if relative:
+        return float((eigenvalues / (eigenvalues + noise)).sum())
+    total = float(eigenvalues.sum())
+    return width * total / (total + width * noise)
+
+
 def entropy_of_rows(
     eigenvalues: Floats,
     width: int,
@@ -174,7 +186,8 @@ def entropy_of_rows(
 ) -> Entropy:
     """`Code.entropy` of correlated samples, its interval with what is doubtful of the correlation.
 
-    relative: whether the step was taken from the total variance. spread: see `row_spread`.
+    relative: whether the step was taken from the total variance. spread: see
+    `redundancy_spread`.
     """
 
     def of(one: RowCorrelation) -> Entropy:

@@ -26,7 +26,9 @@ from polycode_plugins.metrics.capacity.code_entropy import (
     Entropy,
     entropy_of_rows,
     redundancy_gain,
+    redundancy_pull,
 )
+from polycode_plugins.metrics.capacity.redundancy_spread import redundancy_spread
 from polycode_plugins.metrics.capacity.result import (
     CapacityResult,
     DropoutCapacity,
@@ -36,7 +38,6 @@ from polycode_plugins.metrics.influences import Influences
 from polycode_plugins.metrics.spectrum.influences import influences
 from polycode_plugins.metrics.spectrum.law.power_law import FitName, checked_ranks, fit_power_law
 from polycode_plugins.metrics.spectrum.priority_sample import PrioritySample
-from polycode_plugins.metrics.spectrum.row_spread import spread_of_kept
 from polycode_plugins.metrics.spectrum.rows.correlation import RowCorrelation
 from polycode_plugins.metrics.spectrum.rows.dependence import RowDependence
 from polycode_plugins.metrics.spectrum.rows.groups import RowGroups
@@ -132,12 +133,16 @@ class Capacity(Metric):
             DataError: for fewer than two samples or a constant layer.
         """
         covariance = cast(Covariance, accumulators["covariance"])
+        groups = cast(RowGroups, accumulators["groups"])
         with covariance.reading():
-            # Before the eigenvalues, which come with its eigenvectors.
-            dependence = cast(RowGroups, accumulators["groups"]).dependence(covariance)
-            values = covariance.eigenvalues().cpu().numpy()
-            kept = cast(PrioritySample, accumulators["rows"])
-            spread = spread_of_kept(covariance, kept, dependence.correlation)
+            return self._read(covariance, groups, cast(PrioritySample, accumulators["rows"]))
+
+    def _read(
+        self, covariance: Covariance, groups: RowGroups, rows: PrioritySample
+    ) -> CapacityResult:
+        # Before the eigenvalues, which come with its eigenvectors.
+        dependence = groups.dependence(covariance)
+        values = covariance.eigenvalues().cpu().numpy()
         width, n = covariance.width, covariance.n_samples
         assert width is not None
         means, variances = (m.cpu().numpy() for m in (covariance.mean(), covariance.variances()))
@@ -163,6 +168,14 @@ class Capacity(Metric):
                 values, width, n, rows, step, variances, relative=relative, spread=spread
             )
 
+        spread = redundancy_spread(
+            covariance,
+            values[values > 0],
+            step**2 / 12,
+            rows,
+            relative=self.step is None,
+            square=n / code.n_samples,
+        )
         entropy = entropy_with(dependence.correlation, spread)
         interval, tails = entropy.interval, []
         if interval is not None and dependence.widest != dependence.correlation:
@@ -221,10 +234,8 @@ class Capacity(Metric):
         if result.interval is None:
             return Influences({})
         values, noise = result.eigenvalues[result.eigenvalues > 0], result.step**2 / 12
-        if result.step_from == "relative_step":  # it goes with the total, and the flat code stays
-            pull = float((values / (values + noise)).sum())
-        else:
-            pull = result.width * values.sum() / (values.sum() + result.width * noise)
+        relative = result.step_from == "relative_step"
+        pull = redundancy_pull(values, result.width, noise, relative=relative)
         gain = redundancy_gain(values, noise, pull)
         covariance = cast(Covariance, accumulators["covariance"])
         with covariance.reading():

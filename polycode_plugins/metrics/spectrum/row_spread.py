@@ -60,7 +60,15 @@ def row_spread(
     along = (scaled * image).sum(dim=1) - norms.square() / effective
     added = 4 * (norms / one - along / two).square()
     found = float((counts * added).sum()) / n / gaussian
-    chance = 1 / effective + (1 / len(rows) if len(rows) < n else 0.0)
+    return evident(found, len(rows), n, effective)
+
+
+def evident(found: float, kept: int, n: int, effective: float) -> float:
+    """A share of variances as it is where it is evidently above 1, else 1.
+
+    kept: rows it was found on, of `n`. effective: independent samples these are worth.
+    """
+    chance = 1 / effective + (1 / kept if kept < n else 0.0)
     return found if found > 1 + SIGNIFICANT * (CHANCE * chance) ** 0.5 else 1.0
 
 

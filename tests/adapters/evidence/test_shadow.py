@@ -1,70 +1,52 @@
-"""Copies that are run for their shapes alone."""
+"""Copies that are run on other inputs."""
 
 from __future__ import annotations
+
+import gc
+import weakref
 
 import pytest
 import torch
 from torch import nn
 
-from polycode_plugins.adapters.evidence.shadow import _LIKE_THE_FIRST, Shadow, Shapes
-
-MODULES = {
-    "batch norm": (nn.BatchNorm2d(4), (2, 4, 5, 3)),
-    "batch norm without weights": (nn.BatchNorm1d(4, affine=False), (2, 4)),
-    "layer norm": (nn.LayerNorm((5, 3)), (2, 4, 5, 3)),
-    "gelu": (nn.GELU(), (2, 3)),
-    "silu": (nn.SiLU(), (2, 3)),
-    "hardswish": (nn.Hardswish(inplace=True), (2, 3)),
-    "hardsigmoid": (nn.Hardsigmoid(), (2, 3)),
-    "relu6": (nn.ReLU6(), (2, 3)),
-}
+from polycode_plugins.adapters.evidence.shadow import Shadow, Watch
 
 
-class Noting(Shapes):
-    """Which of the functions that it knows were answered without a write to their argument."""
-
-    def __init__(self):
-        super().__init__()
-        self.untouched = []
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        before = args[0]._version if func in _LIKE_THE_FIRST else 0
-        found = super().__torch_function__(func, types, args, kwargs)
-        if func in _LIKE_THE_FIRST:
-            self.untouched.append(args[0]._version == before)
-        return found
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("name", MODULES)
-def test_shapes_are_those_of_torch(name, dtype):
-    module, shape = MODULES[name]
-    module = module.to("meta", dtype).eval()
-    values = torch.empty(shape, device="meta", dtype=dtype).transpose(0, -1)
-    values = values.contiguous().transpose(0, -1)
-    expected = module(values.clone())
-    with Noting() as mode:
-        found = module(values)
-    assert mode.untouched == [True]  # torch itself writes where it is asked to
-    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-    assert found.stride() == expected.stride()
-
-
-def test_what_does_not_fit_is_refused_as_by_torch():
-    batch, layer = nn.BatchNorm1d(4).to("meta").eval(), nn.LayerNorm(4).to("meta")
-    five = torch.empty(2, 5, device="meta")
-    for module in (batch, layer):
-        with pytest.raises(RuntimeError), Shapes():
-            module(five)
-    with pytest.raises(ValueError, match="more than 1 value per channel"), Shapes():
-        batch.train()(torch.empty(1, 4, device="meta"))
-
-
-def test_values_are_computed():
+def test_a_copy_computes_what_the_model_does_and_without_values_its_shape():
     model = nn.Sequential(nn.BatchNorm1d(4), nn.GELU()).eval()
     values = torch.randn(3, 4)
-    with Shapes():
-        found = nn.functional.gelu(input=model[0](values))
-    assert torch.equal(found, model(values))
-    assert torch.equal(Shadow(model).run((values,), {}), found)
-    assert Shadow(model, "meta").run((values.to("meta"),), {}).is_meta
+    assert torch.equal(Shadow(model).run((values,), {}), model(values))
+    found = Shadow(model, "meta").run((values.to("meta"),), {})
+    assert found.is_meta
+    assert found.shape == values.shape
+
+
+@pytest.mark.parametrize("compared", [True, False])
+def test_each_run_shows_its_own_and_a_run_that_failed_nothing(compared):
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True))
+    shadow = Shadow(model)
+    place = (model[0], 0, "out")
+    watch = Watch(shadow, [place], compared=compared)
+    with pytest.raises(RuntimeError):
+        watch.run(shadow, (torch.randn(2, 4),), {})
+    for rows in (2, 5):
+        given = torch.randn(rows, 3)
+        with torch.no_grad():
+            seen = watch.run(shadow, (given,), {})
+            assert torch.equal(seen.asked[place], model[0](given))  # as it was before the ReLU
+        assert [shape for _, shape in seen.shapes] == [(rows, 4)] * 3
+        assert len(seen.outputs) == (3 if compared else 0)
+
+
+def test_a_copy_goes_when_nobody_needs_it():
+    model = nn.Sequential(nn.Linear(3, 4))
+    gc.disable()
+    try:
+        shadow = Shadow(model, "meta")
+        watch = Watch(shadow, [(model[0], 0, "out")], compared=False)
+        watch.run(shadow, (torch.empty(2, 3, device="meta"),), {})
+        gone = weakref.ref(shadow.model)
+        del shadow, watch
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -17,6 +17,7 @@ from tiny_models import (
     SENTENCES,
     VOCABULARY,
     WIDTH,
+    lens_copy,
     lens_model,
     save_model,
 )
@@ -340,7 +341,7 @@ def test_the_model_is_left_as_it_was(lens: Any) -> None:
 
 
 def test_dropout_is_off_unless_train_mode_is_asked_for(gpt2_folder: Path) -> None:
-    lens = lens_model("bridge", gpt2_folder)
+    lens = lens_copy("bridge", gpt2_folder)
     adapter = TransformerLensAdapter(lens)
     quiet = streamed(adapter, TOKENS, BLOCKS)
     lens.train()
@@ -367,8 +368,8 @@ def test_bfloat16(lens: Any) -> None:
 
 def test_the_compatibility_mode_is_recorded(gpt2_folder: Path) -> None:
     sites = ["blocks.1.hook_resid_post", "blocks.1.mlp.hook_post"]
-    plain = lens_model("bridge", gpt2_folder)
-    folded = lens_model("bridge", gpt2_folder)
+    plain = lens_copy("bridge", gpt2_folder)
+    folded = lens_copy("bridge", gpt2_folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folded.enable_compatibility_mode()

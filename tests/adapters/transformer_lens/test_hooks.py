@@ -18,6 +18,7 @@ from tiny_models import (
     VOCABULARY,
     WIDTH,
     hugging_face_model,
+    lens_copy,
     lens_model,
     save_model,
 )
@@ -370,8 +371,8 @@ def trained(model: Any, sites: list[str] | None) -> tuple[list[float], dict[str,
 def test_training_is_bit_equal(gpt2_folder: Path) -> None:
     for kind in KINDS:
         sites = [EMBED, POST, MLP, "blocks.0.ln1.hook_normalized", "ln_final.hook_normalized"]
-        losses, weights = trained(lens_model(kind, gpt2_folder), None)
-        with_us, weights_with_us = trained(lens_model(kind, gpt2_folder), sites)
+        losses, weights = trained(lens_copy(kind, gpt2_folder), None)
+        with_us, weights_with_us = trained(lens_copy(kind, gpt2_folder), sites)
         assert losses == with_us
         assert losses[0] != losses[-1]
         assert weights.keys() == weights_with_us.keys()
@@ -379,7 +380,7 @@ def test_training_is_bit_equal(gpt2_folder: Path) -> None:
 
 
 def test_what_checkpointing_computes_again_counts_once(gpt2_folder: Path) -> None:
-    lens = lens_model("bridge", gpt2_folder).train()
+    lens = lens_copy("bridge", gpt2_folder).train()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the newest transformers call it by another name
         lens.original_model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -11,7 +11,7 @@ import torch
 import transformers
 from capture_helpers import Mean
 from lens_kinds import KINDS
-from tiny_models import lens_model, tiny_tokenizer
+from tiny_models import lens_copy, lens_model, tiny_tokenizer
 from torch import Tensor
 
 import polycode_plugins as pc
@@ -198,7 +198,7 @@ def test_a_translator_is_refused_by_every_way(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("hooked" not in KINDS, reason="no HookedTransformer")
 def test_every_site_of_a_hooked_transformer(gpt2_folder: Path) -> None:
-    model = lens_model("hooked", gpt2_folder)
+    model = lens_copy("hooked", gpt2_folder)
     tokens = TOKENS % 290 + 5
     _, cache = model.run_with_cache(tokens)
     _, single = model.run_with_cache(tokens[:1], remove_batch_dim=True)
@@ -223,7 +223,7 @@ def test_every_site_of_a_hooked_transformer(gpt2_folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pass_that_stops_before_the_first_block(kind: str, gpt2_folder: Path) -> None:
-    model = lens_model(kind, gpt2_folder)
+    model = lens_copy(kind, gpt2_folder)
     tokens = TOKENS % 290 + 5
     known = by_attach(model, "hook_embed", tokens)
     with pc.attach(model, "hook_embed", Mean()) as probe:
@@ -236,7 +236,7 @@ def test_a_pass_that_stops_before_the_first_block(kind: str, gpt2_folder: Path) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_warning_says_how_many_rows_are_padding_or_special(kind: str, gpt2_folder: Path) -> None:
-    model = lens_model(kind, gpt2_folder)
+    model = lens_copy(kind, gpt2_folder)
     tokens = TOKENS % 290 + 5
     begin = model.tokenizer.bos_token_id
     tokens[:, 0] = begin
@@ -262,7 +262,7 @@ def test_a_warning_says_how_many_rows_are_padding_or_special(kind: str, gpt2_fol
 
 
 def test_names_that_were_asked_for(gpt2_folder: Path) -> None:
-    model = lens_model(KINDS[0], gpt2_folder)
+    model = lens_copy(KINDS[0], gpt2_folder)
     names = ["blocks.0.hook_resid_post", "blocks.1.mlp.hook_post"]
     hook = Mean().as_hook()
     model.run_with_hooks(TOKENS, fwd_hooks=[(name, hook) for name in names])
@@ -279,7 +279,7 @@ def test_names_that_were_asked_for(gpt2_folder: Path) -> None:
 
 
 def test_what_a_hook_cannot_read_is_said_after_the_users_pass(gpt2_folder: Path) -> None:
-    model = lens_model(KINDS[0], gpt2_folder)
+    model = lens_copy(KINDS[0], gpt2_folder)
     hook = Mean().as_hook()
     out = model.run_with_hooks(TOKENS, fwd_hooks=[("blocks.0.attn.hook_pattern", hook)])
     assert out.shape[:2] == (ROWS, LENGTH)

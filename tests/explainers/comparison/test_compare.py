@@ -7,7 +7,8 @@ from typing import ClassVar
 import pandas as pd
 import pytest
 import torch
-from planted import NEURONS, Reader, Words, planted_comparison, planted_texts, tiny, toy
+from explanation_samples import sample_comparison
+from planted import NEURONS, Reader, Words, planted_comparison, planted_texts, toy
 
 import polycode_plugins as pc
 from polycode_plugins import plugins
@@ -42,9 +43,9 @@ def test_the_same_call_gives_the_same_numbers_whatever_the_batch_size():
 
 
 def test_the_embedded_model_is_compared_offline():
-    comparison = tiny()
+    comparison = sample_comparison()
     frame = comparison.to_dataframe()
-    assert len(frame) == 20
+    assert len(frame) == 12
     assert set(frame.kind) == {"neuron", "projection"}
     assert frame.correlation.between(-1, 1).all()
     assert frame["floor.oracle"].mean() > 0.7

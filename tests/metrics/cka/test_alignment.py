@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from polycode_plugins.errors import DataError
-from polycode_plugins.metrics.cka.alignment import GROUPS, align, deal
+from polycode_plugins.metrics.cka import alignment
+from polycode_plugins.metrics.cka.alignment import BLOCK, GROUPS, align, deal
 
 
 def drawn(samples: int, width: int, seed: int = 0) -> np.ndarray:
@@ -44,18 +45,22 @@ def cka_by_tuples(x: np.ndarray, y: np.ndarray, of: np.ndarray) -> float:
     return by_tuples(x, y, of) / (by_tuples(x, x, of) * by_tuples(y, y, of)) ** 0.5
 
 
-def test_it_is_the_mean_over_tuples_of_distinct_groups_and_its_jackknife():
+def test_it_is_the_mean_over_tuples_of_distinct_groups_and_its_jackknife(monkeypatch):
     of = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 2, 1, 3, 2, 1]))
     x, y = drawn(10, 4) + 3, drawn(10, 3)
-    found = align([tensor(x), tensor(y)], of)
+    sites = tensor(x), tensor(y)
     x, y = x - x.mean(0), y - y.mean(0)
-    assert found.values[0, 1] == pytest.approx(cka_by_tuples(x, y, of), abs=1e-5)
+    value = cka_by_tuples(x, y, of)
     left = np.array([cka_by_tuples(x[of != g], y[of != g], of[of != g]) for g in range(6)])
     error = (5 / 6 * ((left - left.mean()) ** 2).sum()) ** 0.5
-    assert found.errors[0, 1] == pytest.approx(error, rel=1e-4)
-    assert np.array_equal(found.values, found.values.T)
-    assert np.diagonal(found.values) == pytest.approx(1)
-    assert found.worth == pytest.approx(10**2 / 20)
+    for block in (BLOCK, 40, 1):  # all groups at once, two of one sample at most, one by one
+        monkeypatch.setattr(alignment, "BLOCK", block)
+        found = align(sites, of)
+        assert found.values[0, 1] == pytest.approx(value, abs=1e-5)
+        assert found.errors[0, 1] == pytest.approx(error, rel=1e-4)
+        assert np.array_equal(found.values, found.values.T)
+        assert np.diagonal(found.values) == pytest.approx(1)
+        assert found.worth == pytest.approx(10**2 / 20)
 
 
 def test_with_one_sample_in_each_group_it_is_songs_estimate():

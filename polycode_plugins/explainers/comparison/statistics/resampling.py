@@ -46,7 +46,12 @@ def bootstrap_weights(strata: NDArray[np.int64], n: int, rng: np.random.Generato
     for stratum in np.unique(strata):
         (members,) = np.nonzero(strata == stratum)
         size = len(members)
-        weights[:, members] = rng.multinomial(size, np.full(size, 1 / size), size=n)
+        step = max(1, AT_ONCE // size)
+        for rows in (slice(i, min(i + step, n)) for i in range(0, n, step)):
+            drawn = rng.integers(size, size=(rows.stop - rows.start, size))
+            drawn += size * np.arange(len(drawn))[:, None]
+            counts = np.bincount(drawn.reshape(-1), minlength=drawn.size)
+            weights[rows, members] = counts.reshape(drawn.shape)
     return weights
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from polycode_plugins.explainers.comparison.statistics import resampling
 from polycode_plugins.explainers.comparison.statistics.resampling import (
     Clusters,
+    bootstrap_weights,
     clusters_of,
     interval,
     p_value,
@@ -21,6 +23,21 @@ def alone(scores: np.ndarray) -> Clusters:
     """Units with one score at the one site there is."""
     n = len(scores)
     return Clusters(scores[:, None], np.ones((n, 1)), np.zeros(n, dtype=np.int64))
+
+
+@pytest.mark.parametrize("at_once", [resampling.AT_ONCE, 50])
+def test_units_are_drawn_with_replacement_from_their_stratum(monkeypatch, at_once):
+    monkeypatch.setattr(resampling, "AT_ONCE", at_once)  # all draws at once, or 7 and 16
+    strata = np.array([4, 9, 4, 4, 9, 4, 4, 4, 9, 4])
+    weights = bootstrap_weights(strata, 4000, np.random.default_rng(0))
+    for stratum, size in ((4, 7), (9, 3)):
+        drawn = weights[:, strata == stratum]
+        assert (drawn.sum(axis=1) == size).all()
+        # Each as often as any, independently: the moments of a multinomial, at 4 standard errors.
+        assert drawn.mean(axis=0) == pytest.approx(np.ones(size), abs=4 / 4000**0.5)
+        covariance = np.eye(size) - 1 / size
+        assert np.cov(drawn.T) == pytest.approx(covariance, abs=4 * 2 / 4000**0.5)
+        assert len(np.unique(drawn, axis=0)) > 9
 
 
 def test_the_variance_of_a_site_is_that_of_a_mean():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import zlib
 
-import forks
+import early
 import killed_runs
 import pytest
 
@@ -24,7 +25,7 @@ def test_killed_at_any_moment_it_goes_on_and_pays_for_nothing_twice(server, tmp_
     path, rounds, count = tmp_path / "answers.sqlite", 9, 600
     server.delay = 0.005
     given = (server.url(), str(path), seed, rounds, count)
-    done = forks.Program(lambda: killed_runs.program(*given)).end()
+    done = early.Program(functools.partial(killed_runs.program, *given)).end()
     assert done.returncode == 0, done.stderr
     kept = [int(line) for line in done.stdout.split()]
     assert kept == sorted(kept)  # nothing is ever lost
