@@ -21,6 +21,7 @@ pytest_plugins = ["slow_tests"]
 _FIXTURES = ("booted", "gaussian_pairs", "hostile_files")
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which environments of other packages lack
 def pytest_xdist_auto_num_workers() -> int:
     """One more than processors: tests also wait for a browser, for servers, for other programs."""
     try:

@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-import kernels
 import matplotlib
 import nbformat
+import notebook_kernel
 import pytest
 from places import ROOT
 
@@ -51,10 +51,10 @@ def test_a_notebook_runs_in_a_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(os.environ, "MPLBACKEND", "agg")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     outputs = []
-    with kernels.kernel(tmp_path) as client:
+    with notebook_kernel.kernel(tmp_path) as client:
         for cell in read(IN_A_KERNEL).cells:
             if cell.cell_type == "code":
-                kept = {"timeout": kernels.SECONDS, "output_hook": outputs.append}
+                kept = {"timeout": notebook_kernel.SECONDS, "output_hook": outputs.append}
                 said = client.execute_interactive(cell.source, **kept)["content"]
                 assert said["status"] == "ok", "\n".join(said["traceback"])
     kinds = {message["header"]["msg_type"] for message in outputs}
