@@ -64,7 +64,7 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
     finally:
         gc.freeze()
-        gc.set_threshold(10_000, 10, 10)  # 700 times a test's few objects are looked through else
+        gc.set_threshold(50_000, 20, 20)  # 700 times a test's few objects are looked through else
         gc.enable()
 
 
