@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -295,19 +296,33 @@ def measured(quick: bool) -> None:
     flat = theory.gaussian_entropy(np.full(width, variances.mean()), step)
     truth = flat - theory.gaussian_entropy(variances, step)
     seeds = 40 if quick else 200
-    for texts, length, lag in [(100, 1, 0.0), (400, 1, 0.0), (4000, 1, 0.0), (60, 40, 0.8)]:
+    silent = np.maximum(np.random.default_rng(0).standard_normal(10**6) - 1, 0).std()
+
+    def gaussian(rng: np.random.Generator, texts: int, length: int = 1, lag: float = 0.0) -> Any:
+        noise = rng.standard_normal((texts, length + 40, width))
+        return lfilter([np.sqrt(1 - lag**2)], [1, -lag], noise, axis=1)[:, 40:]
+
+    def relu(rng: np.random.Generator, n: int) -> Any:
+        return np.maximum(rng.standard_normal((n, width)) - 1, 0) / silent
+
+    def laplace(rng: np.random.Generator, n: int) -> Any:
+        return rng.laplace(size=(n, width)) / 2**0.5
+
+    cases: list[tuple[str, int, Callable[[np.random.Generator], Any]]] = [
+        *((f"{n}, independent", n, partial(gaussian, texts=n)) for n in (100, 400, 4000)),
+        ("60 x 40, correlation 0.8", 60, partial(gaussian, texts=60, length=40, lag=0.8)),
+        *((f"{n}, ReLU silent in 84%", n, partial(relu, n=n)) for n in (400, 4000)),
+        *((f"{n}, Laplace", n, partial(laplace, n=n)) for n in (400, 4000)),
+    ]
+    for kind, number, draw in cases:
         found = []
         for seed in range(seeds):
-            noise = np.random.default_rng([seed, texts]).standard_normal(
-                (texts, length + 40, width)
-            )
-            code = lfilter([np.sqrt(1 - lag**2)], [1, -lag], noise, axis=1)[:, 40:]
+            code = draw(np.random.default_rng([seed, number]))
             values = torch.from_numpy(code * np.sqrt(variances))
             found.append(Capacity(exponent=exponent).measure(values))
         naive = np.mean([r.flat_entropy - r.entropy_naive for r in found]) - truth
         errors = np.array([r.redundancy for r in found]) - truth
         inside = [r.interval[0] <= truth <= r.interval[1] for r in found if r.interval is not None]
-        kind = f"{texts} x {length}, correlation {lag:g}" if length > 1 else f"{texts}, independent"
         rows.append(
             [
                 kind,
